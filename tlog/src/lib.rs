@@ -1,0 +1,28 @@
+//! Transparency log primitives, as far as checkpoints need them: the Merkle tree of RFC 6962, signed notes and
+//! checkpoints after the C2SP specifications. One module per specification.
+//!
+//! The crate computes and checks; it reads no file, opens no socket, knows no clock and draws no random number.
+//! A text is worth nothing before a trusted key's signature was verified: [`Checkpoint::open`] does both at once.
+//!
+//! ```
+//! use quittance_tlog::{Checkpoint, Frontier, KeyName, NoteSigner, leaf_hash};
+//!
+//! let mut tree = Frontier::default();
+//! tree.push(leaf_hash(b"first entry"));
+//! tree.push(leaf_hash(b"second entry"));
+//!
+//! let signer = NoteSigner::new(KeyName::new("example.com/log")?, &[7; 32]);
+//! let checkpoint = Checkpoint { origin: "example.com/log".into(), size: tree.size(), root: tree.root() };
+//! let note = checkpoint.sign(&signer)?.to_string();
+//!
+//! assert_eq!(Checkpoint::open(&note, &signer.verifier())?, checkpoint);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod checkpoint;
+pub mod note;
+pub mod tree;
+
+pub use checkpoint::{Checkpoint, CheckpointError, MAX_ORIGIN_BYTES, OriginError, check_origin};
+pub use note::{KeyError, KeyName, Note, NoteError, NoteSignature, NoteSigner, VerifierKey};
+pub use tree::{Frontier, FrontierError, Hash, leaf_hash, node_hash, root_of};
