@@ -1,0 +1,82 @@
+//! What the ledger says outside of any order: instances, exchange signing keys, clock corrections. Small, folded
+//! once at the start from its own index and kept up by the writer.
+
+use std::collections::{BTreeMap, HashMap};
+
+use quittance_taler::{ExchangePub, MasterPub, Micros};
+
+use crate::event::{Event, Facts};
+use crate::facts::{InstanceAdded, SignKey};
+use crate::ids::{InstanceId, Seq};
+
+/// How far a signing key's life is stretched at both ends when a confirmation is judged: clocks differ.
+pub const KEY_TOLERANCE_S: u64 = 3600;
+
+/// The ledger-wide projection.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    /// Open instances.
+    pub instances: BTreeMap<InstanceId, InstanceAdded>,
+    /// Every signing key ever seen, by exchange.
+    signkeys: HashMap<MasterPub, Vec<SignKey>>,
+    /// The latest list of signing keys, by exchange.
+    latest: HashMap<MasterPub, Vec<SignKey>>,
+    /// The last clock correction: times before it are compared with nothing after it.
+    pub clock_epoch: Seq,
+}
+
+impl Book {
+    /// Folds an event; those of orders change nothing here.
+    pub fn apply(&mut self, event: &Event) {
+        match (&event.facts, &event.instance) {
+            (Facts::InstanceAdded(f), Some(id)) => {
+                self.instances.insert(id.clone(), f.clone());
+            }
+            (Facts::InstanceClosed(_), Some(id)) => {
+                self.instances.remove(id);
+            }
+            (Facts::ExchangeKeysSeen(f), _) => {
+                let known = self.signkeys.entry(f.master_pub).or_default();
+                for key in &f.signkeys {
+                    if !known.contains(key) {
+                        known.push(key.clone());
+                    }
+                }
+                self.latest.insert(f.master_pub, f.signkeys.clone());
+            }
+            (Facts::ClockCorrected(_), _) => self.clock_epoch = event.seq,
+            _ => {}
+        }
+    }
+
+    /// The exchange's signing keys as last seen.
+    #[must_use]
+    pub fn latest_signkeys(&self, exchange: &MasterPub) -> Option<&[SignKey]> {
+        self.latest.get(exchange).map(Vec::as_slice)
+    }
+
+    /// Whether the ledger has this signing key of the exchange, valid at any time.
+    #[must_use]
+    pub fn knows_signkey(&self, exchange: &MasterPub, key: &ExchangePub) -> bool {
+        self.signkeys
+            .get(exchange)
+            .is_some_and(|known| known.iter().any(|k| k.key == *key))
+    }
+
+    /// Whether the exchange's master key signed `key` for a life that holds `at`, give or take an hour.
+    #[must_use]
+    pub fn signkey_valid(&self, exchange: &MasterPub, key: &ExchangePub, at: Micros) -> bool {
+        self.signkeys
+            .get(exchange)
+            .is_some_and(|known| known.iter().any(|k| k.key == *key && k.is_valid_at(at)))
+    }
+}
+
+impl SignKey {
+    /// start - 1 h <= at < expire + 1 h.
+    #[must_use]
+    pub fn is_valid_at(&self, at: Micros) -> bool {
+        at.plus_s(KEY_TOLERANCE_S).is_past(self.start_s)
+            && !at.minus_s(KEY_TOLERANCE_S).is_past(self.expire_s)
+    }
+}

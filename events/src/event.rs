@@ -1,0 +1,335 @@
+//! The event: one fact that happened, with its place in the ledger, and its one canonical form in bytes
+//! (RFC 8785). This module reads and writes that form; it signs nothing (`seal.rs`) and stores nothing.
+//! Format: `docs/event-format.md`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use quittance_taler::{Digest32, Micros, json};
+
+use crate::facts::{
+    AbortAnswered, AbortExtended, AbortRefused, AbortRequested, ClockCorrected, DepositRecorded,
+    ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded, InstanceClosed,
+    LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered, RefundApproved, RefundCarriedIn,
+    RefundDelivered, RefundRequested,
+};
+use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
+
+/// The event format that this crate writes and reads.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// Bytes that are no event of this format.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// Not strict JSON.
+    #[error("not canonical JSON: {0}")]
+    Json(#[from] json::JsonError),
+    /// JSON, but not an event's members.
+    #[error("not an event: {0}")]
+    Shape(String),
+    /// A kind that version 1 does not have.
+    #[error("unknown kind {0:?}")]
+    UnknownKind(String),
+    /// Another format version.
+    #[error("format version {0}, this program knows {FORMAT_VERSION}")]
+    UnknownVersion(u64),
+    /// The bytes are an event, but not in its one canonical form.
+    #[error("not in canonical form")]
+    NotCanonical,
+}
+
+macro_rules! kinds {
+    ($( $kind:literal $variant:ident ),* $(,)?) => {
+        /// What happened, one variant a kind.
+        #[expect(clippy::large_enum_variant, reason = "a deposit is the commonest kind and the largest; a box would serve none")]
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Facts {
+            $( #[doc = concat!("`", $kind, "`")] $variant($variant), )*
+        }
+
+        impl Facts {
+            /// Every kind of version 1.
+            pub const KINDS: &'static [&'static str] = &[$( $kind ),*];
+
+            /// The kind's name.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self { $( Facts::$variant(_) => $kind, )* }
+            }
+
+            fn read(kind: &str, facts: &RawValue) -> Result<Facts, EventError> {
+                match kind {
+                    $( $kind => serde_json::from_str(facts.get()).map(Facts::$variant).map_err(|e| shape(&e)), )*
+                    other => Err(EventError::UnknownKind(other.to_owned())),
+                }
+            }
+        }
+
+        impl Serialize for Facts {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                match self { $( Facts::$variant(facts) => facts.serialize(s), )* }
+            }
+        }
+
+        $( impl From<$variant> for Facts { fn from(facts: $variant) -> Facts { Facts::$variant(facts) } } )*
+    };
+}
+
+fn shape(error: &serde_json::Error) -> EventError {
+    EventError::Shape(error.to_string())
+}
+
+kinds! {
+    "ledger_opened" LedgerOpened,
+    "instance_added" InstanceAdded,
+    "instance_closed" InstanceClosed,
+    "exchange_keys_seen" ExchangeKeysSeen,
+    "order_recorded" OrderRecorded,
+    "deposit_recorded" DepositRecorded,
+    "payment_completed" PaymentCompleted,
+    "refund_carried_in" RefundCarriedIn,
+    "refund_approved" RefundApproved,
+    "refund_requested" RefundRequested,
+    "abort_requested" AbortRequested,
+    "abort_extended" AbortExtended,
+    "abort_refused" AbortRefused,
+    "exchange_replied" ExchangeReplied,
+    "exchange_unreached" ExchangeUnreached,
+    "refund_answered" RefundAnswered,
+    "abort_answered" AbortAnswered,
+    "refund_delivered" RefundDelivered,
+    "clock_corrected" ClockCorrected,
+    "format_raised" FormatRaised,
+}
+
+impl Facts {
+    /// Which part of a longer decision this is.
+    #[must_use]
+    pub fn part(&self) -> Option<Part> {
+        match self {
+            Facts::PaymentCompleted(f) => f.part,
+            Facts::RefundCarriedIn(f) => f.part,
+            Facts::RefundApproved(f) => f.part,
+            Facts::RefundRequested(f) => f.part,
+            Facts::AbortRequested(f) => f.part,
+            Facts::AbortExtended(f) => f.part,
+            Facts::AbortRefused(f) => f.part,
+            Facts::RefundAnswered(f) => f.part,
+            Facts::AbortAnswered(f) => f.part,
+            _ => None,
+        }
+    }
+
+    /// Whether an order has moved on with this: answers and deliveries tell of a state and make none.
+    #[must_use]
+    pub fn moves_order(&self) -> bool {
+        !matches!(
+            self,
+            Facts::RefundAnswered(_) | Facts::AbortAnswered(_) | Facts::RefundDelivered(_)
+        )
+    }
+
+    /// The body digest, if this is an answer to a wallet.
+    #[must_use]
+    pub fn answer_body(&self) -> Option<Digest32> {
+        match self {
+            Facts::RefundAnswered(f) => Some(f.body),
+            Facts::AbortAnswered(f) => Some(f.body),
+            _ => None,
+        }
+    }
+
+    /// Sets what an answer rests on; of no effect on other kinds. Only the writer knows it where the answer and
+    /// the event that made it possible share a commit.
+    pub(crate) fn set_as_of(&mut self, as_of: Seq) {
+        match self {
+            Facts::RefundAnswered(f) => f.as_of = as_of,
+            Facts::AbortAnswered(f) => f.as_of = as_of,
+            _ => {}
+        }
+    }
+}
+
+/// Raw bytes behind an event, by the names that the format has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachmentName {
+    /// A request's body.
+    Body,
+    /// An exchange's `/keys`.
+    Keys,
+    /// Why the merchant refunds, or why the clock was corrected.
+    Reason,
+    /// An exchange's reply.
+    Reply,
+    /// Contract terms.
+    Terms,
+}
+
+impl AttachmentName {
+    /// All of them.
+    pub const ALL: [AttachmentName; 5] = [Self::Body, Self::Keys, Self::Reason, Self::Reply, Self::Terms];
+
+    /// As in the sealed bytes and the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Keys => "keys",
+            Self::Reason => "reason",
+            Self::Reply => "reply",
+            Self::Terms => "terms",
+        }
+    }
+
+    /// The attachment of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<AttachmentName> {
+        Self::ALL.into_iter().find(|candidate| candidate.as_str() == name)
+    }
+}
+
+/// An event with its place in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The time that its decision was made on.
+    pub at_us: Micros,
+    /// Salted digests of the raw bytes behind it.
+    pub attachments: BTreeMap<AttachmentName, Digest32>,
+    /// What happened.
+    pub facts: Facts,
+    /// Whose.
+    pub instance: Option<InstanceId>,
+    /// The ledger's origin.
+    pub ledger: Arc<str>,
+    /// Of which order.
+    pub order: Option<OrderId>,
+    /// Digest of the event before; zeros in the first.
+    pub prev: Digest32,
+    /// Its place, from 1.
+    pub seq: Seq,
+}
+
+/// The sealed object. Members stand in the order that RFC 8785 gives them.
+#[derive(Serialize)]
+struct Sealed<'a> {
+    at_us: Micros,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    attachments: &'a BTreeMap<AttachmentName, Digest32>,
+    facts: &'a Facts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a InstanceId>,
+    kind: &'static str,
+    ledger: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'a OrderId>,
+    prev: Digest32,
+    seq: Seq,
+    v: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unsealed<'a> {
+    at_us: Micros,
+    #[serde(default)]
+    attachments: BTreeMap<AttachmentName, Digest32>,
+    #[serde(borrow)]
+    facts: &'a RawValue,
+    #[serde(default)]
+    instance: Option<InstanceId>,
+    kind: String,
+    ledger: String,
+    #[serde(default)]
+    order: Option<OrderId>,
+    prev: Digest32,
+    seq: Seq,
+    v: u64,
+}
+
+/// The one member that is read before all others: a newer format may have changed the rest.
+#[derive(Deserialize)]
+struct Version {
+    v: u64,
+}
+
+impl Event {
+    /// The order that this event belongs to.
+    #[must_use]
+    pub fn order_key(&self) -> Option<OrderKey> {
+        Some(OrderKey {
+            instance: self.instance.clone()?,
+            order: self.order.clone()?,
+        })
+    }
+
+    /// The bytes that are hashed and signed: RFC 8785 of the sealed object.
+    ///
+    /// # Panics
+    /// Never: every member is of a type that canonical JSON holds.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        json::to_canonical(&Sealed {
+            at_us: self.at_us,
+            attachments: &self.attachments,
+            facts: &self.facts,
+            instance: self.instance.as_ref(),
+            kind: self.facts.kind(),
+            ledger: &self.ledger,
+            order: self.order.as_ref(),
+            prev: self.prev,
+            seq: self.seq,
+            v: FORMAT_VERSION,
+        })
+        .expect("facts hold integers, texts, lists and objects only")
+    }
+
+    /// Reads stored bytes. Does not demand the canonical form: see [`Event::parse_canonical`].
+    ///
+    /// # Errors
+    /// Another version, an unknown kind, or members that are not those of the format.
+    pub fn parse(sealed: &[u8]) -> Result<Event, EventError> {
+        let version: Version = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
+        if version.v != FORMAT_VERSION {
+            return Err(EventError::UnknownVersion(version.v));
+        }
+        let read: Unsealed = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
+        debug_assert_eq!(read.v, FORMAT_VERSION);
+        Ok(Event {
+            at_us: read.at_us,
+            attachments: read.attachments,
+            facts: Facts::read(&read.kind, read.facts)?,
+            instance: read.instance,
+            ledger: read.ledger.into(),
+            order: read.order,
+            prev: read.prev,
+            seq: read.seq,
+        })
+    }
+
+    /// Reads stored bytes and demands that they are the event's one canonical form.
+    ///
+    /// # Errors
+    /// As [`Event::parse`], and where serialising anew gives other bytes.
+    pub fn parse_canonical(sealed: &[u8]) -> Result<Event, EventError> {
+        let event = Event::parse(sealed)?;
+        if event.canonical() == sealed {
+            Ok(event)
+        } else {
+            Err(EventError::NotCanonical)
+        }
+    }
+
+    /// The facts as a JSON value, for reports.
+    ///
+    /// # Panics
+    /// Never: facts are plain records.
+    #[must_use]
+    pub fn facts_value(&self) -> Value {
+        serde_json::to_value(&self.facts).expect("facts are plain records")
+    }
+}

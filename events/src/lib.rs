@@ -1,0 +1,28 @@
+//! What Quittance records: event types, sealing, the SQLite log, the order projection and the answers built from it.
+//!
+//! It records, folds and rebuilds, and decides nothing. It knows no HTTP and no wall clock: the time of a decision is
+//! handed in with its events. No other crate knows SQL.
+
+pub mod anchor;
+pub mod answer;
+pub mod book;
+pub mod copy;
+pub mod create;
+pub mod event;
+pub mod facts;
+pub mod ids;
+pub mod ledger;
+pub mod limits;
+pub mod order;
+mod parts;
+pub mod receipt;
+pub mod schema;
+pub mod seal;
+pub mod store;
+pub mod writer;
+
+pub use event::{AttachmentName, Event, Facts};
+pub use ids::{InstanceId, OrderId, OrderKey, RefundId, Seq, TokenId};
+pub use ledger::Ledger;
+pub use order::Order;
+pub use writer::{Append, AppendError, Appended, NewEvent, Stream};

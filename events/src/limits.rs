@@ -1,0 +1,28 @@
+//! Every bound of this crate in one place, each with its reason.
+
+use std::time::Duration;
+
+/// Appends that may wait for the writer at once. A longer queue would only hide a dead disk; past it callers wait.
+pub const QUEUE_MAX: usize = 1024;
+
+/// Appends in one commit. Group commit gains little beyond this, and a batch's latency stays in the milliseconds.
+pub const BATCH_MAX: usize = 256;
+
+/// From this many events on, a batch's signatures are made on two cores: below, starting a thread costs more.
+pub const PARALLEL_SIGN_MIN: usize = 8;
+
+/// Orders kept folded in memory. An order of one coin takes about 2 KiB; one of 512 coins a few hundred.
+pub const ORDERS_CACHED_MAX: usize = 1024;
+
+/// Receipts kept, so that a wallet that asks again costs no signature.
+pub const RECEIPTS_CACHED_MAX: usize = 8192;
+
+/// Read-only connections kept open.
+pub const READERS_MAX: usize = 4;
+
+/// Checkpoints are signed at most this often: the anchor costs two flushes.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far an event's time may lie below the greatest so far, in seconds: small clock steps are normal, larger
+/// ones make execution times worthless and need the operator's word.
+pub const CLOCK_BACK_MAX_S: u64 = 60;

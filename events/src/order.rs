@@ -1,0 +1,612 @@
+//! The order projection: what an order's events add up to. Folding never decides whether an event should have
+//! happened (that is the service's decision before, and the auditor's afterwards); it only refuses events that
+//! name something the order does not have, because no answer could be built from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use quittance_taler::{
+    Amount, AmountError, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, Micros, Timestamp, amount,
+    json,
+};
+
+use crate::event::{AttachmentName, Event, Facts};
+use crate::facts::{AbortCoinState, DepositRecorded, ExchangeReplied, Failure, OrderRecorded, Part, Verdict};
+use crate::ids::{OrderKey, RefundId, Seq};
+use crate::seal::no_digest;
+use crate::writer::NewEvent;
+
+/// Longest exchange reply that is handed on to a wallet. A conflict's history can be long; a wallet has no use
+/// for more, and an answer with 512 coins must stay servable.
+pub const REPLY_HANDED_ON_MAX: usize = 16_384;
+
+/// The exchange's final codes that mean "this deposit does not exist": denomination unknown (which old exchanges
+/// say of an unknown coin), coin not found, deposit not found. Such a coin counts for no payment.
+pub const NO_DEPOSIT_CODES: [u64; 3] = [1005, 1500, 1502];
+
+/// An event that does not fit the order it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} ({kind}) does not fit its order: {what}")]
+pub struct FoldError {
+    /// The event.
+    pub seq: Seq,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Why not.
+    pub what: &'static str,
+}
+
+/// What is known of one permission at the exchange. The last recorded attempt speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Number of the last recorded attempt, 0 where none is.
+    pub attempt: u64,
+    /// What it brought.
+    pub last: Option<Attempt>,
+}
+
+/// What a recorded attempt brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// The exchange replied.
+    Replied {
+        /// Its status.
+        http_status: u16,
+        /// Its body's code.
+        error_code: Option<u64>,
+        /// What that proves.
+        verdict: Verdict,
+        /// Of a confirmation: key and signature.
+        proof: Option<(ExchangePub, EddsaSignature)>,
+        /// The body, where it may be handed on to a wallet.
+        body: Option<Arc<Value>>,
+    },
+    /// It did not.
+    Unreached(Failure),
+}
+
+impl Outcome {
+    /// Key and signature, where the exchange confirmed.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<(ExchangePub, EddsaSignature)> {
+        match self.last {
+            Some(Attempt::Replied {
+                verdict: Verdict::Confirmed,
+                proof,
+                ..
+            }) => proof,
+            _ => None,
+        }
+    }
+
+    /// Whether the exchange finally refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(
+            self.last,
+            Some(Attempt::Replied {
+                verdict: Verdict::Refused,
+                ..
+            })
+        )
+    }
+
+    /// Whether the exchange has decided, one way or the other.
+    #[must_use]
+    pub fn is_conclusive(&self) -> bool {
+        self.is_refused() || self.confirmation().is_some()
+    }
+
+    /// Whether it refused because there is no such deposit.
+    #[must_use]
+    pub fn says_no_deposit(&self) -> bool {
+        matches!(self.last, Some(Attempt::Replied { verdict: Verdict::Refused, http_status: 404, error_code: Some(code), .. })
+            if NO_DEPOSIT_CODES.contains(&code))
+    }
+}
+
+/// A permission of an approval, or one carried in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The coin.
+    pub coin_pub: CoinPub,
+    /// Its id.
+    pub rtransaction_id: RefundId,
+    /// The amount, refund fee included.
+    pub amount: Amount,
+    /// When it was approved.
+    pub execution_s: Timestamp,
+    /// The merchant's signature.
+    pub merchant_sig: EddsaSignature,
+    /// Made elsewhere before a takeover.
+    pub carried_in: bool,
+    /// May have been sent to the exchange.
+    pub requested: bool,
+    /// What the exchange said.
+    pub outcome: Outcome,
+    /// Stood as success in an answer whose last byte went out.
+    pub taken: bool,
+}
+
+impl Row {
+    /// Requested, and the exchange has not decided.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.requested && !self.outcome.is_conclusive()
+    }
+}
+
+/// A coin under an abort.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbortedCoin {
+    /// The coin.
+    pub coin_pub: CoinPub,
+    /// Amount and merchant's signature, where there was a deposit.
+    pub permission: Option<(Amount, EddsaSignature)>,
+    /// What the exchange said.
+    pub outcome: Outcome,
+}
+
+impl AbortedCoin {
+    /// May have been sent, and the exchange has not decided.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.permission.is_some() && !self.outcome.is_conclusive()
+    }
+}
+
+/// The payment that completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    /// Sum of its coins, with fees.
+    pub paid: Amount,
+    /// The coins that it counts.
+    pub coins: BTreeSet<CoinPub>,
+}
+
+/// A recorded answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedAnswer {
+    /// The state it was built on.
+    pub as_of: Seq,
+    /// Digest of its body.
+    pub body: Digest32,
+    /// Its event (the last part).
+    pub seq: Seq,
+    /// That event's digest.
+    pub event: Digest32,
+    /// Of a refund's: which of the order's rows stood as success.
+    success: Vec<usize>,
+    /// Whether it is a refund's answer; only those are delivered.
+    is_refund: bool,
+    delivered: bool,
+}
+
+impl RecordedAnswer {
+    /// Whether its last byte went out.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        self.delivered
+    }
+}
+
+/// An order, as its events tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its name.
+    pub key: OrderKey,
+    /// The contract.
+    pub terms: Arc<OrderRecorded>,
+    /// Deposits in recorded order.
+    pub deposits: Vec<DepositRecorded>,
+    /// The payment, once complete.
+    pub payment: Option<Payment>,
+    /// Permissions of approvals: carried-in ones first, then in order of approval and coin.
+    pub rows: Vec<Row>,
+    /// Coins under an abort, in the order in which they were first named.
+    pub aborts: Vec<AbortedCoin>,
+    /// Coin sets (sorted) whose abort was refused with 412.
+    pub abort_refusals: BTreeSet<Vec<CoinPub>>,
+    /// The last event that moved the order; answers are built as of it.
+    pub moved: Seq,
+    /// The last event of any kind.
+    pub last: Seq,
+    /// Its time.
+    pub last_at: Micros,
+    answers: Vec<RecordedAnswer>,
+    refusal_parts: Vec<CoinPub>,
+}
+
+impl Order {
+    /// An order begins with its `order_recorded`.
+    ///
+    /// # Errors
+    /// Any other event, or one without an order.
+    pub fn begin(event: &Event) -> Result<Order, FoldError> {
+        let fail = |what| FoldError {
+            seq: event.seq,
+            kind: event.facts.kind(),
+            what,
+        };
+        let Facts::OrderRecorded(terms) = &event.facts else {
+            return Err(fail("nothing comes before order_recorded"));
+        };
+        Ok(Order {
+            key: event.order_key().ok_or_else(|| fail("it names no order"))?,
+            terms: Arc::new(terms.clone()),
+            deposits: Vec::new(),
+            payment: None,
+            rows: Vec::new(),
+            aborts: Vec::new(),
+            abort_refusals: BTreeSet::new(),
+            moved: event.seq,
+            last: event.seq,
+            last_at: event.at_us,
+            answers: Vec::new(),
+            refusal_parts: Vec::new(),
+        })
+    }
+
+    /// Folds the order's next event. `digest` is the event's, `reply` its `reply` attachment, if it has one.
+    ///
+    /// # Errors
+    /// The event names a deposit, permission or answer that the order does not have. The order is then unchanged
+    /// or half changed and must be dropped.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm a kind: the fold is read as a table"
+    )]
+    pub fn apply(&mut self, event: &Event, digest: &Digest32, reply: Option<&[u8]>) -> Result<(), FoldError> {
+        let fail = |what| FoldError {
+            seq: event.seq,
+            kind: event.facts.kind(),
+            what,
+        };
+        match &event.facts {
+            Facts::OrderRecorded(_) => return Err(fail("the order is recorded already")),
+            Facts::DepositRecorded(deposit) => self.deposits.push(deposit.clone()),
+            Facts::PaymentCompleted(f) => {
+                let payment = self.payment.get_or_insert_with(|| Payment {
+                    paid: f.paid,
+                    coins: BTreeSet::new(),
+                });
+                payment.coins.extend(f.coins.iter().copied());
+            }
+            Facts::RefundCarriedIn(f) => {
+                for row in &f.rows {
+                    let place = self.rows.iter().take_while(|row| row.carried_in).count();
+                    self.rows.insert(
+                        place,
+                        Row {
+                            coin_pub: row.coin_pub,
+                            rtransaction_id: row.rtransaction_id,
+                            amount: row.amount,
+                            execution_s: row.execution_s,
+                            merchant_sig: row.merchant_sig,
+                            carried_in: true,
+                            // The shop may have sent it before; it is asked again as any that was sent.
+                            requested: true,
+                            outcome: Outcome::default(),
+                            taken: false,
+                        },
+                    );
+                }
+            }
+            Facts::RefundApproved(f) => self.rows.extend(f.rows.iter().map(|row| Row {
+                coin_pub: row.coin_pub,
+                rtransaction_id: row.rtransaction_id,
+                amount: row.amount,
+                execution_s: f.execution_s,
+                merchant_sig: row.merchant_sig,
+                carried_in: false,
+                requested: false,
+                outcome: Outcome::default(),
+                taken: false,
+            })),
+            Facts::RefundRequested(f) => {
+                for name in &f.rows {
+                    self.row_mut(&name.coin_pub, name.rtransaction_id)
+                        .ok_or_else(|| fail("it names a permission that was not approved"))?
+                        .requested = true;
+                }
+            }
+            Facts::AbortRequested(f) => {
+                for coin in &f.coins {
+                    if coin.state == AbortCoinState::Known {
+                        continue;
+                    }
+                    let permission = match (coin.state, coin.amount, coin.merchant_sig) {
+                        (AbortCoinState::Deposited, Some(amount), Some(sig)) => Some((amount, sig)),
+                        (AbortCoinState::Undeposited, None, None) => None,
+                        _ => return Err(fail("amount and signature go with a deposited coin and no other")),
+                    };
+                    self.name_in_abort(coin.coin_pub, permission);
+                }
+            }
+            Facts::AbortExtended(f) => {
+                for coin in &f.coins {
+                    self.name_in_abort(coin.coin_pub, Some((coin.amount, coin.merchant_sig)));
+                }
+            }
+            Facts::AbortRefused(f) => {
+                self.refusal_parts.extend(f.coins.iter().copied());
+                if Part::is_last(f.part) {
+                    self.abort_refusals
+                        .insert(std::mem::take(&mut self.refusal_parts));
+                }
+            }
+            Facts::ExchangeReplied(f) => self
+                .outcome_mut(&f.coin_pub, f.rtransaction_id)
+                .ok_or_else(|| fail("no such permission"))?
+                .replied(f, reply),
+            Facts::ExchangeUnreached(f) => {
+                let outcome = self
+                    .outcome_mut(&f.coin_pub, f.rtransaction_id)
+                    .ok_or_else(|| fail("no such permission"))?;
+                if !outcome.is_conclusive() {
+                    *outcome = Outcome {
+                        attempt: f.attempt,
+                        last: Some(Attempt::Unreached(f.failure)),
+                    };
+                }
+            }
+            Facts::RefundAnswered(f) => {
+                let success = f.rows.iter().flatten().filter(|row| row.exchange_status == 200);
+                let success: Option<Vec<usize>> = success
+                    .map(|row| {
+                        self.rows.iter().position(|r| {
+                            r.coin_pub == row.coin_pub && r.rtransaction_id == row.rtransaction_id
+                        })
+                    })
+                    .collect();
+                let success = success.ok_or_else(|| fail("it tells of a permission that does not exist"))?;
+                self.answered(event.seq, f.as_of, f.body, *digest, true, success);
+            }
+            Facts::AbortAnswered(f) => {
+                self.answered(event.seq, f.as_of, f.body, *digest, false, Vec::new());
+            }
+            Facts::RefundDelivered(f) => {
+                let answer = self
+                    .answers
+                    .iter_mut()
+                    .find(|answer| answer.seq == f.answer && answer.is_refund)
+                    .ok_or_else(|| fail("no such answer is waiting to be delivered"))?;
+                answer.delivered = true;
+                for &row in &answer.success {
+                    self.rows[row].taken = true;
+                }
+            }
+            Facts::LedgerOpened(_)
+            | Facts::InstanceAdded(_)
+            | Facts::InstanceClosed(_)
+            | Facts::ExchangeKeysSeen(_)
+            | Facts::ClockCorrected(_)
+            | Facts::FormatRaised(_) => return Err(fail("it belongs to no order")),
+        }
+        if event.facts.moves_order() {
+            self.moved = event.seq;
+            // An answer can be given again only while the order stands still; a delivery may still be told of.
+            self.answers
+                .retain(|answer| answer.is_refund && !answer.delivered);
+        }
+        self.last = event.seq;
+        self.last_at = event.at_us;
+        Ok(())
+    }
+
+    /// The order as it will be once these events are recorded at `at`, so that an answer can be built that shares
+    /// their commit. Only the sequences in it are provisional.
+    ///
+    /// # Errors
+    /// As [`Order::apply`].
+    pub fn preview(&self, at: Micros, events: &[NewEvent]) -> Result<Order, FoldError> {
+        let mut order = self.clone();
+        for new in events {
+            let event = Event {
+                at_us: at,
+                attachments: BTreeMap::new(),
+                facts: new.facts.clone(),
+                instance: Some(self.key.instance.clone()),
+                ledger: "".into(),
+                order: Some(self.key.order.clone()),
+                prev: no_digest(),
+                seq: order.last.next(),
+            };
+            let reply = new
+                .attachments
+                .iter()
+                .find(|(name, _)| *name == AttachmentName::Reply);
+            order.apply(&event, &no_digest(), reply.map(|(_, bytes)| bytes.as_slice()))?;
+        }
+        Ok(order)
+    }
+
+    fn name_in_abort(&mut self, coin_pub: CoinPub, permission: Option<(Amount, EddsaSignature)>) {
+        match self.aborts.iter_mut().find(|coin| coin.coin_pub == coin_pub) {
+            Some(coin) => coin.permission = permission.or(coin.permission),
+            None => self.aborts.push(AbortedCoin {
+                coin_pub,
+                permission,
+                outcome: Outcome::default(),
+            }),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        seq: Seq,
+        as_of: Seq,
+        body: Digest32,
+        event: Digest32,
+        is_refund: bool,
+        success: Vec<usize>,
+    ) {
+        match self
+            .answers
+            .iter_mut()
+            .find(|answer| answer.as_of == as_of && answer.body == body)
+        {
+            // The next part of one answer: its event is the last part.
+            Some(answer) => {
+                answer.seq = seq;
+                answer.event = event;
+                answer.success.extend(success);
+            }
+            None => self.answers.push(RecordedAnswer {
+                as_of,
+                body,
+                seq,
+                event,
+                success,
+                is_refund,
+                delivered: false,
+            }),
+        }
+    }
+
+    fn row_mut(&mut self, coin: &CoinPub, id: RefundId) -> Option<&mut Row> {
+        self.rows
+            .iter_mut()
+            .find(|row| row.coin_pub == *coin && row.rtransaction_id == id)
+    }
+
+    fn outcome_mut(&mut self, coin: &CoinPub, id: RefundId) -> Option<&mut Outcome> {
+        if id == RefundId::ABORT {
+            return self
+                .aborts
+                .iter_mut()
+                .find(|aborted| aborted.coin_pub == *coin && aborted.permission.is_some())
+                .map(|aborted| &mut aborted.outcome);
+        }
+        self.row_mut(coin, id)
+            .filter(|row| row.requested)
+            .map(|row| &mut row.outcome)
+    }
+
+    /// The coin's deposit.
+    #[must_use]
+    pub fn deposit(&self, coin: &CoinPub) -> Option<&DepositRecorded> {
+        self.deposits.iter().find(|deposit| deposit.coin_pub == *coin)
+    }
+
+    /// The coin as an abort names it.
+    #[must_use]
+    pub fn aborted(&self, coin: &CoinPub) -> Option<&AbortedCoin> {
+        self.aborts.iter().find(|aborted| aborted.coin_pub == *coin)
+    }
+
+    /// The permission's row.
+    #[must_use]
+    pub fn row(&self, coin: &CoinPub, id: RefundId) -> Option<&Row> {
+        self.rows
+            .iter()
+            .find(|row| row.coin_pub == *coin && row.rtransaction_id == id)
+    }
+
+    /// What the exchange said of a permission of either sort.
+    #[must_use]
+    pub fn outcome(&self, coin: &CoinPub, id: RefundId) -> Option<&Outcome> {
+        if id == RefundId::ABORT {
+            return self.aborted(coin).map(|aborted| &aborted.outcome);
+        }
+        self.row(coin, id).map(|row| &row.outcome)
+    }
+
+    /// Whether a deposited coin counts for a payment: no abort names it, or the exchange finally refused the
+    /// abort's refund for another reason than that there is no such deposit.
+    #[must_use]
+    pub fn counts(&self, coin: &CoinPub) -> bool {
+        self.aborted(coin)
+            .is_none_or(|aborted| aborted.outcome.is_refused() && !aborted.outcome.says_no_deposit())
+    }
+
+    /// The order's currency.
+    #[must_use]
+    pub fn currency(&self) -> Currency {
+        self.terms.amount.currency()
+    }
+
+    /// Sum of all rows: what was approved, carried-in refunds included.
+    ///
+    /// # Errors
+    /// Beyond Taler's largest amount, or of several currencies.
+    pub fn approved(&self) -> Result<Amount, AmountError> {
+        amount::sum(self.currency(), self.rows.iter().map(|row| row.amount))
+    }
+
+    /// Sum of the coin's rows.
+    ///
+    /// # Errors
+    /// As [`Order::approved`].
+    pub fn approved_on(&self, coin: &CoinPub) -> Result<Amount, AmountError> {
+        amount::sum(
+            self.currency(),
+            self.rows
+                .iter()
+                .filter(|row| row.coin_pub == *coin)
+                .map(|row| row.amount),
+        )
+    }
+
+    /// The latest `execution_s` of any row.
+    #[must_use]
+    pub fn last_execution(&self) -> Option<Timestamp> {
+        self.rows.iter().map(|row| row.execution_s).max()
+    }
+
+    /// An answer that was recorded on the order's present state with this body.
+    #[must_use]
+    pub fn recorded_answer(&self, body: &Digest32) -> Option<&RecordedAnswer> {
+        self.answers
+            .iter()
+            .find(|answer| answer.as_of == self.moved && answer.body == *body)
+    }
+
+    /// Whether the delivery of this answer is still to be recorded.
+    #[must_use]
+    pub fn awaits_delivery(&self, answer: Seq) -> bool {
+        self.answers
+            .iter()
+            .any(|recorded| recorded.seq == answer && recorded.is_refund && !recorded.delivered)
+    }
+
+    /// Permissions that the exchange has not decided, though they may have been sent.
+    pub fn open_permissions(&self) -> impl Iterator<Item = (CoinPub, RefundId)> {
+        let rows = self
+            .rows
+            .iter()
+            .filter(|row| row.is_open())
+            .map(|row| (row.coin_pub, row.rtransaction_id));
+        let aborts = self.aborts.iter().filter(|coin| coin.is_open());
+        rows.chain(aborts.map(|coin| (coin.coin_pub, RefundId::ABORT)))
+    }
+}
+
+impl Outcome {
+    fn replied(&mut self, f: &ExchangeReplied, reply: Option<&[u8]>) {
+        // The first confirmation counts; a repeat may carry another key without being wrong.
+        if self.is_conclusive() {
+            return;
+        }
+        *self = Outcome {
+            attempt: f.attempt,
+            last: Some(Attempt::Replied {
+                http_status: f.http_status,
+                error_code: f.error_code,
+                verdict: f.verdict,
+                proof: f.exchange_pub.zip(f.exchange_sig),
+                body: reply.and_then(handed_on).map(Arc::new),
+            }),
+        };
+    }
+}
+
+/// A reply's body, where it is a JSON object within our number rules and short enough to hand on.
+fn handed_on(reply: &[u8]) -> Option<Value> {
+    if reply.len() > REPLY_HANDED_ON_MAX {
+        return None;
+    }
+    json::parse_strict(reply).ok().filter(Value::is_object)
+}
