@@ -1,0 +1,456 @@
+//! The exchange on the network: HTTP/1.1 with hyper, the routes, the damage that faults do.
+//! It decides nothing about refunds: the books do.
+//!
+//! Made for loopback: no TLS, no limit on connections, no authentication.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONTENT_TYPE, HeaderValue,
+};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use quittance_taler::{CoinPub, Currency, Micros};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::books::{Aggregate, Books, Deposit, Reply};
+use crate::faults::{Fault, FaultKind, FaultPath, Faults};
+use crate::keys::{Keys, PROTOCOL_VERSION, spoil};
+use crate::{Clock, RecordedRequest, SandboxConfig};
+
+/// The largest request body: far above a refund request (some 500 bytes), and enough for hundreds of deposits.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// How many requests are remembered; older ones are forgotten. More than any test makes.
+pub const MAX_RECORDED_REQUESTS: usize = 65_536;
+
+/// How many bytes of bodies are remembered, lest the one limit times the other fill the memory.
+pub const MAX_RECORDED_BYTES: usize = 64 * 1024 * 1024;
+
+/// How long to wait after a failed `accept`, which mostly means that the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all connections and the handle share.
+pub(crate) struct Shared {
+    addr: SocketAddr,
+    currency: Currency,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) keys: Keys,
+    pub(crate) books: Books,
+    pub(crate) faults: Faults,
+    requests: VecDeque<RecordedRequest>,
+    recorded_bytes: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &SandboxConfig, addr: SocketAddr) -> Shared {
+        let clock = Arc::clone(&config.clock);
+        let state = State {
+            keys: Keys::new(config.seed, clock()),
+            books: Books::new(config.currency),
+            faults: Faults::default(),
+            requests: VecDeque::new(),
+            recorded_bytes: 0,
+        };
+        Shared {
+            addr,
+            currency: config.currency,
+            clock,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        (self.clock)()
+    }
+
+    /// A panic in one request shall not hide behind failures of all others.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+}
+
+/// Serves until the sender of `stopped` is dropped.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: oneshot::Receiver<Infallible>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve(stream, Arc::clone(&shared)));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+/// How a connection ends without a reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Broken {
+    Close,
+    Reset,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fault ends the connection")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+type Answer = Result<Response<Full<Bytes>>, Broken>;
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let service =
+        hyper::service::service_fn(move |request| -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+            Box::pin(answer(request, Arc::clone(&shared)))
+        });
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    let broken = ended.err().and_then(|error| {
+        std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Broken>().copied())
+    });
+    let stream = connection.into_parts().io.into_inner();
+    if broken == Some(Broken::Reset) {
+        // Where the option cannot be set the client sees a close instead: the nearest thing to it.
+        let _ = stream.set_zero_linger();
+    }
+}
+
+/// What a request asks for.
+enum Route {
+    Keys,
+    Config,
+    Refund { coin: String },
+    Deposits,
+    Faults,
+    Books,
+    Aggregate,
+    Rotate,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<(Route, &'static str)> {
+        Some(match path.strip_prefix('/')?.split('/').collect::<Vec<_>>()[..] {
+            ["keys"] => (Route::Keys, "GET"),
+            ["config"] => (Route::Config, "GET"),
+            ["coins", coin, "refund"] => (
+                Route::Refund {
+                    coin: coin.to_owned(),
+                },
+                "POST",
+            ),
+            ["sandbox", "deposits"] => (Route::Deposits, "POST"),
+            ["sandbox", "faults"] => (Route::Faults, "POST"),
+            ["sandbox", "books"] => (Route::Books, "GET"),
+            ["sandbox", "aggregate"] => (Route::Aggregate, "POST"),
+            ["sandbox", "rotate"] => (Route::Rotate, "POST"),
+            _ => return None,
+        })
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Ok(send(&Reply::error(
+                413,
+                32,
+                "The body of the request is too large.",
+            )));
+        }
+        // The client went away in the middle of its body: there is nobody left to answer.
+        Err(_) => return Err(Broken::Close),
+    };
+    let path = head.uri.path();
+    shared.state().record(head.method.as_str(), path, &body);
+
+    let Some((route, method)) = Route::of(path) else {
+        let hint = "There is no endpoint defined for the URL provided by the client.";
+        let mut reply = Reply::error(404, 21, hint);
+        reply.body["detail"] = json!(path);
+        return Ok(send(&reply));
+    };
+    if head.method != method {
+        let mut response = send(&Reply::error(
+            405,
+            20,
+            "The HTTP method is invalid for this endpoint.",
+        ));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(method));
+        return Ok(response);
+    }
+    match route {
+        Route::Refund { coin } => {
+            let met = shared
+                .state()
+                .faults
+                .take(FaultPath::Refund, coin.parse::<CoinPub>().ok());
+            let now = shared.now();
+            faulty(met, || {
+                let State { keys, books, .. } = &mut *shared.state();
+                let unknown = met.is_some_and(|fault| fault.kind == FaultKind::UnknownKey);
+                let signer = if unknown { keys.stranger() } else { keys.current() };
+                books.refund(&coin, &body, signer, now)
+            })
+            .await
+        }
+        Route::Keys => {
+            let met = shared.state().faults.take(FaultPath::Keys, None);
+            faulty(met, || {
+                let hide = met.is_some_and(|fault| fault.kind == FaultKind::UnknownKey);
+                Reply::ok(
+                    shared
+                        .state()
+                        .keys
+                        .body(&shared.base_url(), shared.currency, hide),
+                )
+            })
+            .await
+        }
+        other => Ok(send(&command(&other, &body, &shared))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deposits {
+    deposits: Vec<Deposit>,
+}
+
+/// What needs no fault: `/config` and the sandbox's own commands.
+fn command(route: &Route, body: &[u8], shared: &Shared) -> Reply {
+    let now = shared.now();
+    let done = match route {
+        // Younger exchanges have it, 0.9.1 has not: it is here for clients that look there first.
+        Route::Config => {
+            Ok(json!({ "version": PROTOCOL_VERSION, "name": "taler-exchange", "currency": shared.currency }))
+        }
+        Route::Books => Ok(shared.state().books.show()),
+        Route::Rotate => Ok(json!({ "key": shared.state().keys.rotate(now) })),
+        Route::Aggregate => read::<Aggregate>(if body.is_empty() { b"{}" } else { body })
+            .map(|which| json!({ "aggregated": shared.state().books.aggregate(which, now) })),
+        Route::Faults => read(body).and_then(|fault| {
+            shared
+                .state()
+                .faults
+                .add(fault)
+                .map(|()| json!({}))
+                .map_err(|error| detailed(&error))
+        }),
+        Route::Deposits => read::<Deposits>(body).and_then(|Deposits { deposits }| {
+            let mut state = shared.state();
+            let booked = deposits
+                .into_iter()
+                .try_for_each(|deposit| state.books.deposit(deposit, now));
+            booked.map(|()| json!({})).map_err(|error| detailed(&error))
+        }),
+        Route::Keys | Route::Refund { .. } => {
+            unreachable!("the exchange's own endpoints are answered before")
+        }
+    };
+    done.map_or_else(|refusal| refusal, Reply::ok)
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
+    serde_json::from_slice(body).map_err(|error| detailed(&error))
+}
+
+fn detailed(error: &dyn fmt::Display) -> Reply {
+    let mut reply = Reply::json_invalid();
+    reply.body["detail"] = json!(error.to_string());
+    reply
+}
+
+/// Does the work, or not, and answers as the fault wants it. The work is done before the delay, so that a client
+/// that gives up waiting does not know what it does not know.
+async fn faulty(met: Option<Fault>, work: impl FnOnce() -> Reply) -> Answer {
+    let Some(fault) = met else {
+        return Ok(send(&work()));
+    };
+    let answer = match fault.kind {
+        FaultKind::Reset => Err(Broken::Reset),
+        FaultKind::Status { status, code } => Ok(send(&Reply::error(
+            status,
+            code,
+            "The sandbox was asked to fail like this.",
+        ))),
+        FaultKind::Html => Ok(html()),
+        FaultKind::Delay | FaultKind::UnknownKey => Ok(send(&work())),
+        FaultKind::LostReply => {
+            work();
+            Err(Broken::Close)
+        }
+        FaultKind::Garbage => Ok(bytes(
+            work().status,
+            Bytes::from_static(b"\x00\xff{\"exchange_sig\":\x80"),
+        )),
+        FaultKind::Truncated => {
+            let reply = work();
+            let whole = render(&reply.body);
+            Ok(bytes(reply.status, whole.slice(..whole.len() / 2)))
+        }
+        FaultKind::WrongSignature => {
+            let mut reply = work();
+            spoil_signatures(&mut reply.body);
+            Ok(send(&reply))
+        }
+    };
+    if !fault.delay.is_zero() {
+        tokio::time::sleep(fault.delay).await;
+    }
+    answer
+}
+
+fn spoil_signatures(body: &mut Value) {
+    let listed = body
+        .get_mut("signkeys")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten();
+    for sig in listed.filter_map(|key| key.get_mut("master_sig")) {
+        *sig = json!(spoil(sig.as_str().expect("a signature is text")));
+    }
+    if let Some(sig) = body.get_mut("exchange_sig") {
+        *sig = json!(spoil(sig.as_str().expect("a signature is text")));
+    }
+}
+
+impl State {
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.requests.iter().cloned().collect()
+    }
+
+    fn record(&mut self, method: &str, path: &str, body: &[u8]) {
+        self.recorded_bytes += body.len();
+        self.requests.push_back(RecordedRequest {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            body: body.to_vec(),
+        });
+        while self.requests.len() > MAX_RECORDED_REQUESTS || self.recorded_bytes > MAX_RECORDED_BYTES {
+            let Some(forgotten) = self.requests.pop_front() else {
+                break;
+            };
+            self.recorded_bytes -= forgotten.body.len();
+        }
+    }
+}
+
+fn render(body: &Value) -> Bytes {
+    // Indented by two, as the recorded exchange prints it.
+    Bytes::from(serde_json::to_vec_pretty(body).expect("a JSON value can be printed"))
+}
+
+fn send(reply: &Reply) -> Response<Full<Bytes>> {
+    bytes(reply.status, render(&reply.body))
+}
+
+fn bytes(status: u16, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() =
+        StatusCode::from_u16(status).expect("statuses are constants or checked when set");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    response
+}
+
+fn html() -> Response<Full<Bytes>> {
+    let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+         <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
+    let mut response = bytes(502, Bytes::from_static(page.as_bytes()));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_requests_are_forgotten_by_number_and_by_size() {
+        let config = SandboxConfig {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            currency: "KUDOS".parse().unwrap(),
+            seed: 1,
+            clock: crate::system_clock(),
+        };
+        let shared = Shared::new(&config, config.bind);
+        let mut state = shared.state();
+        state.record("GET", "/first", b"");
+        for _ in 0..MAX_RECORDED_REQUESTS {
+            state.record("GET", "/keys", b"");
+        }
+        assert_eq!(state.requests.len(), MAX_RECORDED_REQUESTS);
+        assert_eq!(state.requests[0].path, "/keys");
+
+        let half = vec![0; MAX_RECORDED_BYTES / 2];
+        for path in ["/a", "/b", "/c"] {
+            state.record("POST", path, &half);
+        }
+        let left: Vec<_> = state
+            .requests
+            .iter()
+            .map(|request| request.path.as_str())
+            .collect();
+        assert_eq!(left, ["/b", "/c"]);
+        assert_eq!(state.recorded_bytes, MAX_RECORDED_BYTES);
+    }
+}
