@@ -1,0 +1,106 @@
+//! What the rules of an order see of one decision, and how they tell what is wrong with it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use quittance_events::facts::SignKey;
+use quittance_events::{Facts, OrderKey};
+use quittance_taler::{Amount, ExchangePub, MasterPub, Micros, message};
+
+use crate::findings::{Draft, Findings, Mark, Marks, Root};
+use crate::parts::Decision;
+use crate::report::{Checked, Money, money_of};
+use crate::rules::Rule;
+
+/// How far a signing key's life is stretched at both ends: clocks differ.
+const KEY_TOLERANCE_S: u64 = 3600;
+
+/// Signing keys that their exchange's master key really signed, as far as the ledger has told by now.
+#[derive(Default)]
+pub(crate) struct SigningKeys(HashMap<MasterPub, Vec<SignKey>>);
+
+impl SigningKeys {
+    /// Takes a key in if the master key signed it.
+    pub(crate) fn learn(&mut self, master: MasterPub, key: &SignKey) -> bool {
+        let message = message::signing_key_validity(key.start_s, key.expire_s, key.end_s, &key.key);
+        if !master.verify(&message, &key.master_sig) {
+            return false;
+        }
+        let known = self.0.entry(master).or_default();
+        if !known.contains(key) {
+            known.push(key.clone());
+        }
+        true
+    }
+
+    /// start - 1 h <= at < expire + 1 h.
+    pub(crate) fn valid_at(&self, master: &MasterPub, key: &ExchangePub, at: Micros) -> bool {
+        self.0.get(master).is_some_and(|keys| {
+            keys.iter().any(|k| {
+                k.key == *key
+                    && at.plus_s(KEY_TOLERANCE_S).is_past(k.start_s)
+                    && !at.minus_s(KEY_TOLERANCE_S).is_past(k.expire_s)
+            })
+        })
+    }
+}
+
+/// One decision under judgement.
+pub(crate) struct Case<'a> {
+    pub(crate) decision: &'a Decision,
+    pub(crate) key: &'a OrderKey,
+    pub(crate) findings: &'a mut Findings,
+    pub(crate) marks: &'a mut Marks,
+    pub(crate) checked: &'a mut Checked,
+    pub(crate) money: &'a mut BTreeMap<String, Money>,
+    pub(crate) signing_keys: &'a SigningKeys,
+    pub(crate) exchange_keys: &'a [MasterPub],
+}
+
+impl Case<'_> {
+    pub(crate) fn at(&self) -> Micros {
+        self.decision.event.at_us
+    }
+
+    pub(crate) fn draft(&self, rule: &'static Rule, text: impl Into<String>) -> Draft {
+        Draft::new(rule, self.decision.first(), text).of(Some(self.key))
+    }
+
+    /// Tells what is wrong: beneath what is wrong with the event's own bytes, or with what it depends on. Whatever
+    /// depends on `marks` afterwards follows from it.
+    pub(crate) fn find(&mut self, draft: Draft, depends: &[Mark], marks: &[Mark]) -> Root {
+        let cause = self
+            .decision
+            .root
+            .or_else(|| self.marks.cause(depends))
+            .or(self.findings.all_orders);
+        let root = self.findings.add(draft, cause);
+        for mark in marks {
+            self.marks.set(*mark, root);
+        }
+        root
+    }
+
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.findings
+            .note(Some(self.decision.first()), Some(self.key), text);
+    }
+
+    pub(crate) fn money(&mut self, amount: Amount) -> &mut Money {
+        money_of(self.money, amount.currency())
+    }
+}
+
+/// The amounts that an event names, each once: what is at stake where the event itself is in doubt.
+pub(crate) fn named_amounts(facts: &Facts) -> Vec<Amount> {
+    match facts {
+        Facts::OrderRecorded(f) => vec![f.amount],
+        Facts::DepositRecorded(f) => vec![f.amount_with_fee],
+        Facts::PaymentCompleted(f) => vec![f.paid],
+        Facts::RefundCarriedIn(f) => f.rows.iter().map(|row| row.amount).collect(),
+        Facts::RefundApproved(f) => f.rows.iter().map(|row| row.amount).collect(),
+        Facts::AbortRequested(f) => f.coins.iter().filter_map(|coin| coin.amount).collect(),
+        Facts::AbortExtended(f) => f.coins.iter().map(|coin| coin.amount).collect(),
+        Facts::RefundAnswered(f) => f.refund_amount.into_iter().collect(),
+        _ => Vec::new(),
+    }
+}

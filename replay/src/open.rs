@@ -1,0 +1,115 @@
+//! Opens the evidence without touching it. A main file alone is opened immutable; one with a `-wal` beside it is
+//! copied together with it to a temporary folder first, because only SQLite can take a WAL in, and it writes when
+//! it does.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use quittance_events::copy::{Copy, CopyError};
+use quittance_events::schema::APPLICATION_ID;
+use tempfile::TempDir;
+
+/// Why there is nothing to report on.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The file cannot be read, or is no database.
+    #[error("{path} is unreadable: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A database of something else.
+    #[error("{0}")]
+    NotALedger(String),
+    /// Of a newer layout or event format.
+    #[error("{0}")]
+    Newer(String),
+    /// No such order.
+    #[error("the ledger has no order {0}")]
+    NoSuchOrder(String),
+}
+
+impl Unusable {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "errors are handed over as they come"
+    )]
+    pub(crate) fn unreadable(path: &Path, why: impl ToString) -> Unusable {
+        Unusable::Unreadable {
+            path: path.display().to_string(),
+            why: why.to_string(),
+        }
+    }
+}
+
+/// A ledger opened for reading.
+pub(crate) enum Opened {
+    /// It can be read, as far as one knows yet.
+    Readable {
+        /// The reader.
+        copy: Copy,
+        /// The main file's header says WAL and there is none.
+        wal_missing: bool,
+        /// Keeps the private copy while it is read.
+        _folder: Option<TempDir>,
+    },
+    /// It is a ledger, and too damaged to be read at all.
+    Damaged(String),
+}
+
+/// Bytes of SQLite's header that are looked at: journal mode at 18 and 19, application id at 68.
+const HEADER_BYTES: usize = 72;
+
+/// Opens a ledger.
+pub(crate) fn open(path: &Path) -> Result<Opened, Unusable> {
+    let header = read_header(path).map_err(|e| Unusable::unreadable(path, e))?;
+    let wal = beside(path, "-wal");
+    let (opened, folder) = if wal.exists() {
+        let folder = tempfile::tempdir().map_err(|e| Unusable::unreadable(path, e))?;
+        let private = folder.path().join("ledger.sqlite3");
+        std::fs::copy(path, &private).map_err(|e| Unusable::unreadable(path, e))?;
+        std::fs::copy(&wal, beside(&private, "-wal")).map_err(|e| Unusable::unreadable(&wal, e))?;
+        (Copy::open_with_wal(&private), Some(folder))
+    } else {
+        (Copy::open(path), None)
+    };
+    match opened {
+        Ok(copy) => {
+            let wal_missing = folder.is_none() && header.get(18..20) == Some(&[2, 2]);
+            Ok(Opened::Readable {
+                copy,
+                wal_missing,
+                _folder: folder,
+            })
+        }
+        Err(error @ CopyError::NotALedger { .. }) => Err(Unusable::NotALedger(error.to_string())),
+        Err(error @ CopyError::NewerLayout { .. }) => Err(Unusable::Newer(error.to_string())),
+        Err(CopyError::Damaged(why)) => Ok(Opened::Damaged(why)),
+        // What bears our id and cannot be opened is a damaged ledger; all else was never one.
+        Err(CopyError::Unreadable(_, why)) if is_ours(&header) => Ok(Opened::Damaged(why)),
+        Err(CopyError::Unreadable(_, why)) => Err(Unusable::unreadable(path, why)),
+    }
+}
+
+fn is_ours(header: &[u8]) -> bool {
+    let id = u32::try_from(APPLICATION_ID)
+        .expect("the application id has 32 bits")
+        .to_be_bytes();
+    header.get(68..72) == Some(&id)
+}
+
+fn read_header(path: &Path) -> io::Result<Vec<u8>> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    let limit = u64::try_from(HEADER_BYTES).expect("a header is short");
+    File::open(path)?.take(limit).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,220 @@
+//! Rules of orders: contract terms, deposits, payments. Deposits are what the merchant told; a ledger proves that
+//! they were told then, not that they were made.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use quittance_events::AttachmentName;
+use quittance_events::facts::{DepositRecorded, OrderRecorded, PaymentCompleted};
+use quittance_taler::{CoinPub, ContractTerms, contract_hash, json};
+
+use crate::case::Case;
+use crate::findings::Mark;
+use crate::fold::{OrderFold, Payment, amount_of, units};
+use crate::rules;
+
+/// Terms hash to h_contract and agree with the facts.
+pub(crate) fn recorded(terms: &OrderRecorded, case: &mut Case) {
+    // Without the bytes there is nothing to compare; the log's rules have told of it.
+    let Some(bytes) = case.decision.bytes(AttachmentName::Terms).map(<[u8]>::to_vec) else {
+        return;
+    };
+    let wrong = |case: &mut Case, what: String, expected: String, found: String| {
+        let draft = case
+            .draft(&rules::ORDER_TERMS, what)
+            .differs(expected, found)
+            .stake([terms.amount]);
+        case.find(draft, &[Mark::Terms], &[Mark::Terms]);
+    };
+    let value = match json::parse_strict(&bytes) {
+        Ok(value) => value,
+        Err(e) => {
+            return wrong(
+                case,
+                format!("the terms cannot be read: {e}"),
+                String::new(),
+                String::new(),
+            );
+        }
+    };
+    if json::canonical(&value) != bytes {
+        wrong(
+            case,
+            "the terms are not stored as canonical JSON".into(),
+            String::new(),
+            String::new(),
+        );
+    }
+    match contract_hash(&value) {
+        Ok(hash) if hash == terms.h_contract => {}
+        Ok(hash) => {
+            let what = "the terms hash to another h_contract".to_owned();
+            wrong(case, what, hash.to_string(), terms.h_contract.to_string());
+        }
+        Err(e) => wrong(case, e.to_string(), String::new(), terms.h_contract.to_string()),
+    }
+    let read = match ContractTerms::read(&value, terms.choice_index) {
+        Ok(read) => read,
+        Err(e) => return wrong(case, e.to_string(), String::new(), String::new()),
+    };
+    let exchanges = |list: Vec<(String, quittance_taler::MasterPub)>| format!("{list:?}");
+    let said = exchanges(
+        read.exchanges
+            .into_iter()
+            .map(|e| (e.url, e.master_pub))
+            .collect(),
+    );
+    let recorded = exchanges(
+        terms
+            .exchanges
+            .iter()
+            .map(|e| (e.url.clone(), e.master_pub))
+            .collect(),
+    );
+    for (what, expected, found) in [
+        ("order_id", read.order_id, case.key.order.to_string()),
+        ("amount", read.amount.to_string(), terms.amount.to_string()),
+        (
+            "timestamp",
+            format!("{:?}", read.timestamp),
+            format!("{:?}", terms.timestamp_s),
+        ),
+        (
+            "refund_deadline",
+            format!("{:?}", read.refund_deadline),
+            format!("{:?}", terms.refund_deadline_s),
+        ),
+        (
+            "wire_transfer_deadline",
+            format!("{:?}", read.wire_transfer_deadline),
+            format!("{:?}", terms.wire_deadline_s),
+        ),
+        (
+            "merchant_pub",
+            read.merchant_pub.to_string(),
+            terms.merchant_pub.to_string(),
+        ),
+        ("exchanges", said, recorded),
+    ] {
+        if expected != found {
+            wrong(
+                case,
+                format!("the terms have another {what} than is recorded"),
+                expected,
+                found,
+            );
+        }
+    }
+}
+
+/// A coin is deposited once, in the order's currency, at an exchange of the terms.
+pub(crate) fn deposited(order: &mut OrderFold, f: &DepositRecorded, case: &mut Case) {
+    let coin = Mark::Coin(f.coin_pub);
+    let wrong = |case: &mut Case, what: String| {
+        let draft = case.draft(&rules::ORDER_DEPOSIT, what).stake([f.amount_with_fee]);
+        case.find(draft, &[Mark::Terms, coin], &[coin]);
+    };
+    if let Some(first) = order.deposit(&f.coin_pub) {
+        wrong(
+            case,
+            format!("coin {} was deposited at event {} already", f.coin_pub, first.seq),
+        );
+    }
+    let currency = order.currency();
+    if [f.amount_with_fee, f.deposit_fee, f.refund_fee]
+        .iter()
+        .any(|amount| amount.currency() != currency)
+    {
+        wrong(
+            case,
+            format!("coin {} is not in the order's currency {currency}", f.coin_pub),
+        );
+    }
+    if !order
+        .terms
+        .exchanges
+        .iter()
+        .any(|exchange| exchange.master_pub == f.exchange_master_pub)
+    {
+        wrong(
+            case,
+            format!("the terms do not name the exchange {}", f.exchange_master_pub),
+        );
+    }
+    if order.payment.is_some() || order.aborted.contains_key(&f.coin_pub) {
+        order.owed.push(f.coin_pub);
+    }
+    order.record_deposit(f.clone(), case.decision.first());
+}
+
+/// The payment counts what it may count.
+pub(crate) fn paid(order: &mut OrderFold, f: &PaymentCompleted, case: &mut Case) {
+    let currency = order.currency();
+    if order.payment.is_some() {
+        let draft = case
+            .draft(&rules::ORDER_PAID, "the order was paid already")
+            .stake([f.paid]);
+        case.find(draft, &[Mark::Payment], &[]);
+        return;
+    }
+    let listed: BTreeSet<CoinPub> = f.coins.iter().copied().collect();
+    let mut depends = vec![Mark::Terms];
+    for coin in &listed {
+        depends.push(Mark::Coin(*coin));
+        if !order.counts(coin) {
+            let draft = case
+                .draft(
+                    &rules::ABORT_PAYMENT,
+                    format!("the payment counts coin {coin}, which is under an abort"),
+                )
+                .stake(order.deposited(coin));
+            let permission = Mark::Permission(*coin, quittance_events::RefundId::ABORT);
+            case.find(draft, &[Mark::Coin(*coin), permission], &[Mark::Payment]);
+        }
+    }
+    let counted: BTreeSet<CoinPub> = order
+        .deposits
+        .iter()
+        .map(|d| d.facts.coin_pub)
+        .filter(|coin| order.counts(coin))
+        .collect();
+    let sum = amount_of(
+        currency,
+        units(currency, counted.iter().filter_map(|coin| order.deposited(coin))),
+    );
+    let difference = amount_of(currency, sum.units().abs_diff(f.paid.units()));
+    let lacking = amount_of(
+        currency,
+        order.terms.amount.units().saturating_sub(f.paid.units()),
+    );
+    depends.push(Mark::Payment);
+    let wrong = if listed.len() != f.coins.len() {
+        Some("the payment lists a coin twice".to_owned())
+    } else if listed != counted {
+        Some("the payment does not count the deposits that no unrefused abort names".to_owned())
+    } else if sum != f.paid {
+        Some("the payment is not the sum of its deposits".to_owned())
+    } else if f.paid.try_cmp(&order.terms.amount) == Ok(Ordering::Less) {
+        Some(format!(
+            "the payment does not cover the order's {}",
+            order.terms.amount
+        ))
+    } else {
+        None
+    };
+    if let Some(what) = wrong {
+        let stake = if difference.is_zero() { lacking } else { difference };
+        let draft = case
+            .draft(&rules::ORDER_PAID, what)
+            .differs(
+                format!("{sum} in {} coins", counted.len()),
+                format!("{} in {} coins", f.paid, f.coins.len()),
+            )
+            .stake([stake]);
+        case.find(draft, &depends, &[Mark::Payment]);
+    }
+    order.payment = Some(Payment {
+        paid: f.paid,
+        coins: listed,
+    });
+}

@@ -1,0 +1,214 @@
+//! The rules that a ledger is held against, as one table: id, grade, sentence, and how the money at stake is
+//! reckoned. Ids are stable: reports of different years can be compared. `docs/auditing.md` lists exactly these.
+
+use serde::Serialize;
+
+/// How grave a broken rule is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Money, or the record itself, is not what it is said to be.
+    Major,
+    /// The record is untidy; no money follows from it.
+    Minor,
+}
+
+impl Grade {
+    /// As in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Grade::Major => "major",
+            Grade::Minor => "minor",
+        }
+    }
+}
+
+/// One rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Stable name.
+    pub id: &'static str,
+    /// How grave it is to break it.
+    pub grade: Grade,
+    /// What holds in a sound ledger.
+    pub sentence: &'static str,
+    /// How the money at stake is reckoned.
+    pub money: &'static str,
+}
+
+macro_rules! rules {
+    ($( $name:ident $id:literal $grade:ident $sentence:literal $money:literal; )*) => {
+        $(
+            #[doc = concat!("`", $id, "`")]
+            pub static $name: Rule = Rule { id: $id, grade: Grade::$grade, sentence: $sentence, money: $money };
+        )*
+
+        /// All of them, in the order in which the auditor's guide explains them.
+        pub static RULES: &[&Rule] = &[$( &$name ),*];
+    };
+}
+
+rules! {
+    LOG_FILE "log.file" Major
+        "The file passes SQLite's own check and holds the tables, triggers and indexes of this layout and nothing else."
+        "none: what is unreadable names no amount";
+    LOG_GENESIS "log.genesis" Major
+        "The ledger begins with its one `ledger_opened`, and every event bears the name that it gives."
+        "the amounts that the event names";
+    LOG_KEY "log.key" Major
+        "The first event names the event key that the auditor was given beforehand."
+        "none: the whole ledger is another's";
+    LOG_GAPLESS "log.gapless" Major
+        "Events are numbered 1, 2, 3 and so on without a gap, and each bears the number under which it is stored."
+        "none: what is missing names no amount";
+    LOG_CHAIN "log.chain" Major
+        "Each event holds the digest of the event before it."
+        "the amounts that the event names";
+    LOG_SIGNATURE "log.signature" Major
+        "The event key of the first event signed each event."
+        "the amounts that the event names";
+    LOG_CANONICAL "log.canonical" Major
+        "Each event is an object of the event format in its one canonical form, and names an order exactly where its kind has one."
+        "the amounts that the event names, where it can be read";
+    LOG_PARTS "log.parts" Major
+        "An event lists at most 200 rows; the parts of a longer decision follow each other and differ in their lists alone."
+        "the amounts that the event names";
+    LOG_TIME "log.time" Major
+        "No event lies more than 60 seconds before the latest time so far, and none before the event before it of the same order; a recorded clock correction starts both comparisons anew."
+        "the amounts that the event names";
+    LOG_ATTACHMENTS "log.attachments" Major
+        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has."
+        "the amounts that the event names";
+    LOG_TREE "log.tree" Major
+        "Each checkpoint is signed by the checkpoint key of the first event and gives the root of the tree over the events up to it."
+        "none: which event differs is not told by a root";
+    LOG_ANCHOR "log.anchor" Major
+        "The ledger holds all events that its anchor speaks of, with the same root."
+        "none: what is missing names no amount";
+    LOG_INDEX "log.index" Minor
+        "Head, order index and open permissions are what the events come to."
+        "none: no answer is judged by an index";
+
+    ORDER_BEGIN "order.begin" Major
+        "An order is recorded once, and nothing happens to it before."
+        "the amounts that the event names";
+    ORDER_TERMS "order.terms" Major
+        "The contract terms hash to `h_contract` and agree with the facts recorded of them."
+        "the order's amount";
+    ORDER_DEPOSIT "order.deposit" Major
+        "Each coin is deposited once, in the order's currency, at an exchange that the terms name."
+        "the deposit's amount with fee";
+    ORDER_PAID "order.paid" Major
+        "A payment completes once; it counts exactly the deposits that no unrefused abort names, sums to them, and covers the order's amount."
+        "the difference between recorded and recomputed payment; where they are equal, what is lacking of the order's amount";
+
+    APPROVAL_CARRIED_IN "approval.carried_in" Major
+        "Refunds made elsewhere are taken over before the order's first approval, under ids of their own from 1, on deposited coins, and within what was paid and deposited."
+        "the sum of the rows at fault; of a sum too large, the excess";
+    APPROVAL_ALLOWED "approval.allowed" Major
+        "Refunds are approved for paid orders alone whose contract allows refunds."
+        "the sum of the approval's rows";
+    APPROVAL_TOTAL "approval.total" Major
+        "Each approval's total is above all approved before and at most what was paid."
+        "what the total exceeds the payment by, or falls back by";
+    APPROVAL_ROWS "approval.rows" Major
+        "An approval's rows are above zero, sum to the growth of the total, and touch only coins that the payment counts."
+        "the difference between the rows' sum and the growth, and the rows on coins not counted";
+    APPROVAL_COIN "approval.coin" Major
+        "No coin is refunded more than was deposited with it."
+        "the excess over the deposit";
+    APPROVAL_IDS "approval.ids" Major
+        "The ids of a coin's refunds run 1, 2, 3 and so on, after those taken over."
+        "the amounts of the rows at fault";
+    APPROVAL_SIGNATURE "approval.signature" Major
+        "The merchant signed each refund of an approval or takeover: contract, coin, id and amount."
+        "the amounts of the rows at fault";
+    APPROVAL_EXECUTION "approval.execution" Major
+        "An approval's `execution_s` is the second of its decision, or one more than the latest refund's of the order where that is later."
+        "the sum of the approval's rows";
+    APPROVAL_DEADLINE "approval.deadline" Major
+        "Nothing is approved, and no approved refund requested for the first time, at or past the wire deadline."
+        "the sum of the rows";
+    APPROVAL_REQUESTED "approval.requested" Major
+        "A refund is requested once, and only after it was approved."
+        "the amounts of the rows at fault, where they are known";
+
+    ABORT_REQUESTED "abort.requested" Major
+        "An abort is accepted only while the order is unpaid."
+        "the sum that the abort gives back";
+    ABORT_COINS "abort.coins" Major
+        "An accepted abort holds the coins that the wallet's request names, in its order and each once, for this contract."
+        "the recorded deposits of the coins that differ";
+    ABORT_STATE "abort.state" Major
+        "A coin that an abort names is deposited, undeposited or known as the ledger has it at that moment, and one at least is new."
+        "the recorded deposits of the coins at fault";
+    ABORT_AMOUNT "abort.amount" Major
+        "An abort gives back the full recorded amount of each deposited coin."
+        "the difference to the recorded deposit";
+    ABORT_SIGNATURE "abort.signature" Major
+        "The merchant signed each refund of an abort, under id 0."
+        "the amounts of the coins at fault";
+    ABORT_EXTENDED "abort.extended" Major
+        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment."
+        "the amounts of the coins at fault";
+    ABORT_LATE_DEPOSIT "abort.late_deposit" Major
+        "A deposit that comes after its coin's abort, or after the payment, is given back: the extension stands in the same commit."
+        "the deposit's amount with fee";
+    ABORT_PAYMENT "abort.payment" Major
+        "No payment counts a coin under an abort that the exchange has not refused."
+        "the recorded deposit";
+    ABORT_REFUSAL "abort.refusal" Minor
+        "An abort is refused with 412 and 2254, only once the order is paid and some coin is under no abort; once for a coin set, at most 100 times for an order."
+        "none: a refusal moves no money";
+
+    EXCHANGE_KEYS "exchange.keys" Major
+        "Each signing key of an exchange is signed by its master key and stands in the reply that told of it."
+        "none: what rests on the key is found with the reply";
+    EXCHANGE_REQUESTED "exchange.requested" Major
+        "What an exchange says answers a permission that was requested before."
+        "the permission's amount, where there is one";
+    EXCHANGE_ATTEMPT "exchange.attempt" Minor
+        "The attempts at a permission are numbered upwards from 1."
+        "the permission's amount";
+    EXCHANGE_CONFIRMED "exchange.confirmed" Major
+        "What is recorded as confirmed is signed by a key that was valid then and that the master key signed of an exchange which the terms name."
+        "the permission's amount";
+    EXCHANGE_VERDICT "exchange.verdict" Major
+        "The verdict on a reply, and its error code, follow from the reply."
+        "the permission's amount";
+    EXCHANGE_PINNED "exchange.pinned" Major
+        "Every exchange whose confirmation counts is one of those that the auditor was given, if any were."
+        "the permission's amount";
+
+    ANSWER_AS_OF "answer.as_of" Major
+        "An answer rests on the latest state of its order."
+        "the sum that it tells of";
+    ANSWER_HTTP_STATUS "answer.http_status" Major
+        "An answer's status follows from the order's events: a refund's is 200 or 410, an abort's 200 with a decided coin at least."
+        "the sum that it tells of, or else all approved for the order";
+    ANSWER_REFUND_AMOUNT "answer.refund_amount" Major
+        "`refund_amount` is the sum of all approved refunds and those taken over; refunds of aborts count in none."
+        "the difference";
+    ANSWER_ROWS "answer.rows" Major
+        "A refund's answer tells of all refunds of the order, each once, those taken over first, then in order of approval."
+        "the amounts of the refunds that are left out or foreign";
+    ANSWER_EXECUTION_TIME "answer.execution_time" Major
+        "Each `execution_time` is that of the refund's approval."
+        "the amounts of the rows at fault";
+    ANSWER_EXCHANGE_STATUS "answer.exchange_status" Major
+        "Each entry's type and status are what the recorded replies come to; nothing is a success without a confirmation."
+        "the amounts of the entries at fault";
+    ANSWER_COINS "answer.coins" Major
+        "An abort's answer tells of coins under an abort, each once."
+        "the recorded deposits of the coins at fault";
+    ANSWER_BODY "answer.body" Major
+        "The body rebuilt from the events has the recorded digest."
+        "the sum that it tells of";
+    ANSWER_ONCE "answer.once" Minor
+        "An answer is recorded once for a state of its order."
+        "none: the body was right at its time";
+    ANSWER_DELIVERED "answer.delivered" Minor
+        "A delivery tells of a refund's answer of the same order, once."
+        "none: a delivery moves no money";
+}

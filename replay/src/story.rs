@@ -1,0 +1,329 @@
+//! An order's story for people: one line an event, in order of time, with amounts and the state of what stands
+//! behind it. It tells what is recorded and judges nothing; `verify` does.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use quittance_events::copy::{Copy, CopyError, StoredEvent};
+use quittance_events::facts::{
+    AbortCoinState, AbortRequested, ExchangeReplied, Failure, OrderRecorded, RefundAnswered, RefundApproved,
+    RefundCarriedIn, Verdict,
+};
+use quittance_events::seal::attachment_digest;
+use quittance_events::{Event, Facts, OrderKey, RefundId};
+use quittance_taler::{Amount, CoinPub, Micros, Timestamp};
+
+use crate::open::{self, Opened, Unusable};
+
+/// Characters of a coin's key that tell one coin of an order from another.
+const COIN_SHOWN: usize = 8;
+
+/// Tells the story of one order.
+///
+/// # Errors
+/// The ledger is unusable, or has no such order.
+pub fn show(ledger: &Path, instance: &str, order: &str) -> Result<String, Unusable> {
+    let missing = || Unusable::NoSuchOrder(format!("{instance}/{order}"));
+    let (Ok(instance_id), Ok(order_id)) = (instance.parse(), order.parse()) else {
+        return Err(missing());
+    };
+    let key = OrderKey {
+        instance: instance_id,
+        order: order_id,
+    };
+    let damaged = |why: &dyn std::fmt::Display| Unusable::unreadable(ledger, why);
+    let opened = open::open(ledger)?;
+    let copy = match &opened {
+        Opened::Damaged(why) => return Err(damaged(why)),
+        Opened::Readable { copy, .. } => copy,
+    };
+    let events = events_of(copy, &key).map_err(|e| damaged(&e))?;
+    if events.is_empty() {
+        return Err(missing());
+    }
+    let mut story = format!("Order {key}\n");
+    let mut amounts = HashMap::new();
+    for stored in &events {
+        let at = line(stored, &mut amounts);
+        let _ = writeln!(story, "{at}");
+    }
+    Ok(story)
+}
+
+/// The order's events: by the index, or by reading all where the index knows nothing of it.
+fn events_of(copy: &Copy, key: &OrderKey) -> Result<Vec<StoredEvent>, CopyError> {
+    let seqs = copy.order_seqs(key)?;
+    let mut events = Vec::new();
+    if seqs.is_empty() {
+        copy.walk::<CopyError>(|item| {
+            if let Ok(stored) = item
+                && Event::parse(&stored.sealed).is_ok_and(|event| event.order_key().as_ref() == Some(key))
+            {
+                events.push(stored);
+            }
+            Ok(())
+        })?;
+        return Ok(events);
+    }
+    for seq in seqs {
+        events.extend(copy.event(seq)?);
+    }
+    Ok(events)
+}
+
+fn line(stored: &StoredEvent, amounts: &mut Amounts) -> String {
+    let event = match Event::parse(&stored.sealed) {
+        Ok(event) => event,
+        Err(e) => return format!("{:<27}  #{}  UNREADABLE: {e}", "", stored.seq),
+    };
+    let mut text = format!(
+        "{}  #{}  {}",
+        time(event.at_us),
+        stored.seq,
+        told(&event, amounts)
+    );
+    if let Some(part) = event.facts.part() {
+        let _ = write!(text, " (part {} of {})", part.0, part.1);
+    }
+    for (name, digest) in &event.attachments {
+        let row = stored.attachments.iter().find(|row| row.name == name.as_str());
+        let state = match row.map(|row| (&row.salt, &row.bytes)) {
+            None => "missing".to_owned(),
+            Some((None, None)) => "erased".to_owned(),
+            Some((Some(salt), Some(bytes))) => {
+                let matches = <[u8; 32]>::try_from(salt.as_slice())
+                    .is_ok_and(|salt| attachment_digest(&salt, bytes) == *digest);
+                format!(
+                    "{} bytes, {}",
+                    bytes.len(),
+                    if matches { "as sealed" } else { "NOT as sealed" }
+                )
+            }
+            Some(_) => "damaged".to_owned(),
+        };
+        let _ = write!(text, " [{}: {state}]", name.as_str());
+    }
+    text
+}
+
+fn time(at: Micros) -> String {
+    let micros = i64::try_from(at.get())
+        .ok()
+        .and_then(DateTime::<Utc>::from_timestamp_micros);
+    micros.map_or_else(
+        || format!("{} us", at.get()),
+        |time| time.to_rfc3339_opts(SecondsFormat::Micros, true),
+    )
+}
+
+fn second(time: Timestamp) -> String {
+    let Some(seconds) = time.seconds() else {
+        return "never".into();
+    };
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0));
+    time.map_or_else(
+        || format!("{seconds} s"),
+        |time| time.to_rfc3339_opts(SecondsFormat::Secs, true),
+    )
+}
+
+fn coin(coin: &CoinPub) -> String {
+    let text = coin.to_string();
+    format!("coin {}", &text[..COIN_SHOWN])
+}
+
+fn list(rows: impl Iterator<Item = String>) -> String {
+    rows.collect::<Vec<_>>().join(", ")
+}
+
+fn told(event: &Event, amounts: &mut Amounts) -> String {
+    match &event.facts {
+        Facts::OrderRecorded(f) => recorded(f),
+        Facts::DepositRecorded(f) => format!(
+            "deposit of {} with {} at {} (refund fee {})",
+            f.amount_with_fee,
+            coin(&f.coin_pub),
+            f.exchange_url,
+            f.refund_fee
+        ),
+        Facts::PaymentCompleted(f) => format!("paid: {} with {} coins", f.paid, f.coins.len()),
+        Facts::RefundCarriedIn(f) => carried_in(f, amounts),
+        Facts::RefundApproved(f) => approved(f, amounts),
+        Facts::RefundRequested(f) => {
+            let rows = f
+                .rows
+                .iter()
+                .map(|row| permission(amounts, &row.coin_pub, row.rtransaction_id));
+            format!("about to ask the exchange for the first time: {}", list(rows))
+        }
+        Facts::AbortRequested(f) => abort(f, amounts),
+        Facts::AbortExtended(f) => {
+            amounts.extend(
+                f.coins
+                    .iter()
+                    .map(|row| ((row.coin_pub, RefundId::ABORT), row.amount)),
+            );
+            let coins = f
+                .coins
+                .iter()
+                .map(|row| format!("{} of {}", row.amount, coin(&row.coin_pub)));
+            format!("late deposits are given back: {}", list(coins))
+        }
+        Facts::AbortRefused(f) => {
+            format!(
+                "abort of {} coins refused with {} (code {}): the order is paid",
+                f.coins.len(),
+                f.http_status,
+                f.error_code
+            )
+        }
+        Facts::ExchangeReplied(f) => replied(f, amounts),
+        Facts::ExchangeUnreached(f) => {
+            let how = match f.failure {
+                Failure::Connect => "could not be reached",
+                Failure::Closed => "closed the connection before its reply was whole",
+                Failure::Timeout => "did not reply in time",
+            };
+            format!(
+                "the exchange {how} about {}, attempt {}",
+                permission(amounts, &f.coin_pub, f.rtransaction_id),
+                f.attempt
+            )
+        }
+        Facts::RefundAnswered(f) => answered(f),
+        Facts::AbortAnswered(f) => {
+            let coins = f.coins.iter().map(|row| {
+                let status = row
+                    .exchange_status
+                    .map_or_else(String::new, |status| format!(" {status}"));
+                format!("{} {:?}{status}", coin(&row.coin_pub), row.kind).to_lowercase()
+            });
+            format!(
+                "abort answered {} on the state of event {}: {}",
+                f.http_status,
+                f.as_of,
+                list(coins)
+            )
+        }
+        Facts::RefundDelivered(f) => format!("the answer of event {} was delivered", f.answer),
+        other => format!("{}, which belongs to no order", other.kind()),
+    }
+}
+
+fn recorded(f: &OrderRecorded) -> String {
+    format!(
+        "order recorded: {} of {}, refunds until {}, wire deadline {}",
+        f.amount,
+        second(f.timestamp_s),
+        second(f.refund_deadline_s),
+        second(f.wire_deadline_s)
+    )
+}
+
+fn permission(amounts: &HashMap<(CoinPub, RefundId), Amount>, of: &CoinPub, id: RefundId) -> String {
+    match amounts.get(&(*of, id)) {
+        Some(amount) => format!("{amount} of {} (id {id})", coin(of)),
+        None => format!("{} (id {id})", coin(of)),
+    }
+}
+
+fn abort(f: &AbortRequested, amounts: &mut Amounts) -> String {
+    let coins = f.coins.iter().map(|named| {
+        let of = coin(&named.coin_pub);
+        match (named.state, named.amount) {
+            (AbortCoinState::Known, _) => format!("{of} is under abort already"),
+            (AbortCoinState::Deposited, Some(amount)) => format!("{amount} of {of} goes back"),
+            _ => format!("{of} was not deposited"),
+        }
+    });
+    let text = format!("abort accepted: {}", list(coins));
+    amounts.extend(
+        f.coins
+            .iter()
+            .filter_map(|named| Some(((named.coin_pub, RefundId::ABORT), named.amount?))),
+    );
+    text
+}
+
+fn replied(f: &ExchangeReplied, amounts: &Amounts) -> String {
+    let of = permission(amounts, &f.coin_pub, f.rtransaction_id);
+    let code = f
+        .error_code
+        .map_or_else(String::new, |code| format!(", code {code}"));
+    let verdict = match f.verdict {
+        Verdict::Confirmed => "confirmed",
+        Verdict::Refused => "finally refused",
+        Verdict::Later => "put off",
+        Verdict::Unproven => "claimed without proof",
+        Verdict::Malformed => "answered unintelligibly",
+    };
+    format!(
+        "the exchange {verdict} {of}: status {}{code}, attempt {}",
+        f.http_status, f.attempt
+    )
+}
+
+fn answered(f: &RefundAnswered) -> String {
+    let Some(total) = f.refund_amount else {
+        return format!(
+            "refund request answered {} on the state of event {}",
+            f.http_status, f.as_of
+        );
+    };
+    let rows = f.rows.iter().flatten().map(|row| {
+        let (of, status) = (coin(&row.coin_pub), row.exchange_status);
+        format!(
+            "{of} (id {}) {status} of {}",
+            row.rtransaction_id,
+            second(row.execution_s)
+        )
+    });
+    format!(
+        "refund request answered {} on the state of event {}: {total}; {}",
+        f.http_status,
+        f.as_of,
+        list(rows)
+    )
+}
+
+type Amounts = HashMap<(CoinPub, RefundId), Amount>;
+
+fn carried_in(f: &RefundCarriedIn, amounts: &mut Amounts) -> String {
+    amounts.extend(
+        f.rows
+            .iter()
+            .map(|row| ((row.coin_pub, row.rtransaction_id), row.amount)),
+    );
+    let rows = f.rows.iter().map(|row| {
+        let (of, at) = (coin(&row.coin_pub), second(row.execution_s));
+        format!("{} of {of} (id {}, of {at})", row.amount, row.rtransaction_id)
+    });
+    format!("taken over from elsewhere: {}, by token {}", list(rows), f.by)
+}
+
+fn approved(f: &RefundApproved, amounts: &mut Amounts) -> String {
+    amounts.extend(
+        f.rows
+            .iter()
+            .map(|row| ((row.coin_pub, row.rtransaction_id), row.amount)),
+    );
+    let rows = f.rows.iter().map(|row| {
+        format!(
+            "{} of {} (id {})",
+            row.amount,
+            coin(&row.coin_pub),
+            row.rtransaction_id
+        )
+    });
+    let at = second(f.execution_s);
+    format!(
+        "refund approved, total now {}: {}; execution time {at}, by token {}",
+        f.total,
+        list(rows),
+        f.by
+    )
+}

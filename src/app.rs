@@ -1,0 +1,233 @@
+//! The running service: ledger, exchanges, background and server put together from a configuration, and taken
+//! apart again in order. Commands, demo and tests start it the same way.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quittance_events::ledger::{OpenError, Paths};
+use quittance_events::{InstanceId, Ledger};
+use quittance_tlog::note::KeyName;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::exchange::{ClientError, Exchanges, Times};
+use crate::http::server;
+use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::refusal::RequestError;
+use crate::service::Service;
+use crate::settle::{Settler, run_background};
+use crate::token::{Token, TokenError};
+
+/// Why the service did not start, or a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A token file.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The key of an instance is not the one in the ledger.
+    #[error("instance {0}: its key file is not the key that the ledger has for it")]
+    ForeignInstanceKey(InstanceId),
+    /// An instance that cannot be opened or closed.
+    #[error("{0}")]
+    Instance(String),
+    /// No client for an exchange.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The ledger did not take an event, or could not be read.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The socket.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// A file or folder.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+}
+
+impl StartError {
+    /// The exit code of `quittance`: 1 failed, 2 configuration, 3 ledger behind its anchor.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Config(_) => 2,
+            StartError::Ledger(OpenError::BehindAnchor(_)) => 3,
+            _ => 1,
+        }
+    }
+}
+
+/// Where the configuration puts the ledger.
+#[must_use]
+pub fn paths(config: &Config) -> Paths {
+    Paths {
+        ledger: config.ledger.clone(),
+        anchor: config.anchor.clone(),
+    }
+}
+
+/// The origin as a key name.
+///
+/// # Errors
+/// It is none; the configuration has checked most of it already.
+pub fn origin(config: &Config) -> Result<KeyName, StartError> {
+    KeyName::new(config.origin.clone()).map_err(|e| OpenError::Origin(e.to_string()).into())
+}
+
+/// Opens the ledger that the configuration names, for the command that calls itself `holder`.
+///
+/// # Errors
+/// See [`OpenError`] and [`KeyFileError`].
+pub fn open_ledger(config: &Config, holder: &str) -> Result<Ledger, StartError> {
+    // First the ledger's existence: a missing one is told better than its missing keys.
+    if !config.ledger.exists() {
+        return Err(OpenError::Missing(config.ledger.clone()).into());
+    }
+    let keys = KeyFolder(config.keys.clone()).read_ledger_keys(&origin(config)?)?;
+    Ok(Ledger::open(&paths(config), keys, holder)?)
+}
+
+/// A running service.
+pub struct App {
+    /// What the handlers share.
+    pub service: Arc<Service>,
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    background: JoinHandle<()>,
+}
+
+impl App {
+    /// Starts the service; when this returns it listens.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
+        let ledger = Arc::new(open_ledger(config, "serve")?);
+        let instances = instances(config, &ledger)?;
+        let exchanges = Arc::new(Exchanges::new(
+            &config.exchanges,
+            Arc::clone(&ledger),
+            Arc::clone(&clock),
+            times,
+        )?);
+        let admin = match &config.admin_token_file {
+            Some(path) => {
+                let id = "admin".parse().expect("`admin` is a token id");
+                Some(Token::keep_as(id, &read_token(path)?)?)
+            }
+            None => None,
+        };
+        let service = Arc::new(Service {
+            ledger,
+            instances,
+            exchanges,
+            clock,
+            settler: Settler::default(),
+            times,
+            undeposited: config.undeposited,
+            currency: config.currency,
+            exchange_list: config.exchanges.clone(),
+            base_url: config.base_url.clone(),
+            admin,
+        });
+        let listener = TcpListener::bind(config.serve.tcp)
+            .await
+            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let addr = listener
+            .local_addr()
+            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let open = service.take_up_open_permissions()?;
+        tracing::info!(
+            %addr, instances = service.instances.len(), exchanges = config.exchanges.len(), open, "serving"
+        );
+        if config.exchanges.is_empty() {
+            tracing::warn!(
+                "no exchange of {} is configured: no deposit can be told",
+                config.currency
+            );
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut until = stopped.clone();
+        let server = tokio::spawn(server::serve(listener, Arc::clone(&service), async move {
+            // An error means that the App is gone, which ends the service as well.
+            let _ = until.changed().await;
+        }));
+        let background = tokio::spawn(run_background(Arc::clone(&service), stopped));
+        Ok(App {
+            service,
+            addr,
+            stop,
+            server,
+            background,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops taking connections, lets requests finish, signs the last checkpoint.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in [self.background, self.server] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the service had failed");
+            }
+        }
+        let service = self.service;
+        let closed = tokio::task::spawn_blocking(move || service.ledger.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the ledger was not closed in order");
+        }
+    }
+}
+
+fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
+    let folder = KeyFolder(config.keys.clone());
+    let mut instances = BTreeMap::new();
+    for (id, recorded) in &ledger.book().instances {
+        let (merchant, file) = folder.read_instance(id)?;
+        if merchant.merchant_pub() != recorded.merchant_pub {
+            return Err(StartError::ForeignInstanceKey(id.clone()));
+        }
+        let base_url = base_url(config, id);
+        instances.insert(
+            id.clone(),
+            Instance {
+                id: id.clone(),
+                merchant,
+                base_url,
+                tokens: file.tokens,
+            },
+        );
+    }
+    Ok(instances)
+}
+
+/// Where wallets reach an instance.
+#[must_use]
+pub fn base_url(config: &Config, id: &InstanceId) -> Url {
+    if *id == InstanceId::root() {
+        return config.base_url.clone();
+    }
+    config
+        .base_url
+        .join(&format!("instances/{id}/"))
+        .expect("an instance id is a path segment")
+}

@@ -1,0 +1,188 @@
+//! The commands that work on a ledger without serving it: `init`, `instance add`, `instance close`,
+//! `clock-correct`. Each takes the ledger's lock, so none runs beside a service.
+
+use std::path::{Path, PathBuf};
+
+use quittance_events::create;
+use quittance_events::facts::{ClockCorrected, InstanceAdded, InstanceClosed};
+use quittance_events::ledger::{self, OpenError};
+use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Stream};
+use quittance_taler::{EddsaPrivateKey, Micros};
+
+use crate::app::{StartError, base_url, open_ledger, origin, paths};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::instance::{InstanceFile, KeyFolder, read_key, read_token};
+use crate::refusal::RequestError;
+use crate::token::Token;
+
+fn folder(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|e| StartError::Io(path.display().to_string(), e))
+}
+
+/// Makes data folder, keys, ledger and anchor; gives the event key as a VKEY.
+///
+/// # Errors
+/// Any of them exists, or cannot be made. An existing ledger is never touched.
+pub fn init(config: &Config, clock: &Clock) -> Result<String, StartError> {
+    if config.ledger.exists() {
+        return Err(OpenError::Exists(config.ledger.clone()).into());
+    }
+    if config.anchor.exists() {
+        return Err(OpenError::Exists(config.anchor.clone()).into());
+    }
+    for path in [
+        config.ledger.parent(),
+        config.anchor.parent(),
+        Some(config.keys.as_path()),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        folder(path)?;
+    }
+    let keys = KeyFolder(config.keys.clone()).make_ledger_keys(&origin(config)?)?;
+    create::init(&paths(config), &keys, clock())?;
+    Ok(ledger::vkey(&config.origin, &keys.event.public().key())?.to_string())
+}
+
+/// What `instance add` is told.
+#[derive(Debug, Clone)]
+pub struct NewInstance {
+    /// Its id; `default` is the root instance.
+    pub id: InstanceId,
+    /// For people.
+    pub name: Option<String>,
+    /// Takes over a merchant's key; without it a new one is made.
+    pub merchant_key: Option<PathBuf>,
+    /// Takes the operator's token; without it a new one is made.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Opens an instance; gives the token's text where it made one.
+///
+/// # Errors
+/// The instance or its merchant key is open already, a file cannot be read or written, or the ledger is in use.
+///
+/// # Panics
+/// The system has no randomness.
+pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result<Option<String>, StartError> {
+    if new.id.as_str() == "admin" {
+        return Err(StartError::Instance(
+            "`admin` is another name of the root instance, `default`".into(),
+        ));
+    }
+    let ledger = open_ledger(config, "instance add")?;
+    let key = match &new.merchant_key {
+        Some(path) => read_key(path)?,
+        None => {
+            let mut secret = zeroize::Zeroizing::new([0; 32]);
+            getrandom::fill(secret.as_mut_slice()).expect("the system has randomness");
+            EddsaPrivateKey::from_bytes(*secret)
+        }
+    };
+    let merchant_pub = key.merchant_pub();
+    let book = ledger.book();
+    if book.instances.contains_key(&new.id) {
+        return Err(StartError::Instance(format!(
+            "instance {} is open already",
+            new.id
+        )));
+    }
+    if let Some((other, _)) = book
+        .instances
+        .iter()
+        .find(|(_, open)| open.merchant_pub == merchant_pub)
+    {
+        return Err(StartError::Instance(format!(
+            "the merchant key is instance {other}'s already"
+        )));
+    }
+    let (text, token) = match &new.token_file {
+        Some(path) => (None, Token::keep(&read_token(path)?)?),
+        None => {
+            let (text, token) = Token::generate();
+            (Some(text), token)
+        }
+    };
+    let name = new.name.clone().unwrap_or_else(|| new.id.to_string());
+    // Files first: an instance in the ledger without its key could never sign.
+    KeyFolder(config.keys.clone()).write_instance(
+        &new.id,
+        &key,
+        &InstanceFile {
+            name,
+            tokens: vec![token],
+        },
+    )?;
+    let facts = InstanceAdded {
+        merchant_pub,
+        base_url: base_url(config, &new.id).to_string(),
+        currency: config.currency,
+    };
+    record(&ledger, Some(&new.id), clock(), NewEvent::bare(facts))?;
+    Ok(text)
+}
+
+/// Closes an instance. Its events, key and token files stay.
+///
+/// # Errors
+/// It is not open, or the ledger is in use.
+pub fn close_instance(config: &Config, clock: &Clock, id: &InstanceId) -> Result<(), StartError> {
+    let ledger = open_ledger(config, "instance close")?;
+    let book = ledger.book();
+    let Some(open) = book.instances.get(id) else {
+        return Err(StartError::Instance(format!("instance {id} is not open")));
+    };
+    let InstanceAdded {
+        merchant_pub,
+        base_url,
+        currency,
+    } = open.clone();
+    record(
+        &ledger,
+        Some(id),
+        clock(),
+        NewEvent::bare(InstanceClosed {
+            merchant_pub,
+            base_url,
+            currency,
+        }),
+    )
+}
+
+/// Says that the clock was wrong: times are compared anew from here on.
+///
+/// # Errors
+/// The ledger is in use.
+pub fn correct_clock(config: &Config, clock: &Clock, reason: &str) -> Result<(Micros, Micros), StartError> {
+    let ledger = open_ledger(config, "clock-correct")?;
+    let (from_us, to_us) = (ledger.greatest_at(), clock());
+    let facts = ClockCorrected { from_us, to_us };
+    let event = NewEvent::with(facts, AttachmentName::Reason, reason.as_bytes().to_vec());
+    record(&ledger, None, to_us, event)?;
+    Ok((from_us, to_us))
+}
+
+fn record(
+    ledger: &Ledger,
+    instance: Option<&InstanceId>,
+    at: Micros,
+    event: NewEvent,
+) -> Result<(), StartError> {
+    let append = Append {
+        stream: Stream::Ledger(instance.cloned()),
+        at,
+        events: vec![event],
+    };
+    let appended = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|e| StartError::Io("the runtime".into(), e))?
+        .block_on(ledger.append(append));
+    appended.map_err(RequestError::from)?;
+    ledger.close();
+    Ok(())
+}

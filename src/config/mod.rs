@@ -1,0 +1,701 @@
+//! The configuration of Quittance: the options that it reads from a file in Taler's format, checked and
+//! typed.
+//!
+//! `[taler]`, `[merchant]` and `[merchant-exchange-*]` are read as taler-merchant.conf(5) has them,
+//! `[quittance]` is ours. Whatever is wrong is refused here, with file and line, so that nothing else looks
+//! at the text again. It opens no file but the configuration itself: whether ledger, keys and tokens exist is
+//! for those who use them.
+//!
+//! An unknown key in `[quittance]` or in an exchange's section is an error, for a typing error there would
+//! silently turn an option off; every other section may hold what it likes, the file is also that of Taler's
+//! own programs. An exchange that is `DISABLED` is left out unread, and one of another currency than ours is
+//! left out. `BIND_TO` is an address, not a name, and 127.0.0.1 where it is absent (Taler would listen
+//! everywhere): what we serve is plain HTTP for a reverse proxy.
+
+mod error;
+mod expand;
+pub mod taler_conf;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use quittance_events::facts::Undeposited;
+use quittance_taler::{Currency, MasterPub};
+use url::Url;
+
+pub use error::{ConfigError, Problem};
+use error::{MAX_ORIGIN_BYTES, RESERVED_ORIGIN};
+use taler_conf::{TalerConf, Value};
+
+/// What the names of exchange sections begin with, without regard to case.
+const EXCHANGE_PREFIX: &str = "merchant-exchange-";
+const EXCHANGE_KEYS: [&str; 5] = [
+    "EXCHANGE_BASE_URL",
+    "MASTER_KEY",
+    "CURRENCY",
+    "CONNECT_TO",
+    "DISABLED",
+];
+const QUITTANCE_KEYS: [&str; 6] = [
+    "LEDGER",
+    "ANCHOR",
+    "KEYS",
+    "ORIGIN",
+    "UNDEPOSITED",
+    "ADMIN_TOKEN_FILE",
+];
+
+/// The address that `quittance serve` listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// `BIND_TO` and `PORT`; port 0 takes any free one.
+    pub tcp: SocketAddr,
+}
+
+/// An exchange whose coins we settle refunds of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeConfig {
+    /// Its section's name.
+    pub section: String,
+    /// Where it is called; ends in `/`.
+    pub base_url: Url,
+    /// What it *is*: different in every exchange of a configuration.
+    pub master_key: MasterPub,
+    /// Always that of the configuration.
+    pub currency: Currency,
+    /// The address to connect to in place of the URL's.
+    pub connect_to: Option<SocketAddr>,
+}
+
+/// All that an operator sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The configuration file, as it was named.
+    pub file: PathBuf,
+    /// The one currency of this service.
+    pub currency: Currency,
+    /// Where to listen.
+    pub serve: Bind,
+    /// Where wallets reach the service; http or https, ends in `/`.
+    pub base_url: Url,
+    /// The exchanges of our currency, by section name; may be empty.
+    pub exchanges: Vec<ExchangeConfig>,
+    /// The ledger file. This and all paths below are absolute.
+    pub ledger: PathBuf,
+    /// The file of the last checkpoint, another one than the ledger.
+    pub anchor: PathBuf,
+    /// The folder of all private keys and token hashes.
+    pub keys: PathBuf,
+    /// The ledger's name in notes, events and receipts.
+    pub origin: String,
+    /// How an undeposited coin's abort is answered.
+    pub undeposited: Undeposited,
+    /// The file of the token for all instances.
+    pub admin_token_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        let conf = TalerConf::load(file)?;
+        let options = Options { file, conf: &conf };
+        options.refuse_unknown("quittance", &QUITTANCE_KEYS)?;
+
+        let currency = options.currency("taler")?;
+        let path = |key, example| {
+            let value = options.required("quittance", key, example)?;
+            Ok::<_, ConfigError>((value, conf.path(value)?))
+        };
+        let (_, ledger) = path("LEDGER", "ledger.sqlite3")?;
+        let (anchor_value, anchor) = path("ANCHOR", "anchor/ledger.anchor")?;
+        if anchor == ledger {
+            return Err(invalid("ANCHOR", anchor_value, Problem::AnchorIsLedger));
+        }
+        let (_, keys) = path("KEYS", "keys/")?;
+        let origin = options.required("quittance", "ORIGIN", "shop.example/quittance")?;
+        if !is_origin(&origin.text) {
+            return Err(invalid("ORIGIN", origin, Problem::Origin));
+        }
+        let undeposited = match options.optional("quittance", "UNDEPOSITED")? {
+            None => Undeposited::Typed,
+            Some(value) if value.text.eq_ignore_ascii_case("typed") => Undeposited::Typed,
+            Some(value) if value.text.eq_ignore_ascii_case("failure") => Undeposited::Failure,
+            Some(value) => return Err(invalid("UNDEPOSITED", value, Problem::Undeposited)),
+        };
+        let admin_token_file = options.optional("quittance", "ADMIN_TOKEN_FILE")?;
+        Ok(Config {
+            file: file.to_owned(),
+            currency,
+            serve: options.bind()?,
+            base_url: options.base_url("merchant", "BASE_URL", "https://shop.example/")?,
+            exchanges: options.exchanges(currency)?,
+            ledger,
+            anchor,
+            keys,
+            origin: origin.text.clone(),
+            undeposited,
+            admin_token_file: admin_token_file.map(|value| conf.path(value)).transpose()?,
+        })
+    }
+}
+
+struct Options<'a> {
+    file: &'a Path,
+    conf: &'a TalerConf,
+}
+
+impl<'a> Options<'a> {
+    fn optional(&self, section: &str, key: &'static str) -> Result<Option<&'a Value>, ConfigError> {
+        match self.conf.get(section, key) {
+            Some(value) if value.text.is_empty() => Err(invalid(key, value, Problem::Empty)),
+            other => Ok(other),
+        }
+    }
+
+    fn required(
+        &self,
+        section: &str,
+        key: &'static str,
+        example: &'static str,
+    ) -> Result<&'a Value, ConfigError> {
+        if let Some(value) = self.optional(section, key)? {
+            return Ok(value);
+        }
+        Err(match self.conf.section(section) {
+            None => ConfigError::MissingSection {
+                file: self.file.to_owned(),
+                section: section.to_owned(),
+                key,
+                example,
+            },
+            Some(found) => ConfigError::Missing {
+                at: found.at.clone(),
+                section: found.name.clone(),
+                key,
+                example,
+                secret: found.unread_secret.clone(),
+            },
+        })
+    }
+
+    fn refuse_unknown(&self, section: &str, known: &[&'static str]) -> Result<(), ConfigError> {
+        let options = self
+            .conf
+            .section(section)
+            .into_iter()
+            .flat_map(|section| &section.options);
+        match options
+            .into_iter()
+            .find(|(key, _)| !known.contains(&key.as_str()))
+        {
+            None => Ok(()),
+            Some((key, value)) => Err(ConfigError::UnknownKey {
+                at: value.at.clone(),
+                section: section.to_owned(),
+                key: key.clone(),
+                nearest: known
+                    .iter()
+                    .min_by_key(|candidate| distance(key, candidate))
+                    .copied()
+                    .unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn currency(&self, section: &str) -> Result<Currency, ConfigError> {
+        let value = self.required(section, "CURRENCY", "KUDOS")?;
+        value
+            .text
+            .parse()
+            .map_err(|_| invalid("CURRENCY", value, Problem::Currency))
+    }
+
+    fn bind(&self) -> Result<Bind, ConfigError> {
+        let serve = self.required("merchant", "SERVE", "tcp")?;
+        if !serve.text.eq_ignore_ascii_case("tcp") {
+            return Err(invalid("SERVE", serve, Problem::Serve));
+        }
+        let ip = match self.optional("merchant", "BIND_TO")? {
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(value) => value
+                .text
+                .parse()
+                .map_err(|_| invalid("BIND_TO", value, Problem::Address))?,
+        };
+        let port = self.required("merchant", "PORT", "9966")?;
+        let number = port
+            .text
+            .parse()
+            .map_err(|_| invalid("PORT", port, Problem::Port))?;
+        Ok(Bind {
+            tcp: SocketAddr::new(ip, number),
+        })
+    }
+
+    fn base_url(&self, section: &str, key: &'static str, example: &'static str) -> Result<Url, ConfigError> {
+        let value = self.required(section, key, example)?;
+        let usable = |url: &Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && (url.username(), url.password(), url.query(), url.fragment()) == ("", None, None, None)
+        };
+        match Url::parse(&value.text).ok().filter(usable) {
+            None => Err(invalid(key, value, Problem::Url)),
+            Some(_) if !value.text.ends_with('/') => {
+                Err(invalid(key, value, Problem::Slash(value.text.clone())))
+            }
+            Some(url) => Ok(url),
+        }
+    }
+
+    fn exchanges(&self, ours: Currency) -> Result<Vec<ExchangeConfig>, ConfigError> {
+        let mut exchanges: Vec<ExchangeConfig> = Vec::new();
+        let is_exchange = |name: &&str| {
+            name.get(..EXCHANGE_PREFIX.len())
+                .is_some_and(|p| p.eq_ignore_ascii_case(EXCHANGE_PREFIX))
+        };
+        for section in self.conf.section_names().filter(is_exchange) {
+            if self.yes(section, "DISABLED")? {
+                continue;
+            }
+            self.refuse_unknown(section, &EXCHANGE_KEYS)?;
+            let currency = self.currency(section)?;
+            if currency != ours {
+                continue;
+            }
+            let base_url = self.base_url(section, "EXCHANGE_BASE_URL", "https://exchange.demo.taler.net/")?;
+            let key = self.required(
+                section,
+                "MASTER_KEY",
+                "(master_public_key of the exchange's /keys)",
+            )?;
+            let master_key = key
+                .text
+                .parse()
+                .map_err(|_| invalid("MASTER_KEY", key, Problem::MasterKey))?;
+            if let Some(other) = exchanges.iter().find(|other| other.master_key == master_key) {
+                let other = self.required(&other.section, "MASTER_KEY", "")?;
+                return Err(ConfigError::SameExchange {
+                    at: key.at.clone(),
+                    other: other.at.clone(),
+                });
+            }
+            let connect_to = match self.optional(section, "CONNECT_TO")? {
+                None => None,
+                Some(value) => match value.text.parse::<SocketAddr>() {
+                    Ok(address) if address.port() != 0 => Some(address),
+                    _ => return Err(invalid("CONNECT_TO", value, Problem::SocketAddress)),
+                },
+            };
+            exchanges.push(ExchangeConfig {
+                section: section.to_owned(),
+                base_url,
+                master_key,
+                currency,
+                connect_to,
+            });
+        }
+        Ok(exchanges)
+    }
+
+    fn yes(&self, section: &str, key: &'static str) -> Result<bool, ConfigError> {
+        match self.optional(section, key)? {
+            None => Ok(false),
+            Some(value) if value.text.eq_ignore_ascii_case("YES") => Ok(true),
+            Some(value) if value.text.eq_ignore_ascii_case("NO") => Ok(false),
+            Some(value) => Err(invalid(key, value, Problem::YesNo)),
+        }
+    }
+}
+
+fn invalid(key: &'static str, value: &Value, problem: Problem) -> ConfigError {
+    ConfigError::Invalid {
+        at: value.at.clone(),
+        key,
+        value: value.text.clone(),
+        problem,
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    text.len() <= MAX_ORIGIN_BYTES
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"+?#@\\".contains(&byte))
+        && !text.starts_with(RESERVED_ORIGIN)
+        && !text.contains("://")
+        && !text.starts_with('/')
+        && !text.ends_with('/')
+        && Url::parse(&format!("https://{text}")).is_ok()
+}
+
+/// How many characters to insert, remove or replace to make one text of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DEMO_KEY: &str = "F80MFRG8HVH6R9CQ47KRFQSJP3T6DBJ4K1D9B703RJY3Z39TBMJ0";
+    const OTHER_KEY: &str = "2TQSTPFZBC2MC4E52NHPA050YXYG02VC3AB50QESM6JX1QJEYVQ0";
+
+    /// Line 10 is `MASTER_KEY`, line 13 `[quittance]`.
+    const SAMPLE: &str = "\
+[taler]
+CURRENCY = KUDOS
+[merchant]
+SERVE = tcp
+BIND_TO = 127.0.0.1
+PORT = 9966                               # 0: any
+BASE_URL = https://shop.example/
+[merchant-exchange-demo]
+EXCHANGE_BASE_URL = https://exchange.demo.taler.net/
+MASTER_KEY = F80MFRG8HVH6R9CQ47KRFQSJP3T6DBJ4K1D9B703RJY3Z39TBMJ0
+CURRENCY = KUDOS
+CONNECT_TO = 127.0.0.1:8443               # optional: another address for that URL (egress proxy, tests)
+[quittance]
+LEDGER = ledger.sqlite3
+ANCHOR = anchor/ledger.anchor
+KEYS = keys/
+ORIGIN = shop.example/quittance
+UNDEPOSITED = typed                       # or: failure
+ADMIN_TOKEN_FILE = admin.token            # optional
+";
+
+    /// Loads a text as `c.conf`; messages come without the folder's name.
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.conf");
+        fs::write(&file, text).unwrap();
+        let prefix = format!("{}/", folder.path().canonicalize().unwrap().display());
+        Config::load(&file).map_err(|error| error.to_string().replace(&prefix, ""))
+    }
+
+    /// The message about the sample with one text in it replaced.
+    fn refusal(from: &str, to: &str) -> String {
+        assert_eq!(SAMPLE.matches(from).count(), 1, "{from}");
+        load(&SAMPLE.replace(from, to)).unwrap_err()
+    }
+
+    #[test]
+    fn the_sample_is_read_in_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.conf");
+        fs::write(&file, SAMPLE).unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let expected = Config {
+            file: file.clone(),
+            currency: "KUDOS".parse().unwrap(),
+            serve: Bind {
+                tcp: "127.0.0.1:9966".parse().unwrap(),
+            },
+            base_url: "https://shop.example/".parse().unwrap(),
+            exchanges: vec![ExchangeConfig {
+                section: "merchant-exchange-demo".to_owned(),
+                base_url: "https://exchange.demo.taler.net/".parse().unwrap(),
+                master_key: DEMO_KEY.parse().unwrap(),
+                currency: "KUDOS".parse().unwrap(),
+                connect_to: Some("127.0.0.1:8443".parse().unwrap()),
+            }],
+            ledger: root.join("ledger.sqlite3"),
+            anchor: root.join("anchor/ledger.anchor"),
+            keys: root.join("keys/"),
+            origin: "shop.example/quittance".to_owned(),
+            undeposited: Undeposited::Typed,
+            admin_token_file: Some(root.join("admin.token")),
+        };
+        assert_eq!(Config::load(&file).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_optional_may_be_absent() {
+        let mut text = SAMPLE.to_owned();
+        for line in ["BIND_TO", "CONNECT_TO", "UNDEPOSITED", "ADMIN_TOKEN_FILE"] {
+            text = text.replace(&format!("\n{line} ="), &format!("\n# {line} ="));
+        }
+        let config = load(&text).unwrap();
+        assert_eq!(config.serve.tcp, "127.0.0.1:9966".parse().unwrap());
+        assert_eq!(config.exchanges[0].connect_to, None);
+        assert_eq!(
+            (config.undeposited, config.admin_token_file),
+            (Undeposited::Typed, None)
+        );
+    }
+
+    #[test]
+    fn other_sections_hold_what_they_like() {
+        let text = format!(
+            "{SAMPLE}[merchantdb-postgres]\nCONFIG = postgres:///taler-merchant\n[merchant]\nDATABASE = x\n"
+        );
+        assert!(load(&text).is_ok());
+        assert_eq!(
+            load(&SAMPLE.replace("= typed", "= Failure")).unwrap().undeposited,
+            Undeposited::Failure
+        );
+        assert_eq!(
+            load(&SAMPLE.replace("BIND_TO = 127.0.0.1", "BIND_TO = ::1"))
+                .unwrap()
+                .serve
+                .tcp
+                .to_string(),
+            "[::1]:9966"
+        );
+    }
+
+    #[test]
+    fn every_mandatory_option_is_asked_for_by_name() {
+        let mandatory = [
+            ("taler", "CURRENCY"),
+            ("merchant", "SERVE"),
+            ("merchant", "PORT"),
+            ("merchant", "BASE_URL"),
+            ("merchant-exchange-demo", "EXCHANGE_BASE_URL"),
+            ("merchant-exchange-demo", "MASTER_KEY"),
+            ("merchant-exchange-demo", "CURRENCY"),
+            ("quittance", "LEDGER"),
+            ("quittance", "ANCHOR"),
+            ("quittance", "KEYS"),
+            ("quittance", "ORIGIN"),
+        ];
+        for (section, key) in mandatory {
+            let (before, after) = SAMPLE.split_once(&format!("[{section}]\n")).unwrap();
+            let line = before.lines().count() + 1;
+            let text = format!(
+                "{before}[{section}]\n{}",
+                after.replacen(&format!("{key} ="), "#", 1)
+            );
+            let message = load(&text).unwrap_err();
+            assert!(
+                message.starts_with(&format!("c.conf:{line}: [{section}] has no {key}; add {key} = ")),
+                "{message}"
+            );
+        }
+        let message = load("[taler]\nCURRENCY = KUDOS\n").unwrap_err();
+        assert!(
+            message.ends_with("c.conf: no section [quittance]; add it, with LEDGER = ledger.sqlite3"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_refused_where_they_stand() {
+        let cases = [
+            (
+                "CURRENCY = KUDOS\n[merchant]",
+                "CURRENCY = kudos\n[merchant]",
+                "c.conf:2: CURRENCY = \"kudos\": must be 3 to 11",
+            ),
+            (
+                "SERVE = tcp",
+                "SERVE = unix",
+                "c.conf:4: SERVE = \"unix\": only tcp is served; set SERVE = tcp and put a reverse",
+            ),
+            (
+                "BIND_TO = 127.0.0.1",
+                "BIND_TO = shop",
+                "c.conf:5: BIND_TO = \"shop\": must be an IP address",
+            ),
+            (
+                "PORT = 9966",
+                "PORT = 65536",
+                "c.conf:6: PORT = \"65536\": must be a number from 0",
+            ),
+            ("PORT = 9966", "PORT = ", "c.conf:6: PORT = \"\": is empty"),
+            (
+                "https://shop.example/",
+                "https://shop.example",
+                "c.conf:7: BASE_URL = \"https://shop.example\": must end in a slash",
+            ),
+            (
+                "https://shop.example/",
+                "ftp://shop.example/",
+                "c.conf:7: BASE_URL = \"ftp://shop.example/\": must be an http",
+            ),
+            (
+                "https://shop.example/",
+                "https://u:p@shop.example/",
+                "c.conf:7: BASE_URL = ",
+            ),
+            (
+                "https://shop.example/",
+                "https://shop.example/?a/",
+                "c.conf:7: BASE_URL = ",
+            ),
+            (
+                "https://exchange.demo.taler.net/",
+                "exchange/",
+                "c.conf:9: EXCHANGE_BASE_URL = \"exchange/\": must be an http",
+            ),
+            (
+                DEMO_KEY,
+                "F80M",
+                "c.conf:10: MASTER_KEY = \"F80M\": must be the exchange's master public key",
+            ),
+            (
+                "127.0.0.1:8443",
+                "localhost:8443",
+                "c.conf:12: CONNECT_TO = \"localhost:8443\": must be IP:PORT",
+            ),
+            ("127.0.0.1:8443", "127.0.0.1:0", "c.conf:12: CONNECT_TO = "),
+            (
+                "127.0.0.1:8443 ",
+                "1.2.3.4:5\nDISABLED = maybe ",
+                "c.conf:13: DISABLED = \"maybe\": must be YES or NO",
+            ),
+            (
+                "anchor/ledger.anchor",
+                "ledger.sqlite3",
+                "c.conf:15: ANCHOR = \"ledger.sqlite3\": must be another file",
+            ),
+            (
+                "= keys/",
+                "= $QUITTANCE_TEST_UNSET/k",
+                "c.conf:16: variable \"QUITTANCE_TEST_UNSET\" is neither in [PATHS]",
+            ),
+            (
+                "UNDEPOSITED = typed",
+                "UNDEPOSITED = no",
+                "c.conf:18: UNDEPOSITED = \"no\": must be typed or failure",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let message = refusal(from, to);
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        for good in [
+            "shop.example",
+            "shop.example:8443/a",
+            "shop.example/quittance/2",
+            &format!("a/{}", "b".repeat(198)),
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        let long = format!("a/{}", "b".repeat(199));
+        for bad in [
+            "",
+            "a b",
+            "a+b",
+            "https://a",
+            "quittance/x",
+            "/a",
+            "a/",
+            "a?b",
+            "a#b",
+            "b@a",
+            "sh\u{f6}p.example",
+            "a\tb",
+            "[a",
+            &long,
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+        let message = refusal("ORIGIN = shop.example/quittance", "ORIGIN = quittance/shop");
+        assert!(
+            message.starts_with("c.conf:17: ORIGIN = \"quittance/shop\": must look like a URL"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_the_nearest_known_one() {
+        let expected = "c.conf:18: [quittance] knows no UNDEPOSITTED; did you mean UNDEPOSITED?";
+        assert_eq!(refusal("UNDEPOSITED = typed", "undepositted = typed"), expected);
+        let expected = "c.conf:12: [merchant-exchange-demo] knows no CONECT_TO; did you mean CONNECT_TO?";
+        assert_eq!(refusal("CONNECT_TO", "CONECT_TO"), expected);
+        assert_eq!(distance("LEDGER", "LEDGER"), 0);
+        assert_eq!(distance("LEGDERS", "LEDGER"), 3);
+        assert_eq!(distance("", "KEYS"), 4);
+    }
+
+    #[test]
+    fn exchanges_disabled_or_of_another_currency_are_left_out() {
+        let exchange = |name: &str, key: &str, more: &str| {
+            format!("[{name}]\nEXCHANGE_BASE_URL = https://b.example/\nMASTER_KEY = {key}\n{more}\n")
+        };
+        let off = exchange(
+            "merchant-exchange-off",
+            DEMO_KEY,
+            "DISABLED = YES\nCURRENCY = KUDOS\nWHATEVER = 1",
+        );
+        let euro = exchange("merchant-exchange-euro", DEMO_KEY, "CURRENCY = EUR");
+        let second = exchange(
+            "Merchant-Exchange-B",
+            OTHER_KEY,
+            "DISABLED = no\nCURRENCY = KUDOS",
+        );
+        let config = load(&format!("{SAMPLE}{off}{euro}{second}")).unwrap();
+        let names: Vec<&str> = config
+            .exchanges
+            .iter()
+            .map(|exchange| exchange.section.as_str())
+            .collect();
+        assert_eq!(names, ["Merchant-Exchange-B", "merchant-exchange-demo"]);
+
+        let twice = exchange(
+            "merchant-exchange-x",
+            &DEMO_KEY.to_lowercase(),
+            "CURRENCY = KUDOS",
+        );
+        let message = load(&format!("{SAMPLE}{twice}")).unwrap_err();
+        assert!(
+            message.starts_with("c.conf:22: the MASTER_KEY of c.conf:10 again"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_named_when_it_is_needed() {
+        let message = refusal("[quittance]", "@inline-secret@ quittance secret.conf\n[other]");
+        assert!(
+            message
+                .starts_with("c.conf:13: [quittance] has no LEDGER; add LEDGER = ledger.sqlite3 (or make "),
+            "{message}"
+        );
+        assert!(message.ends_with("secret.conf readable)"), "{message}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever replaces a line's value, the answer is a configuration or a message that begins with file
+        /// and line.
+        #[test]
+        fn values_never_panic(line in 0_usize..19, value in r"[ -~\u{e4}]{0,24}") {
+            let changed = SAMPLE.lines().enumerate().map(|(at, text)| match text.split_once('=') {
+                Some((key, _)) if at == line => format!("{key}={value}\n"),
+                _ => format!("{text}\n"),
+            });
+            if let Err(message) = load(&changed.collect::<String>()) {
+                prop_assert!(message.starts_with(&format!("c.conf:{}: ", line + 1)), "{}", message);
+            }
+        }
+
+        #[test]
+        fn distance_is_a_metric(a in "[A-C]{0,6}", b in "[A-C]{0,6}", c in "[A-C]{0,6}") {
+            prop_assert_eq!(distance(&a, &b), distance(&b, &a));
+            prop_assert_eq!(distance(&a, &b) == 0, a == b);
+            prop_assert!(distance(&a, &c) <= distance(&a, &b) + distance(&b, &c));
+        }
+    }
+}

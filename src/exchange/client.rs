@@ -1,0 +1,138 @@
+//! An HTTP client for one exchange at one address. No cookies, no redirects, no retries of its own: an attempt that
+//! happens unseen would be missing in the evidence.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use quittance_events::facts::Failure;
+use tokio::net::TcpStream;
+use url::Url;
+
+use super::Reply;
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// TLS needs them.
+    #[error("no root certificates to check {0} with: {1}")]
+    Roots(Url, std::io::Error),
+}
+
+/// Connects to the address that the configuration gives, or to the URL's host.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    connect_to: Option<SocketAddr>,
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connect_to = self.connect_to;
+        Box::pin(async move {
+            let stream = match connect_to {
+                Some(address) => TcpStream::connect(address).await?,
+                None => {
+                    let https = uri.scheme_str() == Some("https");
+                    let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+                    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+                    TcpStream::connect((host, port)).await?
+                }
+            };
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
+pub(super) struct Client {
+    base_url: Url,
+    client: legacy::Client<HttpsConnector<Connector>, Full<Bytes>>,
+}
+
+impl Client {
+    pub(super) fn new(base_url: &Url, connect_to: Option<SocketAddr>) -> Result<Client, ClientError> {
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if base_url.scheme() == "https" {
+            builder
+                .with_native_roots()
+                .map_err(|e| ClientError::Roots(base_url.clone(), e))?
+        } else {
+            // Plain HTTP needs no roots, and a machine without any can still run the demo and the tests.
+            let roots = rustls::RootCertStore::empty();
+            builder.with_tls_config(
+                rustls::ClientConfig::builder()
+                    .with_root_certificates(roots)
+                    .with_no_client_auth(),
+            )
+        };
+        let connector = builder
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Connector { connect_to });
+        let client = legacy::Client::builder(TokioExecutor::new())
+            // A kept connection that the exchange closed meanwhile would look like a lost reply.
+            .pool_max_idle_per_host(0)
+            .retry_canceled_requests(false)
+            .build(connector);
+        Ok(Client {
+            base_url: base_url.clone(),
+            client,
+        })
+    }
+
+    pub(super) async fn get(&self, path: &str, max: usize) -> Result<Reply, Failure> {
+        self.send(Method::GET, path, Vec::new(), max).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Vec<u8>, max: usize) -> Result<Reply, Failure> {
+        self.send(Method::POST, path, body, max).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>, max: usize) -> Result<Reply, Failure> {
+        let url = self
+            .base_url
+            .join(path)
+            .expect("a path of base32 joins a base URL that ends in a slash");
+        let request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .expect("a URL is a request target");
+        let reply = self.client.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                Failure::Connect
+            } else {
+                Failure::Closed
+            }
+        })?;
+        let http_status = reply.status().as_u16();
+        let mut stream = reply.into_body();
+        let mut body = Vec::new();
+        while body.len() < max {
+            let Some(frame) = stream.frame().await else { break };
+            if let Ok(data) = frame.map_err(|_| Failure::Closed)?.into_data() {
+                body.extend_from_slice(&data);
+            }
+        }
+        // What is longer is cut: no longer JSON, it is judged malformed, and the evidence of it is kept.
+        body.truncate(max);
+        Ok(Reply { http_status, body })
+    }
+}

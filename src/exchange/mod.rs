@@ -1,0 +1,260 @@
+//! Exchanges: where they are, what they are asked, and how their signing keys are learnt. An exchange is its master
+//! public key; it is called only at the address that the configuration gives for that key, whatever a wallet or
+//! contract says. Nothing here records a reply or knows an order; settling does.
+//! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
+
+mod client;
+mod keys;
+pub mod verdict;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_events::book::Book;
+use quittance_events::facts::Failure;
+use quittance_events::{Append, AttachmentName, Ledger, NewEvent, Stream};
+use quittance_taler::{Amount, CoinPub, EddsaSignature, HashCode, MasterPub, MerchantPub};
+use serde::Serialize;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::config::ExchangeConfig;
+use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, REPLY_MAX};
+use client::Client;
+pub use client::ClientError;
+use quittance_taler::Micros;
+
+/// What an exchange replied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Status.
+    pub http_status: u16,
+    /// Body as received, at most REPLY_MAX bytes of it.
+    pub body: Vec<u8>,
+}
+
+/// Why an exchange's signing keys could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeysFailure {
+    /// Not in time.
+    Timeout,
+    /// No connection, no `/keys`, or not those of the configured master key.
+    Failed,
+}
+
+/// The refund request as the exchange reads it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefundRequest {
+    /// Refund fee included.
+    pub refund_amount: Amount,
+    /// Which contract.
+    pub h_contract_terms: HashCode,
+    /// Which of the coin's refunds.
+    pub rtransaction_id: u64,
+    /// Whose.
+    pub merchant_pub: MerchantPub,
+    /// Over all of it but the merchant's key.
+    pub merchant_sig: EddsaSignature,
+}
+
+/// Longest times at an exchange. Tests shorten them.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// One refund call.
+    pub call: Duration,
+    /// One fetch of `/keys`.
+    pub keys: Duration,
+    /// All that one wallet request waits for.
+    pub request: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        use crate::limits::{CALL_TIME, KEYS_TIME, REQUEST_TIME};
+        Times {
+            call: CALL_TIME,
+            keys: KEYS_TIME,
+            request: REQUEST_TIME,
+        }
+    }
+}
+
+struct Exchange {
+    config: ExchangeConfig,
+    client: Client,
+    calls: Semaphore,
+    fetch: Mutex<Fetched>,
+}
+
+/// The last fetch of `/keys` in this process.
+#[derive(Default)]
+struct Fetched {
+    /// Ended at; a waiter that began before takes its result.
+    ended: Option<Instant>,
+    at: Option<Micros>,
+    failure: Option<KeysFailure>,
+}
+
+/// All configured exchanges.
+pub struct Exchanges {
+    by_master: HashMap<MasterPub, Arc<Exchange>>,
+    ledger: Arc<Ledger>,
+    clock: Clock,
+    times: Times,
+}
+
+impl Exchanges {
+    /// Clients for the configured exchanges. Contacts none yet.
+    ///
+    /// # Errors
+    /// An https exchange, and no root certificates on this machine.
+    pub fn new(
+        configs: &[ExchangeConfig],
+        ledger: Arc<Ledger>,
+        clock: Clock,
+        times: Times,
+    ) -> Result<Exchanges, ClientError> {
+        let mut by_master = HashMap::new();
+        for config in configs {
+            let exchange = Exchange {
+                config: config.clone(),
+                client: Client::new(&config.base_url, config.connect_to)?,
+                calls: Semaphore::new(CALLS_PER_EXCHANGE_MAX),
+                fetch: Mutex::default(),
+            };
+            by_master.insert(config.master_key, Arc::new(exchange));
+        }
+        Ok(Exchanges {
+            by_master,
+            ledger,
+            clock,
+            times,
+        })
+    }
+
+    /// Whether the exchange may be used here.
+    #[must_use]
+    pub fn is_configured(&self, exchange: &MasterPub) -> bool {
+        self.by_master.contains_key(exchange)
+    }
+
+    /// Makes sure that the exchange's signing keys are in the ledger, so that a confirmation can be judged. Where
+    /// they are, old ones are looked up anew in the background and nobody waits.
+    ///
+    /// # Errors
+    /// They are not and could not be had.
+    pub async fn ready(self: &Arc<Self>, master: MasterPub) -> Result<(), KeysFailure> {
+        let exchange = Arc::clone(self.by_master.get(&master).ok_or(KeysFailure::Failed)?);
+        let now = (self.clock)();
+        if has_current_key(&self.ledger.book(), &master, now) {
+            if let Ok(fetched) = exchange.fetch.try_lock()
+                && fetched.at.is_none_or(|at| at.plus_s(KEYS_FRESH_S) < now)
+            {
+                drop(fetched);
+                let this = Arc::clone(self);
+                let began = Instant::now();
+                // It reports its own failure, and what is recorded stays good without it.
+                tokio::spawn(async move { this.fetch(master, began, true).await });
+            }
+            return Ok(());
+        }
+        self.fetch(master, Instant::now(), true).await
+    }
+
+    /// Fetches `/keys` because a reply names a signing key that the ledger does not know.
+    ///
+    /// # Errors
+    /// It could not be had.
+    pub async fn look_again(&self, master: MasterPub) -> Result<(), KeysFailure> {
+        self.fetch(master, Instant::now(), false).await
+    }
+
+    /// One fetch at a time; who waited for one that began after him takes its result.
+    async fn fetch(&self, master: MasterPub, began: Instant, spare: bool) -> Result<(), KeysFailure> {
+        let exchange = self.by_master.get(&master).ok_or(KeysFailure::Failed)?;
+        let mut fetched = exchange.fetch.lock().await;
+        let now = (self.clock)();
+        let waited_for_it = fetched.ended.is_some_and(|ended| ended >= began);
+        let failed_lately =
+            spare && fetched.failure.is_some() && fetched.at.is_some_and(|at| now < at.plus_s(KEYS_RETRY_S));
+        if waited_for_it || failed_lately {
+            return fetched.failure.map_or(Ok(()), Err);
+        }
+        let result = self.fetch_and_record(exchange, now).await;
+        *fetched = Fetched {
+            ended: Some(Instant::now()),
+            at: Some((self.clock)()),
+            failure: result.err(),
+        };
+        result
+    }
+
+    async fn fetch_and_record(&self, exchange: &Exchange, now: Micros) -> Result<(), KeysFailure> {
+        let url = exchange.config.base_url.as_str();
+        let call = exchange.client.get("keys", KEYS_MAX);
+        let reply = match tokio::time::timeout(self.times.keys, call).await {
+            Err(_) | Ok(Err(Failure::Timeout)) => {
+                tracing::warn!(exchange = url, "no /keys in time");
+                return Err(KeysFailure::Timeout);
+            }
+            Ok(Err(failure)) => {
+                tracing::warn!(exchange = url, ?failure, "no /keys");
+                return Err(KeysFailure::Failed);
+            }
+            Ok(Ok(reply)) => reply,
+        };
+        let seen = match keys::read(&reply, &exchange.config) {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::warn!(exchange = url, %error, "/keys is not usable");
+                return Err(KeysFailure::Failed);
+            }
+        };
+        if self.ledger.book().latest_signkeys(&seen.master_pub) == Some(seen.signkeys.as_slice()) {
+            return Ok(());
+        }
+        let append = Append {
+            stream: Stream::Ledger(None),
+            at: now,
+            events: vec![NewEvent::with(seen, AttachmentName::Keys, reply.body)],
+        };
+        match self.ledger.append(append).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::error!(exchange = url, %error, "signing keys were not recorded");
+                Err(KeysFailure::Failed)
+            }
+        }
+    }
+
+    /// Asks the exchange to refund a coin. One attempt, bounded in time and size; redirects are not followed.
+    ///
+    /// # Errors
+    /// How it failed; whether the exchange refunded is unknown then.
+    pub async fn refund(
+        &self,
+        master: &MasterPub,
+        coin: &CoinPub,
+        request: &RefundRequest,
+    ) -> Result<Reply, Failure> {
+        let exchange = self.by_master.get(master).ok_or(Failure::Connect)?;
+        let body = serde_json::to_vec(request).expect("a refund request is plain JSON");
+        let call = async {
+            let _permit = exchange.calls.acquire().await.map_err(|_| Failure::Connect)?;
+            exchange
+                .client
+                .post(&format!("coins/{coin}/refund"), body, REPLY_MAX)
+                .await
+        };
+        tokio::time::timeout(self.times.call, call)
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+}
+
+fn has_current_key(book: &Book, master: &MasterPub, now: Micros) -> bool {
+    book.latest_signkeys(master)
+        .is_some_and(|keys| keys.iter().any(|key| key.is_valid_at(now)))
+}

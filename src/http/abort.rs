@@ -1,0 +1,133 @@
+//! `POST orders/$ORDER_ID/abort`: a wallet gives up a payment that failed half-way and asks for the coins that were
+//! deposited already. Specification: Taler's merchant API of that name.
+
+use quittance_events::RefundId;
+use quittance_events::answer::{self, AbortAnswer};
+use quittance_events::facts::{Failure, Verdict};
+use quittance_events::order::{AbortedCoin, Attempt};
+use quittance_taler::{Amount, CoinPub, Currency, ErrorCode, HashCode};
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+use warp::reply::Response;
+
+use super::{Call, parse, reply};
+use crate::decide::abort::{AbortRequest, decide};
+use crate::exchange::KeysFailure;
+use crate::refusal::{Refusal, RequestError};
+use crate::settle::{Settled, settle};
+
+#[derive(Deserialize)]
+struct Request {
+    h_contract: HashCode,
+    coins: Vec<Coin>,
+}
+
+/// `contribution` (deprecated) and `exchange_url` must have their form and count for nothing: what was deposited
+/// where is known here, and a wallet's word must not lead anywhere.
+#[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the members' names are the specification's")]
+struct Coin {
+    coin_pub: CoinPub,
+    contribution: Option<Amount>,
+    exchange_url: String,
+}
+
+fn read(body: &[u8], currency: Currency) -> Result<AbortRequest, Refusal> {
+    let malformed = |detail: &str| Refusal::new(ErrorCode::GenericJsonInvalid).detail(detail);
+    let request: Request = parse(body)?;
+    for coin in &request.coins {
+        if coin
+            .contribution
+            .is_some_and(|contribution| contribution.currency() != currency)
+        {
+            return Err(malformed("contribution is in another currency"));
+        }
+        if !Url::parse(&coin.exchange_url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            return Err(malformed("exchange_url is no http or https URL"));
+        }
+    }
+    let coins = request.coins.iter().map(|coin| coin.coin_pub).collect();
+    Ok(AbortRequest {
+        h_contract: request.h_contract,
+        coins,
+        body: body.to_vec(),
+    })
+}
+
+pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
+    let service = &call.service;
+    let until = Instant::now() + service.times.request;
+    let request = read(&call.body, service.currency)?;
+    request.check()?;
+    let key = call.order(ErrorCode::MerchantPostOrdersIdAbortContractNotFound)?;
+
+    let merchant = &call.instance().merchant;
+    let order = service
+        .decide_and_record(key, |order, _| decide(order, &request, merchant))
+        .await?;
+    let order = order.ok_or(RequestError::Contended)?;
+
+    let is_open = |coin: &&CoinPub| order.aborted(coin).is_some_and(AbortedCoin::is_open);
+    let open = request
+        .coins
+        .iter()
+        .filter(is_open)
+        .map(|coin| (*coin, RefundId::ABORT))
+        .collect();
+    let settled = settle(service, &order, open, until).await;
+
+    let build = |order: &_, _| {
+        Ok(match answer::abort(order, &request.coins, service.undeposited) {
+            AbortAnswer::Recorded(answer) => Ok(answer),
+            AbortAnswer::Inconclusive(last) => Err(inconclusive(&settled, last.as_ref())),
+        })
+    };
+    let served = service
+        .record_and_answer(key, &settled.attempted, build)
+        .await??;
+    Ok(reply::served(service, served))
+}
+
+/// No coin is decided. None of these is final to a wallet: it comes again.
+fn inconclusive(settled: &Settled, last: Option<&Attempt>) -> Refusal {
+    let timeout = Refusal::new(ErrorCode::MerchantGenericExchangeTimeout);
+    if settled.ran_out {
+        return timeout.status(408);
+    }
+    match (settled.no_keys, last) {
+        (Some(KeysFailure::Timeout), _) => timeout.status(504),
+        (Some(KeysFailure::Failed), _) => {
+            Refusal::new(ErrorCode::MerchantGenericExchangeKeysFailure).status(502)
+        }
+        (None, None | Some(Attempt::Unreached(Failure::Timeout))) => timeout.status(408),
+        (None, Some(Attempt::Unreached(Failure::Connect | Failure::Closed))) => {
+            Refusal::new(ErrorCode::MerchantGenericExchangeConnectFailure).status(502)
+        }
+        (
+            None,
+            Some(Attempt::Replied {
+                http_status,
+                error_code,
+                verdict,
+                body,
+                ..
+            }),
+        ) => {
+            let code = match verdict {
+                Verdict::Later => ErrorCode::MerchantGenericExchangeUnexpectedStatus,
+                _ => ErrorCode::MerchantGenericExchangeReplyMalformed,
+            };
+            let mut refusal = Refusal::new(code)
+                .status(502)
+                .member("exchange_http_status", *http_status);
+            if let Some(code) = error_code {
+                refusal = refusal.member("exchange_code", *code);
+            }
+            if let Some(body) = body {
+                refusal = refusal.member("exchange_reply", body.as_ref().clone());
+            }
+            refusal
+        }
+    }
+}

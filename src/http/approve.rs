@@ -1,0 +1,36 @@
+//! `POST private/orders/$ORDER_ID/refund`: the merchant grants a refund. Specification: Taler's merchant API of that
+//! name. The amount is the order's new total.
+
+use quittance_taler::{Amount, ErrorCode, uri};
+use serde::Deserialize;
+use serde_json::json;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::{Call, parse, reply};
+use crate::decide::approval::{ApprovalRequest, decide};
+use crate::refusal::RequestError;
+
+#[derive(Deserialize)]
+struct Request {
+    refund: Amount,
+    reason: String,
+}
+
+pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
+    let Request { refund, reason } = parse(&call.body)?;
+    let request = ApprovalRequest { refund, reason };
+    let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
+    let instance = call.instance();
+    let decide = |order: Option<&_>, now| decide(order, &request, &instance.merchant, call.by(), now);
+    let order = call
+        .service
+        .decide_and_record(key, decide)
+        .await?
+        .ok_or(RequestError::Contended)?;
+    let body = json!({
+        "taler_refund_uri": uri::refund_uri(&instance.base_url, key.order.as_str()),
+        "h_contract": order.terms.h_contract,
+    });
+    Ok(reply::json(StatusCode::OK, &body))
+}

@@ -1,0 +1,63 @@
+//! The one place where errors become HTTP: Taler's error body, `code`, `hint`, `detail` and, where the exchange is
+//! at fault, what it said. Internal causes go to the log and never to a client.
+
+use quittance_events::AppendError;
+use quittance_taler::ErrorCode;
+use serde_json::{Map, Value};
+use warp::http::{HeaderValue, Method, StatusCode, header};
+use warp::reply::Response;
+
+use super::reply;
+use crate::refusal::{Refusal, RequestError};
+
+/// The reply to a refusal.
+pub(super) fn refused(refusal: &Refusal) -> Response {
+    let mut body = Map::new();
+    body.insert("code".into(), refusal.code.code().into());
+    body.insert("hint".into(), refusal.code.hint().into());
+    if let Some(detail) = &refusal.detail {
+        body.insert("detail".into(), detail.as_str().into());
+    }
+    body.extend(refusal.members.clone());
+    let status = refusal.http_status.unwrap_or_else(|| refusal.code.http_status());
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = reply::json(status, &Value::Object(body));
+    if status == StatusCode::UNAUTHORIZED {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// 405, naming the method that would do.
+pub(super) fn wrong_method(allowed: &Method) -> Response {
+    let mut response = refused(&Refusal::new(ErrorCode::GenericMethodInvalid));
+    if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+/// The reply to any error. `storage_code` is what the endpoint calls a ledger that fails.
+pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Response {
+    let refusal = match error {
+        RequestError::Refused(refusal) => return refused(refusal),
+        RequestError::Append(AppendError::TooLarge { .. }) => {
+            Refusal::new(ErrorCode::GenericUploadExceedsLimit).detail("more than one event can hold")
+        }
+        RequestError::Append(AppendError::ClockBehind { .. }) => Refusal::new(storage_code)
+            .detail("the clock stands behind the ledger; the operator must correct it"),
+        RequestError::Append(_) | RequestError::Read(_) | RequestError::Contended => {
+            Refusal::new(storage_code)
+        }
+        RequestError::Amount(_) | RequestError::Task => {
+            Refusal::new(ErrorCode::GenericInternalInvariantFailure)
+        }
+    };
+    tracing::error!(%error, code = refusal.code.code(), "a request failed");
+    refused(&refusal.status(match error {
+        RequestError::Append(AppendError::TooLarge { .. }) => 413,
+        _ => 500,
+    }))
+}

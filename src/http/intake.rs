@@ -1,0 +1,81 @@
+//! The intake: a shop that keeps its payment backend tells Quittance of its orders, deposits and payments, and of
+//! refunds made before it came here. `POST private/ledger/orders` and `POST private/ledger/orders/$ID/deposits`.
+//! Specification: `docs/protocol-choices.md`. All of it is idempotent.
+
+use quittance_events::OrderKey;
+use quittance_taler::{ContractTerms, ErrorCode, contract_hash, json as taler_json};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::{Call, parse, reply};
+use crate::decide::deposits::{self, DepositsRequest};
+use crate::decide::order::{self, OrderRequest};
+use crate::refusal::{Refusal, RequestError};
+
+#[derive(Deserialize)]
+struct RecordOrder<'a> {
+    #[serde(borrow)]
+    contract_terms: &'a RawValue,
+    choice_index: Option<u64>,
+}
+
+fn read_terms(request: &RecordOrder) -> Result<OrderRequest, Refusal> {
+    let refuse =
+        |detail: String| Refusal::new(ErrorCode::MerchantPrivatePostOrdersProposalParseError).detail(detail);
+    // Read apart from the rest: what is hashed is read strictly, and what was received is what is hashed.
+    let terms = taler_json::parse_strict(request.contract_terms.get().as_bytes())
+        .map_err(|e| refuse(e.to_string()))?;
+    let h_contract = contract_hash(&terms).map_err(|e| refuse(e.to_string()))?;
+    let canonical = taler_json::canonical(&terms);
+    let terms = ContractTerms::read(&terms, request.choice_index).map_err(|e| refuse(e.to_string()))?;
+    Ok(OrderRequest {
+        terms,
+        h_contract,
+        canonical,
+    })
+}
+
+pub(super) async fn post_order(call: &Call) -> Result<Response, RequestError> {
+    let request = read_terms(&parse(&call.body)?)?;
+    let refuse =
+        |detail: &str| Refusal::new(ErrorCode::MerchantPrivatePostOrdersProposalParseError).detail(detail);
+    let order = request
+        .terms
+        .order_id
+        .parse()
+        .map_err(|e: quittance_events::ids::IdError| refuse(&e.to_string()))?;
+    if matches!(request.terms.order_id.as_str(), "." | "..") {
+        // Every URL library takes these for steps in a path: no wallet could ever ask for the order.
+        return Err(refuse("an order cannot be called `.` or `..`").into());
+    }
+    let key = OrderKey {
+        instance: call.instance.clone(),
+        order,
+    };
+    let merchant_pub = call.instance().merchant.merchant_pub();
+    let currency = call.service.currency;
+    let decide = |order: Option<&_>, _| order::decide(order, &request, &merchant_pub, currency, call.by());
+    call.service.decide_and_record(&key, decide).await?;
+    Ok(reply::json(
+        StatusCode::OK,
+        &json!({ "order_id": key.order, "h_contract": request.h_contract }),
+    ))
+}
+
+pub(super) async fn post_deposits(call: &Call) -> Result<Response, RequestError> {
+    let request: DepositsRequest = parse(&call.body)?;
+    let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
+    let configured = |exchange: &_| call.service.exchanges.is_configured(exchange);
+    let merchant = &call.instance().merchant;
+    let decide = |order: Option<&_>, _| deposits::decide(order, &request, configured, merchant, call.by());
+    let order = call
+        .service
+        .decide_and_record(key, decide)
+        .await?
+        .ok_or(RequestError::Contended)?;
+    let body = json!({ "deposits": order.deposits.len(), "paid": order.payment.is_some() });
+    Ok(reply::json(StatusCode::OK, &body))
+}

@@ -1,0 +1,351 @@
+//! The HTTP surface: which path is which endpoint, and the checks that all share, in this order: method and path,
+//! token, instance, size. The endpoints' own checks are in their files, named after them. No other module knows
+//! warp. Specification: Taler's merchant API for the endpoints it has, `docs/protocol-choices.md` for the rest.
+
+mod abort;
+mod approve;
+mod config;
+mod error;
+mod intake;
+mod refund;
+mod reply;
+pub mod server;
+mod status;
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
+use percent_encoding::percent_decode_str;
+use quittance_events::{InstanceId, OrderKey, TokenId};
+use quittance_taler::ErrorCode;
+use warp::Filter;
+use warp::http::{HeaderMap, Method, header};
+use warp::reply::Response;
+
+use crate::instance::Instance;
+use crate::limits::{BODY_MAX, BODY_TIME};
+use crate::refusal::{Refusal, RequestError};
+use crate::service::Service;
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Config,
+    Status,
+    Abort,
+    Refund,
+    Approve,
+    RecordOrder,
+    RecordDeposits,
+}
+
+impl Endpoint {
+    fn method(self) -> Method {
+        match self {
+            Endpoint::Config | Endpoint::Status => Method::GET,
+            _ => Method::POST,
+        }
+    }
+
+    fn is_private(self) -> bool {
+        matches!(
+            self,
+            Endpoint::Approve | Endpoint::RecordOrder | Endpoint::RecordDeposits
+        )
+    }
+
+    /// What a ledger that fails is called: the specification names another code for the wallet's refund.
+    fn storage_code(self) -> ErrorCode {
+        match self {
+            Endpoint::Refund | Endpoint::Status => ErrorCode::GenericDbFetchFailed,
+            _ => ErrorCode::GenericDbStoreFailed,
+        }
+    }
+}
+
+/// A path taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Target<'a> {
+    endpoint: Endpoint,
+    /// `None`: the root instance.
+    instance: Option<&'a str>,
+    order: Option<&'a str>,
+}
+
+fn find(path: &str) -> Option<Target<'_>> {
+    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let (instance, rest) = match segments.as_slice() {
+        ["instances", instance, rest @ ..] => (Some(*instance), rest),
+        rest => (None, rest),
+    };
+    let (endpoint, order) = match rest {
+        ["config"] => (Endpoint::Config, None),
+        ["orders", order] => (Endpoint::Status, Some(*order)),
+        ["orders", order, "abort"] => (Endpoint::Abort, Some(*order)),
+        ["orders", order, "refund"] => (Endpoint::Refund, Some(*order)),
+        ["private", "orders", order, "refund"] => (Endpoint::Approve, Some(*order)),
+        ["private", "ledger", "orders"] => (Endpoint::RecordOrder, None),
+        ["private", "ledger", "orders", order, "deposits"] => (Endpoint::RecordDeposits, Some(*order)),
+        _ => return None,
+    };
+    Some(Target {
+        endpoint,
+        instance,
+        order,
+    })
+}
+
+/// A name in a path as it was meant.
+fn decoded<T: std::str::FromStr>(segment: &str) -> Option<T> {
+    percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
+}
+
+/// `default` and `admin` name the root instance.
+fn instance_id(segment: Option<&str>) -> Option<InstanceId> {
+    match segment {
+        None | Some("default" | "admin") => Some(InstanceId::root()),
+        Some(segment) => decoded(segment),
+    }
+}
+
+/// All routes of the service.
+pub fn routes(
+    service: Arc<Service>,
+) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::any()
+        .map(move || Arc::clone(&service))
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(
+            |service, method: Method, path: warp::path::FullPath, query, headers, body| async move {
+                respond(service, &method, path.as_str(), query, &headers, body).await
+            },
+        )
+}
+
+async fn respond(
+    service: Arc<Service>,
+    method: &Method,
+    path: &str,
+    query: String,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Response {
+    let Some(target) = find(path) else {
+        return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
+    };
+    let endpoint = target.endpoint;
+    if *method != endpoint.method() {
+        return error::wrong_method(&endpoint.method());
+    }
+    match answer(service, &target, query, headers, body).await {
+        Ok(response) => response,
+        Err(error) => error::response(&error, endpoint.storage_code()),
+    }
+}
+
+async fn answer(
+    service: Arc<Service>,
+    target: &Target<'_>,
+    query: String,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<Response, RequestError> {
+    let id = instance_id(target.instance);
+    let instance = id.as_ref().and_then(|id| service.instances.get(id));
+    let by = if target.endpoint.is_private() {
+        Some(token(&service, instance, headers)?)
+    } else {
+        None
+    };
+    let (Some(id), Some(_)) = (id, instance) else {
+        return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
+    };
+    let body = read(headers, body).await?;
+    let order = target.order.and_then(decoded).map(|order| OrderKey {
+        instance: id.clone(),
+        order,
+    });
+    let call = Call {
+        service,
+        instance: id,
+        order,
+        by,
+        query,
+        body,
+    };
+    let endpoint = target.endpoint;
+    // In a task of its own: a client that hangs up must not stop a decision half-way.
+    let task = tokio::spawn(async move {
+        match endpoint {
+            Endpoint::Config => Ok(config::get(&call)),
+            Endpoint::Status => status::get(&call).await,
+            Endpoint::Abort => abort::post(&call).await,
+            Endpoint::Refund => refund::post(&call).await,
+            Endpoint::Approve => approve::post(&call).await,
+            Endpoint::RecordOrder => intake::post_order(&call).await,
+            Endpoint::RecordDeposits => intake::post_deposits(&call).await,
+        }
+    });
+    task.await.map_err(|_| RequestError::Task)?
+}
+
+/// A request that passed the checks that all endpoints share.
+struct Call {
+    service: Arc<Service>,
+    instance: InstanceId,
+    /// `None`: the path names no order that could exist.
+    order: Option<OrderKey>,
+    /// Whose token, on private endpoints.
+    by: Option<TokenId>,
+    query: String,
+    body: Vec<u8>,
+}
+
+impl Call {
+    fn instance(&self) -> &Instance {
+        &self.service.instances[&self.instance]
+    }
+
+    fn order(&self, unknown: ErrorCode) -> Result<&OrderKey, Refusal> {
+        self.order.as_ref().ok_or_else(|| Refusal::new(unknown))
+    }
+
+    fn by(&self) -> &TokenId {
+        self.by
+            .as_ref()
+            .expect("private endpoints come here with a token only")
+    }
+}
+
+fn token(service: &Service, instance: Option<&Instance>, headers: &HeaderMap) -> Result<TokenId, Refusal> {
+    let unauthorized = Refusal::new(ErrorCode::GenericUnauthorized);
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .ok_or_else(|| unauthorized.clone())?;
+    let given = given.to_str().ok().and_then(|text| text.split_once(' '));
+    let Some((scheme, text)) = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Err(unauthorized);
+    };
+    debug_assert!(!scheme.is_empty());
+    let tokens = instance
+        .map(|instance| instance.tokens.as_slice())
+        .unwrap_or_default();
+    let known = tokens
+        .iter()
+        .chain(&service.admin)
+        .find(|token| token.is(text.trim()));
+    known
+        .map(|token| token.id.clone())
+        .ok_or_else(|| Refusal::new(ErrorCode::GenericTokenUnknown))
+}
+
+/// Reads the body, which may be no longer and no slower than the limits say.
+async fn read(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<Vec<u8>, Refusal> {
+    let too_long =
+        || Refusal::new(ErrorCode::GenericUploadExceedsLimit).detail(format!("at most {BODY_MAX} bytes"));
+    let told = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if told.is_some_and(|told| usize::try_from(told).is_ok_and(|told| told > BODY_MAX)) {
+        return Err(too_long());
+    }
+    let collect = async {
+        let mut body = pin!(body);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await {
+            let mut chunk = chunk
+                .map_err(|_| Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body broke off"))?;
+            if bytes.len() + chunk.remaining() > BODY_MAX {
+                return Err(too_long());
+            }
+            while chunk.has_remaining() {
+                let part = chunk.chunk();
+                bytes.extend_from_slice(part);
+                let taken = part.len();
+                chunk.advance(taken);
+            }
+        }
+        Ok(bytes)
+    };
+    tokio::time::timeout(BODY_TIME, collect)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body came too slowly"))
+        })
+}
+
+/// Reads a request's JSON. Members that the endpoint does not know are ignored.
+fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|e| Refusal::new(ErrorCode::GenericJsonInvalid).detail(e))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn every_endpoint_is_found_with_and_without_an_instance() {
+        for (path, endpoint, order) in [
+            ("config", Endpoint::Config, None),
+            ("orders/a", Endpoint::Status, Some("a")),
+            ("orders/a/abort", Endpoint::Abort, Some("a")),
+            ("orders/a/refund", Endpoint::Refund, Some("a")),
+            ("private/orders/a/refund", Endpoint::Approve, Some("a")),
+            ("private/ledger/orders", Endpoint::RecordOrder, None),
+            (
+                "private/ledger/orders/a/deposits",
+                Endpoint::RecordDeposits,
+                Some("a"),
+            ),
+        ] {
+            assert_eq!(
+                find(&format!("/{path}")).unwrap(),
+                Target {
+                    endpoint,
+                    instance: None,
+                    order
+                }
+            );
+            let instance = Some("shop");
+            assert_eq!(
+                find(&format!("/instances/shop/{path}")).unwrap(),
+                Target {
+                    endpoint,
+                    instance,
+                    order
+                }
+            );
+        }
+        for path in [
+            "",
+            "/",
+            "/orders",
+            "/orders/a/",
+            "/orders/a/pay",
+            "/instances/shop",
+            "/private/orders/a",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_instance_has_three_names() {
+        for name in [None, Some("default"), Some("admin")] {
+            assert_eq!(instance_id(name), Some(InstanceId::root()));
+        }
+        assert_eq!(instance_id(Some("sh%6Fp")), "shop".parse().ok());
+        assert_eq!(instance_id(Some("..")), None);
+    }
+}

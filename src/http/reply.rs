@@ -1,0 +1,88 @@
+//! Replies: JSON bodies, receipts, and the mark by which the server reports that an answer was delivered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quittance_events::facts::RefundDelivered;
+use quittance_events::receipt::HEADER;
+use quittance_events::{Append, NewEvent, OrderKey, Seq, Stream};
+use serde::Serialize;
+use warp::http::{HeaderValue, StatusCode, header};
+use warp::reply::Response;
+
+use crate::service::{Served, Service};
+
+/// Stands on a response whose delivery is to be recorded.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    service: Arc<Service>,
+    key: OrderKey,
+    answer: Seq,
+}
+
+impl Delivery {
+    /// The last byte went out without error. Joins the next commit; nobody waits for it.
+    pub(super) fn delivered(self) {
+        tokio::spawn(async move {
+            let at = self
+                .service
+                .now(self.service.ledger.cached_order(&self.key).as_deref());
+            let append = Append {
+                stream: Stream::Told(self.key.clone()),
+                at,
+                events: vec![NewEvent::bare(RefundDelivered { answer: self.answer })],
+            };
+            if let Err(error) = self.service.ledger.append(append).await {
+                // The wallet has its answer; without this it is only asked to come once more.
+                tracing::warn!(order = %self.key, answer = %self.answer, %error, "a delivery was not recorded");
+            }
+        });
+    }
+}
+
+fn with_body(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Bytes::from(body).into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A JSON body.
+pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    with_body(status, serde_json::to_vec(body).expect("a reply is plain JSON"))
+}
+
+/// No body.
+pub(super) fn no_content() -> Response {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// A recorded answer, with its receipt.
+pub(super) fn served(service: &Arc<Service>, served: Served) -> Response {
+    let receipt = service.ledger.receipt(&served.recorded);
+    let status = StatusCode::from_u16(served.answer.http_status).expect("answers are 200 or 410");
+    let mut response = with_body(status, served.answer.body);
+    let receipt = HeaderValue::from_str(&receipt).expect("a receipt is visible ASCII and spaces");
+    response.headers_mut().insert(HEADER, receipt);
+    response
+}
+
+/// A recorded refund answer, whose delivery is recorded in turn.
+pub(super) fn served_refund(service: &Arc<Service>, key: &OrderKey, answer: Served) -> Response {
+    let seq = answer.recorded.seq;
+    let awaits = answer.answer.http_status == 200 && !answer.recorded.is_delivered();
+    let mut response = served(service, answer);
+    if awaits {
+        let delivery = Delivery {
+            service: Arc::clone(service),
+            key: key.clone(),
+            answer: seq,
+        };
+        response.extensions_mut().insert(delivery);
+    }
+    response
+}

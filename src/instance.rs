@@ -1,0 +1,228 @@
+//! Merchant instances and the key folder: the files `event.key`, `checkpoint.key`, `instance-ID.key` and
+//! `instance-ID.json` (name and token hashes) under KEYS, readable by their owner only. Never in the ledger file,
+//! never overwritten.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use quittance_events::seal::EventKey;
+use quittance_events::{InstanceId, ledger};
+use quittance_taler::{EddsaPrivateKey, base32};
+use quittance_tlog::note::{KeyName, NoteSigner};
+use serde::{Deserialize, Serialize};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::token::Token;
+
+/// Longest key or token file that is read.
+const KEY_FILE_MAX: u64 = 1024 * 1024;
+
+/// A merchant instance as the service runs it.
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Signs permissions.
+    pub merchant: EddsaPrivateKey,
+    /// Where wallets reach it.
+    pub base_url: Url,
+    /// Who may call its private endpoints.
+    pub tokens: Vec<Token>,
+}
+
+/// An instance's file beside its key.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct InstanceFile {
+    /// For people.
+    pub name: String,
+    /// Who may call its private endpoints.
+    pub tokens: Vec<Token>,
+}
+
+/// What is wrong with a key file.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file system's word.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What.
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("{path} may be read by others (mode {mode:o}): `chmod 600` it, and think about who has")]
+    Mode {
+        /// Which file.
+        path: PathBuf,
+        /// As found.
+        mode: u32,
+    },
+    /// Not a key.
+    #[error("{path} is not {what}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What it should be.
+        what: &'static str,
+    },
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyFileError {
+    move |source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Writes a new file that only its owner reads; never over an existing one.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+    let fail = io_error(path);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(&fail)?;
+    file.write_all(bytes).map_err(&fail)?;
+    file.sync_all().map_err(&fail)
+}
+
+fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let fail = io_error(path);
+    let file = File::open(path).map_err(&fail)?;
+    let mode = file.metadata().map_err(&fail)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Mode {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(KEY_FILE_MAX).read_to_end(&mut bytes).map_err(&fail)?;
+    Ok(bytes)
+}
+
+/// Reads a private key: 32 raw bytes, or their base32.
+///
+/// # Errors
+/// The file cannot be read, others may read it, or it holds no key.
+pub fn read_key(path: &Path) -> Result<EddsaPrivateKey, KeyFileError> {
+    let bytes = read_private(path)?;
+    if let Ok(raw) = <[u8; 32]>::try_from(bytes.as_slice()) {
+        return Ok(EddsaPrivateKey::from_bytes(raw));
+    }
+    let text = std::str::from_utf8(&bytes).ok().map(str::trim);
+    text.and_then(|text| EddsaPrivateKey::from_base32(text).ok())
+        .ok_or_else(|| KeyFileError::Content {
+            path: path.to_owned(),
+            what: "a key of 32 bytes or their base32",
+        })
+}
+
+/// Makes a new key and writes it.
+///
+/// # Errors
+/// The file exists or cannot be written.
+///
+/// # Panics
+/// The system has no randomness.
+pub fn make_key(path: &Path) -> Result<EddsaPrivateKey, KeyFileError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(secret.as_mut_slice()).expect("the system has randomness");
+    let key = EddsaPrivateKey::from_bytes(*secret);
+    write_key(path, &key)?;
+    Ok(key)
+}
+
+fn write_key(path: &Path, key: &EddsaPrivateKey) -> Result<(), KeyFileError> {
+    let text = Zeroizing::new(format!("{}\n", base32::encode(key.as_bytes())));
+    write_new(path, text.as_bytes())
+}
+
+/// Reads a token's text from an operator's file.
+///
+/// # Errors
+/// As [`read_key`].
+pub fn read_token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let bytes = read_private(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| KeyFileError::Content {
+        path: path.to_owned(),
+        what: "a token in UTF-8",
+    })?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+/// The key folder.
+pub struct KeyFolder(pub PathBuf);
+
+impl KeyFolder {
+    fn key_path(&self, id: &InstanceId) -> PathBuf {
+        self.0.join(format!("instance-{id}.key"))
+    }
+
+    fn file_path(&self, id: &InstanceId) -> PathBuf {
+        self.0.join(format!("instance-{id}.json"))
+    }
+
+    /// Makes the ledger's two keys.
+    ///
+    /// # Errors
+    /// They exist or cannot be written.
+    pub fn make_ledger_keys(&self, origin: &KeyName) -> Result<ledger::Keys, KeyFileError> {
+        let event = make_key(&self.0.join("event.key"))?;
+        let checkpoint = make_key(&self.0.join("checkpoint.key"))?;
+        Ok(ledger_keys(event, &checkpoint, origin))
+    }
+
+    /// Reads the ledger's two keys.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn read_ledger_keys(&self, origin: &KeyName) -> Result<ledger::Keys, KeyFileError> {
+        let event = read_key(&self.0.join("event.key"))?;
+        let checkpoint = read_key(&self.0.join("checkpoint.key"))?;
+        Ok(ledger_keys(event, &checkpoint, origin))
+    }
+
+    /// Writes a new instance's key and file.
+    ///
+    /// # Errors
+    /// One of them exists or cannot be written.
+    ///
+    /// # Panics
+    /// Never: the file is plain JSON.
+    pub fn write_instance(
+        &self,
+        id: &InstanceId,
+        key: &EddsaPrivateKey,
+        file: &InstanceFile,
+    ) -> Result<(), KeyFileError> {
+        write_key(&self.key_path(id), key)?;
+        let json = serde_json::to_vec_pretty(file).expect("an instance's file is plain JSON");
+        write_new(&self.file_path(id), &json)
+    }
+
+    /// Reads an instance's key and file.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn read_instance(&self, id: &InstanceId) -> Result<(EddsaPrivateKey, InstanceFile), KeyFileError> {
+        let key = read_key(&self.key_path(id))?;
+        let path = self.file_path(id);
+        let file = serde_json::from_slice(&read_private(&path)?).map_err(|_| KeyFileError::Content {
+            path,
+            what: "an instance's name and tokens",
+        })?;
+        Ok((key, file))
+    }
+}
+
+fn ledger_keys(event: EddsaPrivateKey, checkpoint: &EddsaPrivateKey, origin: &KeyName) -> ledger::Keys {
+    ledger::Keys {
+        event: EventKey::new(event),
+        checkpoint: NoteSigner::new(origin.clone(), checkpoint.as_bytes()),
+    }
+}

@@ -1,0 +1,20 @@
+//! Quittance: an audit-first ledger service for GNU Taler merchants. It serves wallets' aborts and refunds and the
+//! merchant's approvals behind them, and answers from nothing but signed, recorded events.
+//!
+//! The way of a request: parse (`http`), decide (`decide`), record (`service`, the events crate), settle with the
+//! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
+
+pub mod app;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod decide;
+pub mod demo;
+pub mod exchange;
+pub mod http;
+pub mod instance;
+pub mod limits;
+pub mod refusal;
+pub mod service;
+pub mod settle;
+pub mod token;

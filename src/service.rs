@@ -1,0 +1,225 @@
+//! The service behind the endpoints: instances, ledger, exchanges and the clock, and the two loops that every
+//! handler uses: decide and record, record and answer. A decision is recorded on the order state that it was made
+//! on, or made again; an answer is on disk before it leaves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quittance_events::answer::Answer;
+use quittance_events::facts::Undeposited;
+use quittance_events::order::RecordedAnswer;
+use quittance_events::store::permission_changes;
+use quittance_events::{
+    Append, AppendError, Appended, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, Seq, Stream,
+};
+use quittance_taler::{Currency, Micros};
+use url::Url;
+
+use crate::clock::Clock;
+use crate::exchange::{Exchanges, Times};
+use crate::instance::Instance;
+use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
+use crate::refusal::{Refusal, RequestError};
+use crate::settle::{Attempted, Settler};
+use crate::token::Token;
+
+/// All that the handlers share.
+pub struct Service {
+    /// What is recorded.
+    pub ledger: Arc<Ledger>,
+    /// Whom it is for.
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// Who refunds.
+    pub exchanges: Arc<Exchanges>,
+    /// The time.
+    pub clock: Clock,
+    /// What is open.
+    pub settler: Settler,
+    /// Longest waits.
+    pub times: Times,
+    /// How undeposited coins are told.
+    pub undeposited: Undeposited,
+    /// The one currency of this service.
+    pub currency: Currency,
+    /// Exchanges as `GET config` tells them.
+    pub exchange_list: Vec<crate::config::ExchangeConfig>,
+    /// Where wallets reach the root instance.
+    pub base_url: Url,
+    /// A token for every instance.
+    pub admin: Option<Token>,
+}
+
+/// An answer that is on disk.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Status and body.
+    pub answer: Box<Answer>,
+    /// Where it is recorded.
+    pub recorded: RecordedAnswer,
+}
+
+impl Service {
+    /// The time of a decision on this order: the clock, or the order's last event, whichever is later.
+    #[must_use]
+    pub fn now(&self, order: Option<&Order>) -> Micros {
+        let clock = (self.clock)();
+        match order {
+            Some(order) if order.last > self.ledger.book().clock_epoch => clock.max(order.last_at),
+            _ => clock,
+        }
+    }
+
+    /// The order as it stands.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, RequestError> {
+        if let Some(order) = self.ledger.cached_order(key) {
+            return Ok(Some(order));
+        }
+        let (ledger, key) = (Arc::clone(&self.ledger), key.clone());
+        let read = tokio::task::spawn_blocking(move || ledger.order(&key)).await;
+        Ok(read.map_err(|_| RequestError::Task)??)
+    }
+
+    /// Records events of an order that were decided on its state as of `decided_on`. What they open, the background
+    /// takes up; what they close, it forgets.
+    async fn append(
+        &self,
+        key: &OrderKey,
+        decided_on: Seq,
+        at: Micros,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended, AppendError> {
+        let changes: Vec<_> = events
+            .iter()
+            .flat_map(|event| permission_changes(&event.facts))
+            .collect();
+        let told_late = events
+            .iter()
+            .any(|event| matches!(event.facts, Facts::AbortExtended(_)));
+        let stream = Stream::Order(key.clone(), decided_on);
+        let appended = self.ledger.append(Append { stream, at, events }).await?;
+        for (coin, id, opens) in changes {
+            let permission = (key.clone(), coin, id);
+            if opens {
+                // A request that opens a permission asks for it at once; the background comes after it.
+                self.settler
+                    .enqueue(permission, at.plus_s(if told_late { 0 } else { RETRY_FIRST_S }));
+            } else {
+                self.settler.forget(&permission);
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Makes a decision on the order's latest state and records it; gives the order afterwards.
+    ///
+    /// # Errors
+    /// The decision's refusal (whose own events are recorded), or what kept it from being recorded.
+    pub async fn decide_and_record(
+        &self,
+        key: &OrderKey,
+        decide: impl Fn(Option<&Order>, Micros) -> Result<Vec<NewEvent>, Refusal>,
+    ) -> Result<Option<Arc<Order>>, RequestError> {
+        for _ in 0..DECISION_TRIES {
+            let order = self.order(key).await?;
+            let at = self.now(order.as_deref());
+            let (events, refusal) = match decide(order.as_deref(), at) {
+                Ok(events) => (events, None),
+                Err(mut refusal) => (std::mem::take(&mut refusal.events), Some(refusal)),
+            };
+            let order = if events.is_empty() {
+                order
+            } else {
+                let decided_on = order.as_ref().map_or(Seq::NONE, |order| order.moved);
+                match self.append(key, decided_on, at, events).await {
+                    Ok(appended) => appended.order,
+                    Err(AppendError::Moved) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            return refusal.map_or(Ok(order), |refusal| Err(refusal.into()));
+        }
+        Err(RequestError::Contended)
+    }
+
+    /// Records attempts at the exchange together with the answer that they make possible. `build` answers on the
+    /// order as it is with them, or says why there is no answer to record.
+    ///
+    /// # Errors
+    /// What kept it from being recorded.
+    pub async fn record_and_answer<U>(
+        &self,
+        key: &OrderKey,
+        attempts: &[Attempted],
+        build: impl Fn(&Order, Micros) -> Result<Result<Box<Answer>, U>, RequestError>,
+    ) -> Result<Result<Served, U>, RequestError> {
+        for _ in 0..DECISION_TRIES {
+            let order = self.order(key).await?.ok_or(RequestError::Contended)?;
+            let at = self.now(Some(&order));
+            let mut events: Vec<NewEvent> = attempts
+                .iter()
+                .filter_map(|attempt| attempt.event(self, &order, at))
+                .collect();
+            let answered = if events.is_empty() {
+                build(&order, at)?
+            } else {
+                let preview = order.preview(at, &events);
+                build(&preview.map_err(|e| AppendError::Unfit(e.to_string()))?, at)?
+            };
+            let answer = match answered {
+                Ok(answer) => answer,
+                Err(unrecorded) if events.is_empty() => return Ok(Err(unrecorded)),
+                Err(unrecorded) => match self.append(key, order.moved, at, events).await {
+                    Ok(_) => return Ok(Err(unrecorded)),
+                    Err(AppendError::Moved) => continue,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            if let (true, Some(recorded)) = (events.is_empty(), order.recorded_answer(&answer.digest)) {
+                return Ok(Ok(Served {
+                    recorded: recorded.clone(),
+                    answer,
+                }));
+            }
+            events.push(NewEvent::bare(answer.facts.clone()));
+            match self.append(key, order.moved, at, events).await {
+                Ok(Appended {
+                    answer: Some(recorded),
+                    ..
+                }) => return Ok(Ok(Served { answer, recorded })),
+                Ok(_) => {
+                    return Err(AppendError::Unfit("an answer was recorded and not folded".into()).into());
+                }
+                Err(AppendError::Moved) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RequestError::Contended)
+    }
+
+    /// Records attempts at the exchange that no request waits for.
+    ///
+    /// # Errors
+    /// What kept them from being recorded.
+    pub async fn record_attempts(&self, key: &OrderKey, attempts: &[Attempted]) -> Result<(), RequestError> {
+        self.record_and_answer(key, attempts, |_, _| Ok(Err(())))
+            .await
+            .map(drop)
+    }
+
+    /// Takes up what was open when the service stopped.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn take_up_open_permissions(&self) -> Result<usize, RequestError> {
+        let open = self.ledger.open_permissions()?;
+        let count = open.len();
+        let now = (self.clock)();
+        for permission in open {
+            self.settler.enqueue(permission, now);
+        }
+        Ok(count)
+    }
+}
