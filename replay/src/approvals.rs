@@ -121,7 +121,8 @@ fn over_deposit(order: &OrderFold, coins: impl Iterator<Item = CoinPub>, case: &
             )
             .differs(format!("at most {deposited}"), amount_of(currency, refunded))
             .stake([excess]);
-        case.find(draft, &[Mark::Coin(coin)], &[Mark::Coin(coin)]);
+        // Where the total is above the payment, some coin must be above its deposit.
+        case.find(draft, &[Mark::Coin(coin), Mark::Total], &[Mark::Coin(coin)]);
     }
 }
 

@@ -16,7 +16,11 @@ const KEY_TOLERANCE_S: u64 = 3600;
 
 /// Signing keys that their exchange's master key really signed, as far as the ledger has told by now.
 #[derive(Default)]
-pub(crate) struct SigningKeys(HashMap<MasterPub, Vec<SignKey>>);
+pub(crate) struct SigningKeys {
+    known: HashMap<MasterPub, Vec<SignKey>>,
+    /// Keys that were told of and that no master key signed: what rests on them follows from that.
+    unsigned: HashMap<ExchangePub, Root>,
+}
 
 impl SigningKeys {
     /// Takes a key in if the master key signed it.
@@ -25,16 +29,25 @@ impl SigningKeys {
         if !master.verify(&message, &key.master_sig) {
             return false;
         }
-        let known = self.0.entry(master).or_default();
+        let known = self.known.entry(master).or_default();
         if !known.contains(key) {
             known.push(key.clone());
         }
         true
     }
 
+    pub(crate) fn refuse(&mut self, key: ExchangePub, root: Root) {
+        self.unsigned.entry(key).or_insert(root);
+    }
+
+    /// The finding about a key that no master key signed.
+    pub(crate) fn refusal(&self, key: &ExchangePub) -> Option<Root> {
+        self.unsigned.get(key).copied()
+    }
+
     /// start - 1 h <= at < expire + 1 h.
     pub(crate) fn valid_at(&self, master: &MasterPub, key: &ExchangePub, at: Micros) -> bool {
-        self.0.get(master).is_some_and(|keys| {
+        self.known.get(master).is_some_and(|keys| {
             keys.iter().any(|k| {
                 k.key == *key
                     && at.plus_s(KEY_TOLERANCE_S).is_past(k.start_s)
@@ -68,9 +81,21 @@ impl Case<'_> {
     /// Tells what is wrong: beneath what is wrong with the event's own bytes, or with what it depends on. Whatever
     /// depends on `marks` afterwards follows from it.
     pub(crate) fn find(&mut self, draft: Draft, depends: &[Mark], marks: &[Mark]) -> Root {
+        self.find_caused(None, draft, depends, marks)
+    }
+
+    /// Likewise, with a cause outside of the order where there is one.
+    pub(crate) fn find_caused(
+        &mut self,
+        cause: Option<Root>,
+        draft: Draft,
+        depends: &[Mark],
+        marks: &[Mark],
+    ) -> Root {
         let cause = self
             .decision
             .root
+            .or(cause)
             .or_else(|| self.marks.cause(depends))
             .or(self.findings.all_orders);
         let root = self.findings.add(draft, cause);

@@ -45,10 +45,12 @@ pub(crate) fn keys_seen(
         .map(serde_json::from_slice::<KeysReply>);
     let mut wrong = |what: String| {
         let cause = decision.root.or(findings.all_orders);
-        findings.add(Draft::new(&rules::EXCHANGE_KEYS, decision.first(), what), cause);
+        findings.add(Draft::new(&rules::EXCHANGE_KEYS, decision.first(), what), cause)
     };
     match &told {
-        Some(Err(e)) => wrong(format!("the exchange's reply cannot be read: {e}")),
+        Some(Err(e)) => {
+            wrong(format!("the exchange's reply cannot be read: {e}"));
+        }
         Some(Ok(told)) if told.master_public_key != f.master_pub => {
             wrong(format!(
                 "the reply is of another exchange, {}",
@@ -151,7 +153,8 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
             .draft(rule, text)
             .differs(tell(verdict, code), tell(f.verdict, f.error_code))
             .stake([amount]);
-        case.find(draft, &depends, &[permission]);
+        let cause = recorded_proof.and_then(|(key, _)| case.signing_keys.refusal(&key));
+        case.find_caused(cause, draft, &depends, &[permission]);
     }
     if verdict == Verdict::Confirmed {
         pinned(order, f.coin_pub, amount, permission, case);

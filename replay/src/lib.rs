@@ -18,6 +18,7 @@ mod findings;
 mod fold;
 mod index;
 mod log;
+mod notes;
 mod open;
 mod orders;
 mod parts;

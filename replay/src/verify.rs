@@ -11,11 +11,11 @@ use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
 use crate::fold::OrderFold;
 use crate::index::{self, Filed};
-use crate::log::{self, Log};
+use crate::log::Log;
 use crate::open::{self, Opened};
 use crate::parts::{Decision, Joiner, Pushed};
 use crate::report::{Checked, Money, Report};
-use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, orders, rules};
+use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules};
 
 /// Longest anchor that is read: a checkpoint with room for the signatures of many witnesses.
 const ANCHOR_MAX: u64 = 64 * 1024;
@@ -189,8 +189,8 @@ impl Audit<'_> {
         self.judge(rest, log);
         self.settle_owing(None);
         self.checkpoints(&checkpoints, log);
-        let anchored =
-            anchor.and_then(|note| log::check_note(&rules::LOG_ANCHOR, note, None, log, &mut self.findings));
+        let anchored = anchor
+            .and_then(|note| notes::check_note(&rules::LOG_ANCHOR, note, None, log, &mut self.findings));
         if let Some(after) = anchored
             .and_then(|size| log.count.checked_sub(size))
             .filter(|after| *after > 0)
@@ -219,7 +219,7 @@ impl Audit<'_> {
         let newest = checkpoints.iter().map(|(size, _)| *size).max();
         for (size, note) in checkpoints {
             let size = u64::try_from(*size).unwrap_or(0);
-            if log::check_note(&rules::LOG_TREE, note, Some(size), log, &mut self.findings).is_some() {
+            if notes::check_note(&rules::LOG_TREE, note, Some(size), log, &mut self.findings).is_some() {
                 self.checked.checkpoints += 1;
             }
         }

@@ -1,0 +1,401 @@
+//! A shop on this machine: service, sandbox exchange and a clock that only tests move.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses what it needs of it")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use quittance::app::App;
+use quittance::clock::Clock;
+use quittance::commands::{self, NewInstance};
+use quittance::config::Config;
+use quittance::exchange::Times;
+use quittance_events::copy::Copy;
+use quittance_events::receipt::{HEADER, Receipt};
+use quittance_events::seal::answer_digest;
+use quittance_events::{Event, InstanceId};
+use quittance_replay::{Report, VerifyOptions};
+use quittance_sandbox::{Deposit, Sandbox, SandboxConfig};
+use quittance_taler::{CoinPub, EddsaPrivateKey, HashCode, MerchantPub, Micros, base32};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// 2026-11-21 02:00:00 UTC: the day of the recordings, before their deadlines.
+pub const NOON_S: u64 = 1_795_226_400;
+
+/// A clock that stands still until a test moves it.
+#[derive(Clone)]
+pub struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub fn at_s(seconds: u64) -> TestClock {
+        TestClock(Arc::new(AtomicU64::new(seconds * 1_000_000)))
+    }
+
+    pub fn set_s(&self, seconds: u64) {
+        self.0.store(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    pub fn advance_s(&self, seconds: u64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    pub fn now_s(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) / 1_000_000
+    }
+
+    pub fn clock(&self) -> Clock {
+        let time = Arc::clone(&self.0);
+        Arc::new(move || Micros::new(time.load(Ordering::SeqCst)).unwrap())
+    }
+}
+
+/// What a test may want otherwise.
+pub struct Options {
+    pub start_s: u64,
+    pub undeposited: &'static str,
+    /// Base32 of the merchant's private key; `None`: a new one.
+    pub merchant_key: Option<String>,
+    pub currency: &'static str,
+    /// Further exchange sections of the configuration.
+    pub more_config: String,
+    /// Replaces the sandbox in the configuration: (base URL, master key, address to connect to).
+    pub exchange: Option<(String, String, SocketAddr)>,
+    pub times: Times,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            start_s: NOON_S,
+            undeposited: "typed",
+            merchant_key: None,
+            currency: "KUDOS",
+            more_config: String::new(),
+            exchange: None,
+            times: Times {
+                call: Duration::from_secs(5),
+                keys: Duration::from_secs(5),
+                request: Duration::from_secs(8),
+            },
+        }
+    }
+}
+
+/// A reply to a test's request.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub receipt: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("status {}, no JSON ({e}): {:?}", self.status, self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body, if the status is this one.
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        self.json()
+    }
+
+    /// Status and Taler code of an error.
+    pub fn error(&self) -> (u16, u64) {
+        (self.status, self.json()["code"].as_u64().unwrap())
+    }
+}
+
+/// A deposit as the tests tell it: value and refund fee.
+#[derive(Clone)]
+pub struct Coin {
+    pub coin_pub: CoinPub,
+    pub amount: String,
+    pub refund_fee: String,
+}
+
+pub fn coin(number: u8, amount: &str, refund_fee: &str) -> Coin {
+    let coin_pub = CoinPub::from_bytes(EddsaPrivateKey::from_bytes([number; 32]).public_bytes());
+    Coin { coin_pub, amount: amount.into(), refund_fee: refund_fee.into() }
+}
+
+pub struct Shop {
+    pub clock: TestClock,
+    pub sandbox: Sandbox,
+    pub folder: TempDir,
+    pub config: Config,
+    pub token: String,
+    pub vkey: String,
+    pub times: Times,
+    pub merchant_pub: MerchantPub,
+    app: Option<App>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Shop {
+    pub async fn open() -> Shop {
+        Shop::open_with(Options::default()).await
+    }
+
+    pub async fn open_with(options: Options) -> Shop {
+        let clock = TestClock::at_s(options.start_s);
+        let sandbox = Sandbox::start(SandboxConfig {
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            currency: options.currency.parse().unwrap(),
+            seed: 11,
+            clock: clock.clock(),
+        })
+        .await
+        .unwrap();
+        let folder = TempDir::new().unwrap();
+        let (url, master, connect_to) = options
+            .exchange
+            .clone()
+            .unwrap_or_else(|| (sandbox.base_url(), sandbox.master_pub().to_string(), sandbox.addr()));
+        let file = folder.path().join("quittance.conf");
+        let currency = options.currency;
+        let text = format!(
+            "[taler]\nCURRENCY = {currency}\n[merchant]\nSERVE = tcp\nBIND_TO = 127.0.0.1\nPORT = 0\n\
+             BASE_URL = https://shop.example/\n[merchant-exchange-test]\nEXCHANGE_BASE_URL = {url}\n\
+             MASTER_KEY = {master}\nCURRENCY = {currency}\nCONNECT_TO = {connect_to}\n{}\n[quittance]\n\
+             LEDGER = data/ledger.sqlite3\nANCHOR = anchor/ledger.anchor\nKEYS = keys/\n\
+             ORIGIN = shop.example/test\nUNDEPOSITED = {}\n",
+            options.more_config, options.undeposited,
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        let merchant_key = options.merchant_key.map(|key| {
+            let path = folder.path().join("merchant.key");
+            std::fs::write(&path, key).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            path
+        });
+        let (setup, time) = (config.clone(), clock.clock());
+        let (vkey, token) = tokio::task::spawn_blocking(move || {
+            let vkey = commands::init(&setup, &time).unwrap();
+            let new = NewInstance { id: InstanceId::root(), name: None, merchant_key, token_file: None };
+            (vkey, commands::add_instance(&setup, &time, &new).unwrap().unwrap())
+        })
+        .await
+        .unwrap();
+        let app = App::start(&config, clock.clock(), options.times).await.unwrap();
+        Shop {
+            merchant_pub: app.service.instances[&InstanceId::root()].merchant.merchant_pub(),
+            clock,
+            sandbox,
+            folder,
+            config,
+            token,
+            vkey,
+            times: options.times,
+            app: Some(app),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        }
+    }
+
+    pub fn app(&self) -> &App {
+        self.app.as_ref().unwrap()
+    }
+
+    /// Stops the service in order.
+    pub async fn stop(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.stop().await;
+        }
+    }
+
+    /// Starts the service again on the same ledger.
+    pub async fn start(&mut self) {
+        self.app = Some(App::start(&self.config, self.clock.clock(), self.times).await.unwrap());
+    }
+
+    pub async fn send(&self, method: &str, path: &str, token: Option<&str>, body: Vec<u8>) -> Reply {
+        let mut request =
+            hyper::Request::builder().method(method).uri(format!("http://{}/{path}", self.app().addr()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        let reply = self.client.request(request).await.unwrap();
+        let status = reply.status().as_u16();
+        let receipt = reply.headers().get(HEADER).map(|value| value.to_str().unwrap().to_owned());
+        let body = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
+        Reply { status, receipt, body }
+    }
+
+    /// As a wallet: no token.
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, None, body.to_string().into_bytes()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, None, Vec::new()).await
+    }
+
+    /// As the shop: with its token.
+    pub async fn post_private(&self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, Some(&self.token), body.to_string().into_bytes()).await
+    }
+
+    /// Contract terms of this shop: deadlines in seconds from now.
+    pub fn terms(&self, id: &str, amount: &str, refund_in_s: u64, wire_in_s: u64) -> Value {
+        let now = self.clock.now_s();
+        json!({
+            "order_id": id, "amount": amount, "summary": "boots", "timestamp": {"t_s": now},
+            "pay_deadline": {"t_s": now + 600}, "refund_deadline": {"t_s": now + refund_in_s},
+            "wire_transfer_deadline": {"t_s": now + wire_in_s}, "merchant_pub": self.merchant_pub,
+            "merchant_base_url": "https://shop.example/", "products": [],
+            "exchanges": [{"url": self.sandbox.base_url(), "master_pub": self.sandbox.master_pub()}],
+        })
+    }
+
+    pub async fn record_order(&self, terms: &Value) -> HashCode {
+        let reply = self.post_private("private/ledger/orders", &json!({ "contract_terms": terms })).await;
+        serde_json::from_value(reply.expect(200)["h_contract"].clone()).unwrap()
+    }
+
+    /// Puts coins into the exchange's books.
+    pub fn book(&self, h_contract: HashCode, coins: &[Coin]) {
+        for coin in coins {
+            self.sandbox
+                .deposit(Deposit {
+                    coin_pub: coin.coin_pub,
+                    h_contract,
+                    merchant_pub: self.merchant_pub,
+                    amount_with_fee: coin.amount.parse().unwrap(),
+                    deposit_fee: coin.refund_fee.parse().unwrap(),
+                    refund_fee: coin.refund_fee.parse().unwrap(),
+                    refund_deadline: None,
+                })
+                .unwrap();
+        }
+    }
+
+    pub fn told(&self, coins: &[Coin]) -> Vec<Value> {
+        let told = |coin: &Coin| {
+            json!({"coin_pub": coin.coin_pub, "exchange_url": self.sandbox.base_url(), "amount_with_fee": coin.amount,
+                   "deposit_fee": coin.refund_fee, "refund_fee": coin.refund_fee})
+        };
+        coins.iter().map(told).collect()
+    }
+
+    /// Tells the service of deposits.
+    pub async fn tell(&self, id: &str, coins: &[Coin], paid: bool) -> Reply {
+        let body = json!({ "deposits": self.told(coins), "paid": paid });
+        self.post_private(&format!("private/ledger/orders/{id}/deposits"), &body).await
+    }
+
+    /// An order with these coins, at the exchange and here. Deadlines: refund in a day, wire in two.
+    pub async fn sell(&self, id: &str, amount: &str, coins: &[Coin], paid: bool) -> HashCode {
+        let h_contract = self.record_order(&self.terms(id, amount, 86_400, 172_800)).await;
+        self.book(h_contract, coins);
+        self.tell(id, coins, paid).await.expect(200);
+        h_contract
+    }
+
+    pub async fn approve(&self, id: &str, total: &str) -> Reply {
+        let body = json!({ "refund": total, "reason": "returned" });
+        self.post_private(&format!("private/orders/{id}/refund"), &body).await
+    }
+
+    pub async fn fetch(&self, id: &str, h_contract: HashCode) -> Reply {
+        self.post(&format!("orders/{id}/refund"), &json!({ "h_contract": h_contract })).await
+    }
+
+    pub async fn status(&self, id: &str, h_contract: HashCode) -> Reply {
+        self.get(&format!("orders/{id}?h_contract={h_contract}")).await
+    }
+
+    pub fn abort_body(&self, h_contract: HashCode, coins: &[Coin]) -> Value {
+        let coins: Vec<Value> = coins
+            .iter()
+            .map(|coin| {
+                json!({"coin_pub": coin.coin_pub, "contribution": coin.amount, "exchange_url": self.sandbox.base_url()})
+            })
+            .collect();
+        json!({ "h_contract": h_contract, "coins": coins })
+    }
+
+    pub async fn abort(&self, id: &str, h_contract: HashCode, coins: &[Coin]) -> Reply {
+        self.post(&format!("orders/{id}/abort"), &self.abort_body(h_contract, coins)).await
+    }
+
+    /// How many refund requests arrived at the exchange.
+    pub fn asked(&self) -> usize {
+        self.sandbox.requests().iter().filter(|request| request.path.ends_with("/refund")).count()
+    }
+
+    /// Waits for something that the background brings about.
+    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        for _ in 0..400 {
+            if holds().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("{what} did not come about");
+    }
+
+    /// A receipt belongs to the body and is signed by this ledger.
+    pub fn check_receipt(&self, reply: &Reply) -> Receipt {
+        let receipt: Receipt = reply.receipt.as_deref().expect("a receipt").parse().unwrap();
+        assert!(receipt.verify(&self.app().service.ledger.event_key()));
+        assert_eq!(receipt.body, answer_digest(&reply.body));
+        receipt
+    }
+
+    pub fn ledger(&self) -> PathBuf {
+        self.config.ledger.clone()
+    }
+
+    /// All events so far. The service must be stopped.
+    pub fn events(&self) -> Vec<Event> {
+        assert!(self.app.is_none(), "stop the service first");
+        let mut events = Vec::new();
+        Copy::open(&self.ledger())
+            .unwrap()
+            .walk::<quittance_events::copy::CopyError>(|event| {
+                events.push(Event::parse(&event.unwrap().sealed).unwrap());
+                Ok(())
+            })
+            .unwrap();
+        events
+    }
+
+    /// Kinds of all events so far.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        self.events().iter().map(|event| event.facts.kind()).collect()
+    }
+
+    /// Stops the service and has the ledger audited: nothing may be found.
+    pub async fn audit(&mut self) -> Report {
+        self.stop().await;
+        let report = quittance_replay::verify(&VerifyOptions {
+            ledger: self.ledger(),
+            anchor: Some(self.config.anchor.clone()),
+            ledger_key: Some(self.vkey.parse().unwrap()),
+            exchange_keys: Vec::new(),
+        })
+        .unwrap();
+        assert!(report.is_sound(), "{}", quittance_replay::print_report(&report));
+        report
+    }
+}
+
+/// Base32 of a merchant key for [`Options::merchant_key`].
+pub fn key_text(secret: [u8; 32]) -> String {
+    base32::encode(&secret)
+}
