@@ -18,9 +18,10 @@ use crate::config::{Config, ConfigError};
 use crate::exchange::{ClientError, Exchanges, Times};
 use crate::http::server;
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::open::Settler;
 use crate::refusal::RequestError;
 use crate::service::Service;
-use crate::settle::{Settler, run_background};
+use crate::settle::run_background;
 use crate::token::{Token, TokenError};
 
 /// Why the service did not start, or a command failed.

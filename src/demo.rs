@@ -16,7 +16,9 @@ use quittance_events::InstanceId;
 use quittance_events::receipt::{HEADER, Receipt};
 use quittance_events::seal::{EventPub, answer_digest};
 use quittance_sandbox::{Deposit, Fault, FaultKind, Sandbox, SandboxConfig};
-use quittance_taler::{CoinPub, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode, MerchantPub, base32, message};
+use quittance_taler::{
+    CoinPub, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode, MerchantPub, base32, message,
+};
 use quittance_tlog::note::VerifierKey;
 use serde_json::{Value, json};
 
@@ -99,7 +101,9 @@ struct DemoOrder {
 fn random_coin() -> anyhow::Result<CoinPub> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
-    Ok(CoinPub::from_bytes(EddsaPrivateKey::from_bytes(bytes).public_bytes()))
+    Ok(CoinPub::from_bytes(
+        EddsaPrivateKey::from_bytes(bytes).public_bytes(),
+    ))
 }
 
 /// Tells the shop's story of an order: contract, and the deposits of its first `deposited` coins.

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod http;
 pub mod instance;
 pub mod limits;
+pub mod open;
 pub mod refusal;
 pub mod service;
 pub mod settle;

@@ -19,8 +19,8 @@ use crate::clock::Clock;
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
+use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
-use crate::settle::{Attempted, Settler};
 use crate::token::Token;
 
 /// All that the handlers share.
@@ -144,24 +144,21 @@ impl Service {
         Err(RequestError::Contended)
     }
 
-    /// Records attempts at the exchange together with the answer that they make possible. `build` answers on the
-    /// order as it is with them, or says why there is no answer to record.
+    /// Records attempts at the exchange (`attempts` makes their events for the order as it stands) together with the
+    /// answer that they make possible. `build` answers on the order as it is with them, or says why there is no answer to record.
     ///
     /// # Errors
     /// What kept it from being recorded.
     pub async fn record_and_answer<U>(
         &self,
         key: &OrderKey,
-        attempts: &[Attempted],
+        attempts: impl Fn(&Order, Micros) -> Vec<NewEvent>,
         build: impl Fn(&Order, Micros) -> Result<Result<Box<Answer>, U>, RequestError>,
     ) -> Result<Result<Served, U>, RequestError> {
         for _ in 0..DECISION_TRIES {
             let order = self.order(key).await?.ok_or(RequestError::Contended)?;
             let at = self.now(Some(&order));
-            let mut events: Vec<NewEvent> = attempts
-                .iter()
-                .filter_map(|attempt| attempt.event(self, &order, at))
-                .collect();
+            let mut events = attempts(&order, at);
             let answered = if events.is_empty() {
                 build(&order, at)?
             } else {
@@ -197,16 +194,6 @@ impl Service {
             }
         }
         Err(RequestError::Contended)
-    }
-
-    /// Records attempts at the exchange that no request waits for.
-    ///
-    /// # Errors
-    /// What kept them from being recorded.
-    pub async fn record_attempts(&self, key: &OrderKey, attempts: &[Attempted]) -> Result<(), RequestError> {
-        self.record_and_answer(key, attempts, |_, _| Ok(Err(())))
-            .await
-            .map(drop)
     }
 
     /// Takes up what was open when the service stopped.

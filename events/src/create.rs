@@ -12,14 +12,14 @@ use quittance_tlog::checkpoint::check_origin;
 use quittance_tlog::tree::Frontier;
 
 use crate::anchor;
-use crate::event::Event;
+use crate::event::{Event, NewEvent};
 use crate::facts::LedgerOpened;
 use crate::ids::Seq;
 use crate::ledger::{Keys, OpenError, Paths};
 use crate::schema;
 use crate::seal::{attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, StoreError};
-use crate::writer::{NewEvent, salted, seal, sign_all, sign_checkpoint};
+use crate::writer::{salted, seal, sign_all, sign_checkpoint};
 
 /// Makes a ledger with its genesis, first checkpoint and anchor. The file is complete before this returns.
 ///

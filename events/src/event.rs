@@ -193,6 +193,33 @@ impl AttachmentName {
     }
 }
 
+/// An event that is to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// What happened. Lists may be longer than an event holds; the writer cuts them into parts.
+    pub facts: Facts,
+    /// Raw bytes behind it.
+    pub attachments: Vec<(AttachmentName, Vec<u8>)>,
+}
+
+impl NewEvent {
+    /// An event with nothing behind it.
+    pub fn bare(facts: impl Into<Facts>) -> NewEvent {
+        NewEvent {
+            facts: facts.into(),
+            attachments: Vec::new(),
+        }
+    }
+
+    /// An event with one attachment.
+    pub fn with(facts: impl Into<Facts>, name: AttachmentName, bytes: Vec<u8>) -> NewEvent {
+        NewEvent {
+            facts: facts.into(),
+            attachments: vec![(name, bytes)],
+        }
+    }
+}
+
 /// An event with its place in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

@@ -2,10 +2,8 @@
 //! read through a bounded cache. Opening replays nothing: it reads the end of the chain, the few ledger-wide
 //! events and the open permissions, whatever the number of events.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -19,9 +17,10 @@ use quittance_tlog::note::{KeyName, NoteSigner, VerifierKey};
 
 use crate::anchor::{self, AnchorError, Lock, LockError};
 use crate::book::Book;
+use crate::cache::{Shared, bounded, lock};
 use crate::event::{Event, EventError, Facts};
 use crate::ids::{OrderKey, RefundId, Seq};
-use crate::limits::{CHECKPOINT_INTERVAL, ORDERS_CACHED_MAX, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX};
+use crate::limits::{CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX};
 use crate::order::{Order, RecordedAnswer};
 use crate::receipt::Receipt;
 use crate::schema;
@@ -111,67 +110,6 @@ impl From<schema::ConnectError> for OpenError {
     }
 }
 
-struct Cache {
-    orders: LruCache<OrderKey, Arc<Order>>,
-    /// Commits published so far. A reader that loaded an order while this grew may hold an old state and must not
-    /// put it into the cache.
-    published: u64,
-}
-
-/// What readers and the writer share.
-pub(crate) struct Shared {
-    pub(crate) origin: Arc<str>,
-    pub(crate) event_key: EventKey,
-    cache: Mutex<Cache>,
-    book: Mutex<Arc<Book>>,
-    greatest_at: Mutex<Micros>,
-}
-
-/// A panic while one of these locks is held leaves plain data that was swapped in whole, so going on is safe.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    pub(crate) fn book(&self) -> Arc<Book> {
-        Arc::clone(&lock(&self.book))
-    }
-
-    fn cached(&self, key: &OrderKey) -> Option<Arc<Order>> {
-        lock(&self.cache).orders.get(key).cloned()
-    }
-
-    /// The order as committed. The writer alone may use this with its own connection: nothing is published
-    /// meanwhile.
-    pub(crate) fn current_order(
-        &self,
-        conn: &Connection,
-        key: &OrderKey,
-    ) -> Result<Option<Arc<Order>>, StoreError> {
-        if let Some(order) = self.cached(key) {
-            return Ok(Some(order));
-        }
-        Ok(store::read_order(conn, key)?.map(Arc::new))
-    }
-
-    pub(crate) fn publish(
-        &self,
-        orders: HashMap<OrderKey, Option<Arc<Order>>>,
-        book: Arc<Book>,
-        greatest_at: Micros,
-    ) {
-        *lock(&self.book) = book;
-        *lock(&self.greatest_at) = greatest_at;
-        let mut cache = lock(&self.cache);
-        cache.published += 1;
-        for (key, order) in orders {
-            if let Some(order) = order {
-                cache.orders.put(key, order);
-            }
-        }
-    }
-}
-
 /// An open ledger. Cheap to share behind an `Arc`.
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -225,16 +163,7 @@ impl Ledger {
             Some(note) => open_checkpoint(&note, &keys.checkpoint.verifier())?.size,
             None => 0,
         };
-        let shared = Arc::new(Shared {
-            origin: origin.into(),
-            event_key: keys.event,
-            cache: Mutex::new(Cache {
-                orders: LruCache::new(bound(ORDERS_CACHED_MAX)),
-                published: 0,
-            }),
-            book: Mutex::new(Arc::new(book)),
-            greatest_at: Mutex::new(head.greatest_at),
-        });
+        let shared = Arc::new(Shared::new(origin.into(), keys.event, book, head.greatest_at));
         let writer = Writer {
             conn,
             shared: Arc::clone(&shared),
@@ -255,7 +184,7 @@ impl Ledger {
             shared,
             path: paths.ledger.clone(),
             readers: Mutex::new(Vec::new()),
-            receipts: Mutex::new(LruCache::new(bound(RECEIPTS_CACHED_MAX))),
+            receipts: Mutex::new(bounded(RECEIPTS_CACHED_MAX)),
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
             queue: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(thread)),
@@ -293,21 +222,8 @@ impl Ledger {
     /// # Errors
     /// The file cannot be read or its events do not add up.
     pub fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, StoreError> {
-        let published = {
-            let mut cache = lock(&self.shared.cache);
-            if let Some(order) = cache.orders.get(key) {
-                return Ok(Some(Arc::clone(order)));
-            }
-            cache.published
-        };
-        let Some(order) = self.read(|conn| store::read_order(conn, key))?.map(Arc::new) else {
-            return Ok(None);
-        };
-        let mut cache = lock(&self.shared.cache);
-        if cache.published == published {
-            cache.orders.put(key.clone(), Arc::clone(&order));
-        }
-        Ok(Some(order))
+        self.shared
+            .order(key, || self.read(|conn| store::read_order(conn, key)))
     }
 
     /// Permissions that may have been sent and are not decided, for the background to take up.
@@ -327,7 +243,7 @@ impl Ledger {
     /// The greatest time of any event since the last clock correction.
     #[must_use]
     pub fn greatest_at(&self) -> Micros {
-        *lock(&self.shared.greatest_at)
+        self.shared.greatest_at()
     }
 
     /// The ledger's name.
@@ -348,13 +264,11 @@ impl Ledger {
         if let Some(receipt) = lock(&self.receipts).get(&answer.seq) {
             return Arc::clone(receipt);
         }
-        let receipt: Arc<str> = Receipt::sign(self, answer).to_string().into();
+        let receipt: Arc<str> = Receipt::sign(self.origin(), &self.shared.event_key, answer)
+            .to_string()
+            .into();
         lock(&self.receipts).put(answer.seq, Arc::clone(&receipt));
         receipt
-    }
-
-    pub(crate) fn key(&self) -> &EventKey {
-        &self.shared.event_key
     }
 
     /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated. Later appends
@@ -389,10 +303,6 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn bound(max: usize) -> NonZeroUsize {
-    NonZeroUsize::new(max).expect("a cache's bound is above zero")
 }
 
 fn check_genesis(events: &[Event], keys: &Keys) -> Result<String, OpenError> {

@@ -6,6 +6,7 @@
 pub mod anchor;
 pub mod answer;
 pub mod book;
+mod cache;
 pub mod copy;
 pub mod create;
 pub mod event;
@@ -14,6 +15,7 @@ pub mod ids;
 pub mod ledger;
 pub mod limits;
 pub mod order;
+mod outcome;
 mod parts;
 pub mod receipt;
 pub mod schema;
@@ -21,8 +23,8 @@ pub mod seal;
 pub mod store;
 pub mod writer;
 
-pub use event::{AttachmentName, Event, Facts};
+pub use event::{AttachmentName, Event, Facts, NewEvent};
 pub use ids::{InstanceId, OrderId, OrderKey, RefundId, Seq, TokenId};
 pub use ledger::Ledger;
 pub use order::Order;
-pub use writer::{Append, AppendError, Appended, NewEvent, Stream};
+pub use writer::{Append, AppendError, Appended, Stream};

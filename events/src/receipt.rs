@@ -8,9 +8,8 @@ use std::str::FromStr;
 use quittance_taler::{Digest32, EddsaSignature};
 
 use crate::ids::Seq;
-use crate::ledger::Ledger;
 use crate::order::RecordedAnswer;
-use crate::seal::EventPub;
+use crate::seal::{EventKey, EventPub};
 
 /// The HTTP header that carries a receipt.
 pub const HEADER: &str = "Quittance-Receipt";
@@ -38,14 +37,16 @@ pub struct Receipt {
 pub struct ReceiptError;
 
 impl Receipt {
-    pub(crate) fn sign(ledger: &Ledger, answer: &RecordedAnswer) -> Receipt {
-        let words = words(ledger.origin(), answer.seq, &answer.event, &answer.body);
+    /// The receipt of a recorded answer.
+    #[must_use]
+    pub fn sign(origin: &str, key: &EventKey, answer: &RecordedAnswer) -> Receipt {
+        let words = words(origin, answer.seq, &answer.event, &answer.body);
         Receipt {
-            origin: ledger.origin().to_owned(),
+            origin: origin.to_owned(),
             seq: answer.seq,
             event: answer.event,
             body: answer.body,
-            signature: ledger.key().sign(format!("{DOMAIN}{words}").as_bytes()),
+            signature: key.sign(format!("{DOMAIN}{words}").as_bytes()),
         }
     }
 

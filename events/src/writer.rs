@@ -19,9 +19,9 @@ use quittance_tlog::checkpoint::Checkpoint;
 use quittance_tlog::note::NoteSigner;
 
 use crate::anchor;
-use crate::event::{AttachmentName, Event, Facts};
+use crate::cache::Shared;
+use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::ids::{InstanceId, OrderKey, Seq};
-use crate::ledger::Shared;
 use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN};
 use crate::order::{Order, RecordedAnswer};
 use crate::parts::into_parts;
@@ -29,33 +29,6 @@ use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
-
-/// An event that is to be recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewEvent {
-    /// What happened. Lists may be longer than an event holds; the writer cuts them into parts.
-    pub facts: Facts,
-    /// Raw bytes behind it.
-    pub attachments: Vec<(AttachmentName, Vec<u8>)>,
-}
-
-impl NewEvent {
-    /// An event with nothing behind it.
-    pub fn bare(facts: impl Into<Facts>) -> NewEvent {
-        NewEvent {
-            facts: facts.into(),
-            attachments: Vec::new(),
-        }
-    }
-
-    /// An event with one attachment.
-    pub fn with(facts: impl Into<Facts>, name: AttachmentName, bytes: Vec<u8>) -> NewEvent {
-        NewEvent {
-            facts: facts.into(),
-            attachments: vec![(name, bytes)],
-        }
-    }
-}
 
 /// Whose events an append holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,7 +218,7 @@ impl Writer {
             None => None,
             Some(key) => match batch.orders.get(key) {
                 Some(order) => order.clone(),
-                None => self.shared.current_order(&self.conn, key)?,
+                None => self.shared.order(key, || store::read_order(&self.conn, key))?,
             },
         };
         if let (Some(order), true) = (&order, matches!(stream, Stream::Told(_))) {

@@ -43,9 +43,11 @@ pub(crate) fn keys_seen(
     let told = decision
         .bytes(AttachmentName::Keys)
         .map(serde_json::from_slice::<KeysReply>);
+    let mut first = decision.root.or(findings.all_orders);
     let mut wrong = |what: String| {
-        let cause = decision.root.or(findings.all_orders);
-        findings.add(Draft::new(&rules::EXCHANGE_KEYS, decision.first(), what), cause)
+        let root = findings.add(Draft::new(&rules::EXCHANGE_KEYS, decision.first(), what), first);
+        first = Some(root);
+        root
     };
     match &told {
         Some(Err(e)) => {
@@ -73,10 +75,11 @@ pub(crate) fn keys_seen(
                 })
             });
         if !known.learn(f.master_pub, key) {
-            wrong(format!(
+            let root = wrong(format!(
                 "the master key {} did not sign {}",
                 f.master_pub, key.key
             ));
+            known.refuse(key.key, root);
         } else if !stands_there {
             wrong(format!("the exchange's reply does not have the key {}", key.key));
         }

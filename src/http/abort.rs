@@ -26,7 +26,10 @@ struct Request {
 /// `contribution` (deprecated) and `exchange_url` must have their form and count for nothing: what was deposited
 /// where is known here, and a wallet's word must not lead anywhere.
 #[derive(Deserialize)]
-#[expect(clippy::struct_field_names, reason = "the members' names are the specification's")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the members' names are the specification's"
+)]
 struct Coin {
     coin_pub: CoinPub,
     contribution: Option<Amount>,
@@ -83,9 +86,8 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
             AbortAnswer::Inconclusive(last) => Err(inconclusive(&settled, last.as_ref())),
         })
     };
-    let served = service
-        .record_and_answer(key, &settled.attempted, build)
-        .await??;
+    let attempts = |order: &_, at| settled.events(service, order, at);
+    let served = service.record_and_answer(key, attempts, build).await??;
     Ok(reply::served(service, served))
 }
 

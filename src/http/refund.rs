@@ -50,12 +50,11 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
             RefundAnswer::NoContent => Err(()),
         })
     };
-    Ok(
-        match service.record_and_answer(key, &settled.attempted, build).await? {
-            Ok(served) => reply::served_refund(service, key, served),
-            Err(()) => reply::no_content(),
-        },
-    )
+    let attempts = |order: &_, at| settled.events(service, order, at);
+    Ok(match service.record_and_answer(key, attempts, build).await? {
+        Ok(served) => reply::served_refund(service, key, served),
+        Err(()) => reply::no_content(),
+    })
 }
 
 /// The exchanges of permissions that were never sent, as far as their signing keys are known or can be had.

@@ -1,5 +1,9 @@
 //! A shop on this machine: service, sandbox exchange and a clock that only tests move.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses what it needs of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses what it needs of it"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -129,7 +133,11 @@ pub struct Coin {
 
 pub fn coin(number: u8, amount: &str, refund_fee: &str) -> Coin {
     let coin_pub = CoinPub::from_bytes(EddsaPrivateKey::from_bytes([number; 32]).public_bytes());
-    Coin { coin_pub, amount: amount.into(), refund_fee: refund_fee.into() }
+    Coin {
+        coin_pub,
+        amount: amount.into(),
+        refund_fee: refund_fee.into(),
+    }
 }
 
 pub struct Shop {
@@ -161,10 +169,13 @@ impl Shop {
         .await
         .unwrap();
         let folder = TempDir::new().unwrap();
-        let (url, master, connect_to) = options
-            .exchange
-            .clone()
-            .unwrap_or_else(|| (sandbox.base_url(), sandbox.master_pub().to_string(), sandbox.addr()));
+        let (url, master, connect_to) = options.exchange.clone().unwrap_or_else(|| {
+            (
+                sandbox.base_url(),
+                sandbox.master_pub().to_string(),
+                sandbox.addr(),
+            )
+        });
         let file = folder.path().join("quittance.conf");
         let currency = options.currency;
         let text = format!(
@@ -186,8 +197,16 @@ impl Shop {
         let (setup, time) = (config.clone(), clock.clock());
         let (vkey, token) = tokio::task::spawn_blocking(move || {
             let vkey = commands::init(&setup, &time).unwrap();
-            let new = NewInstance { id: InstanceId::root(), name: None, merchant_key, token_file: None };
-            (vkey, commands::add_instance(&setup, &time, &new).unwrap().unwrap())
+            let new = NewInstance {
+                id: InstanceId::root(),
+                name: None,
+                merchant_key,
+                token_file: None,
+            };
+            (
+                vkey,
+                commands::add_instance(&setup, &time, &new).unwrap().unwrap(),
+            )
         })
         .await
         .unwrap();
@@ -219,21 +238,33 @@ impl Shop {
 
     /// Starts the service again on the same ledger.
     pub async fn start(&mut self) {
-        self.app = Some(App::start(&self.config, self.clock.clock(), self.times).await.unwrap());
+        self.app = Some(
+            App::start(&self.config, self.clock.clock(), self.times)
+                .await
+                .unwrap(),
+        );
     }
 
     pub async fn send(&self, method: &str, path: &str, token: Option<&str>, body: Vec<u8>) -> Reply {
-        let mut request =
-            hyper::Request::builder().method(method).uri(format!("http://{}/{path}", self.app().addr()));
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(format!("http://{}/{path}", self.app().addr()));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
         let reply = self.client.request(request).await.unwrap();
         let status = reply.status().as_u16();
-        let receipt = reply.headers().get(HEADER).map(|value| value.to_str().unwrap().to_owned());
+        let receipt = reply
+            .headers()
+            .get(HEADER)
+            .map(|value| value.to_str().unwrap().to_owned());
         let body = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
-        Reply { status, receipt, body }
+        Reply {
+            status,
+            receipt,
+            body,
+        }
     }
 
     /// As a wallet: no token.
@@ -247,7 +278,8 @@ impl Shop {
 
     /// As the shop: with its token.
     pub async fn post_private(&self, path: &str, body: &Value) -> Reply {
-        self.send("POST", path, Some(&self.token), body.to_string().into_bytes()).await
+        self.send("POST", path, Some(&self.token), body.to_string().into_bytes())
+            .await
     }
 
     /// Contract terms of this shop: deadlines in seconds from now.
@@ -263,7 +295,9 @@ impl Shop {
     }
 
     pub async fn record_order(&self, terms: &Value) -> HashCode {
-        let reply = self.post_private("private/ledger/orders", &json!({ "contract_terms": terms })).await;
+        let reply = self
+            .post_private("private/ledger/orders", &json!({ "contract_terms": terms }))
+            .await;
         serde_json::from_value(reply.expect(200)["h_contract"].clone()).unwrap()
     }
 
@@ -295,7 +329,8 @@ impl Shop {
     /// Tells the service of deposits.
     pub async fn tell(&self, id: &str, coins: &[Coin], paid: bool) -> Reply {
         let body = json!({ "deposits": self.told(coins), "paid": paid });
-        self.post_private(&format!("private/ledger/orders/{id}/deposits"), &body).await
+        self.post_private(&format!("private/ledger/orders/{id}/deposits"), &body)
+            .await
     }
 
     /// An order with these coins, at the exchange and here. Deadlines: refund in a day, wire in two.
@@ -308,11 +343,16 @@ impl Shop {
 
     pub async fn approve(&self, id: &str, total: &str) -> Reply {
         let body = json!({ "refund": total, "reason": "returned" });
-        self.post_private(&format!("private/orders/{id}/refund"), &body).await
+        self.post_private(&format!("private/orders/{id}/refund"), &body)
+            .await
     }
 
     pub async fn fetch(&self, id: &str, h_contract: HashCode) -> Reply {
-        self.post(&format!("orders/{id}/refund"), &json!({ "h_contract": h_contract })).await
+        self.post(
+            &format!("orders/{id}/refund"),
+            &json!({ "h_contract": h_contract }),
+        )
+        .await
     }
 
     pub async fn status(&self, id: &str, h_contract: HashCode) -> Reply {
@@ -330,12 +370,17 @@ impl Shop {
     }
 
     pub async fn abort(&self, id: &str, h_contract: HashCode, coins: &[Coin]) -> Reply {
-        self.post(&format!("orders/{id}/abort"), &self.abort_body(h_contract, coins)).await
+        self.post(&format!("orders/{id}/abort"), &self.abort_body(h_contract, coins))
+            .await
     }
 
     /// How many refund requests arrived at the exchange.
     pub fn asked(&self) -> usize {
-        self.sandbox.requests().iter().filter(|request| request.path.ends_with("/refund")).count()
+        self.sandbox
+            .requests()
+            .iter()
+            .filter(|request| request.path.ends_with("/refund"))
+            .count()
     }
 
     /// Waits for something that the background brings about.

@@ -15,7 +15,8 @@ use quittance_events::facts::*;
 use quittance_events::ledger::{Keys, Paths, vkey};
 use quittance_events::seal::EventKey;
 use quittance_events::{
-    Append, AttachmentName, Event, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId, Seq, Stream, TokenId,
+    Append, AttachmentName, Event, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId, Seq,
+    Stream, TokenId,
 };
 use quittance_replay::{Finding, Report, VerifyOptions, verify};
 use quittance_taler::{
@@ -74,7 +75,10 @@ pub fn second(s: u64) -> Timestamp {
 }
 
 pub fn key(order: &str) -> OrderKey {
-    OrderKey { instance: InstanceId::root(), order: order.parse().unwrap() }
+    OrderKey {
+        instance: InstanceId::root(),
+        order: order.parse().unwrap(),
+    }
 }
 
 pub fn token() -> TokenId {
@@ -93,7 +97,13 @@ pub fn signing_key(n: u8, start: u64, expire: u64) -> SignKey {
     let key = ExchangePub::from_bytes(secret(n).public_bytes());
     let (start_s, expire_s, end_s) = (second(start), second(expire), second(expire + 365 * DAY_S));
     let master_sig = secret(4).sign(&message::signing_key_validity(start_s, expire_s, end_s, &key));
-    SignKey { key, start_s, expire_s, end_s, master_sig }
+    SignKey {
+        key,
+        start_s,
+        expire_s,
+        end_s,
+        master_sig,
+    }
 }
 
 pub fn keys_reply(keys: &[SignKey]) -> Vec<u8> {
@@ -105,12 +115,17 @@ pub fn keys_reply(keys: &[SignKey]) -> Vec<u8> {
                    "stamp_end": time(k.end_s), "master_sig": k.master_sig})
         })
         .collect();
-    serde_json::to_vec(&json!({"version": "14:0:2", "master_public_key": master_pub(), "signkeys": signkeys})).unwrap()
+    serde_json::to_vec(&json!({"version": "14:0:2", "master_public_key": master_pub(), "signkeys": signkeys}))
+        .unwrap()
 }
 
 pub fn keys_seen(keys: Vec<SignKey>) -> NewEvent {
     let reply = keys_reply(&keys);
-    let facts = ExchangeKeysSeen { master_pub: master_pub(), url: URL.into(), signkeys: keys };
+    let facts = ExchangeKeysSeen {
+        master_pub: master_pub(),
+        url: URL.into(),
+        signkeys: keys,
+    };
     NewEvent::with(facts, AttachmentName::Keys, reply)
 }
 
@@ -130,7 +145,12 @@ impl World {
         init(&paths, &keys(), now).unwrap();
         let ledger = Ledger::open(&paths, keys(), "test").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        World { dir, ledger, now, runtime }
+        World {
+            dir,
+            ledger,
+            now,
+            runtime,
+        }
     }
 
     pub fn pass(&mut self, seconds: u64) {
@@ -143,7 +163,11 @@ impl World {
 
     pub fn append(&mut self, stream: Stream, events: Vec<NewEvent>) {
         self.pass(1);
-        let append = Append { stream, at: self.now, events };
+        let append = Append {
+            stream,
+            at: self.now,
+            events,
+        };
         self.runtime.block_on(self.ledger.append(append)).unwrap();
     }
 
@@ -152,7 +176,11 @@ impl World {
     }
 
     pub fn tell(&mut self, order: &str, events: Vec<NewEvent>) {
-        let moved = self.ledger.order(&key(order)).unwrap().map_or(Seq::NONE, |order| order.moved);
+        let moved = self
+            .ledger
+            .order(&key(order))
+            .unwrap()
+            .map_or(Seq::NONE, |order| order.moved);
         self.append(Stream::Order(key(order), moved), events);
     }
 
@@ -174,11 +202,21 @@ impl World {
             refund_deadline_s: second(wire),
             wire_deadline_s: second(wire),
             merchant_pub: merchant().merchant_pub(),
-            exchanges: vec![NamedExchange { url: URL.into(), master_pub: master_pub() }],
+            exchanges: vec![NamedExchange {
+                url: URL.into(),
+                master_pub: master_pub(),
+            }],
             choice_index: None,
             by: Some(token()),
         };
-        self.tell(order, vec![NewEvent::with(facts, AttachmentName::Terms, taler_json::canonical(&terms))]);
+        self.tell(
+            order,
+            vec![NewEvent::with(
+                facts,
+                AttachmentName::Terms,
+                taler_json::canonical(&terms),
+            )],
+        );
     }
 
     pub fn pay(&mut self, order: &str, coins: &[(u16, &str)]) {
@@ -199,7 +237,12 @@ impl World {
     }
 
     pub fn unreached(&mut self, order: &str, n: u16, id: u64, attempt: u64, failure: Failure) {
-        let facts = ExchangeUnreached { coin_pub: coin(n), rtransaction_id: refund_id(id), attempt, failure };
+        let facts = ExchangeUnreached {
+            coin_pub: coin(n),
+            rtransaction_id: refund_id(id),
+            attempt,
+            failure,
+        };
         self.tell(order, vec![NewEvent::bare(facts)]);
     }
 
@@ -208,7 +251,16 @@ impl World {
         self.tell(order, vec![event]);
     }
 
-    pub fn reply(&mut self, order: &str, n: u16, id: u64, attempt: u64, status: u16, body: &str, verdict: Verdict) {
+    pub fn reply(
+        &mut self,
+        order: &str,
+        n: u16,
+        id: u64,
+        attempt: u64,
+        status: u16,
+        body: &str,
+        verdict: Verdict,
+    ) {
         self.tell(order, vec![reply(n, id, attempt, status, body, verdict)]);
     }
 
@@ -223,7 +275,10 @@ impl World {
     }
 
     pub fn deliver(&mut self, order: &str, answer: Seq) {
-        self.append(Stream::Told(key(order)), vec![NewEvent::bare(RefundDelivered { answer })]);
+        self.append(
+            Stream::Told(key(order)),
+            vec![NewEvent::bare(RefundDelivered { answer })],
+        );
     }
 
     pub fn abort(&mut self, order: &str, coins: &[u16]) {
@@ -234,7 +289,9 @@ impl World {
     pub fn answer_abort(&mut self, order: &str, coins: &[u16], mode: Undeposited) {
         let known = self.order(order);
         let coins: Vec<CoinPub> = coins.iter().map(|n| coin(*n)).collect();
-        let AbortAnswer::Recorded(answer) = answer::abort(&known, &coins, mode) else { panic!("inconclusive") };
+        let AbortAnswer::Recorded(answer) = answer::abort(&known, &coins, mode) else {
+            panic!("inconclusive")
+        };
         self.tell(order, vec![NewEvent::bare(answer.facts)]);
     }
 
@@ -245,7 +302,10 @@ impl World {
 }
 
 pub fn paths(dir: &Path) -> Paths {
-    Paths { ledger: dir.join("ledger.sqlite3"), anchor: dir.join("ledger.anchor") }
+    Paths {
+        ledger: dir.join("ledger.sqlite3"),
+        anchor: dir.join("ledger.anchor"),
+    }
 }
 
 pub fn deposit(n: u16, value: &str) -> NewEvent {
@@ -268,7 +328,12 @@ pub fn deposit(n: u16, value: &str) -> NewEvent {
 pub fn payment(coins: impl Iterator<Item = (CoinPub, Amount)>) -> NewEvent {
     let (coins, amounts): (Vec<_>, Vec<_>) = coins.unzip();
     let paid = quittance_taler::sum(amount("0").currency(), amounts).unwrap();
-    NewEvent::bare(PaymentCompleted { paid, coins, part: None, by: Some(token()) })
+    NewEvent::bare(PaymentCompleted {
+        paid,
+        coins,
+        part: None,
+        by: Some(token()),
+    })
 }
 
 pub fn approval(order: &Order, rows: &[(u16, u64, &str)], execution_s: Timestamp) -> NewEvent {
@@ -281,14 +346,28 @@ pub fn approval(order: &Order, rows: &[(u16, u64, &str)], execution_s: Timestamp
             merchant_sig: permit(&order.terms.h_contract, coin(*n), *id, amount(value)),
         })
         .collect();
-    let total = rows.iter().fold(order.approved().unwrap(), |sum, row| sum.checked_add(row.amount).unwrap());
-    let facts = RefundApproved { total, execution_s, rows, part: None, by: token() };
+    let total = rows.iter().fold(order.approved().unwrap(), |sum, row| {
+        sum.checked_add(row.amount).unwrap()
+    });
+    let facts = RefundApproved {
+        total,
+        execution_s,
+        rows,
+        part: None,
+        by: token(),
+    };
     NewEvent::with(facts, AttachmentName::Reason, b"returned".to_vec())
 }
 
 pub fn requested(rows: &[(u16, u64)]) -> NewEvent {
-    let rows = rows.iter().map(|(n, id)| PermissionName { coin_pub: coin(*n), rtransaction_id: refund_id(*id) });
-    NewEvent::bare(RefundRequested { rows: rows.collect(), part: None })
+    let rows = rows.iter().map(|(n, id)| PermissionName {
+        coin_pub: coin(*n),
+        rtransaction_id: refund_id(*id),
+    });
+    NewEvent::bare(RefundRequested {
+        rows: rows.collect(),
+        part: None,
+    })
 }
 
 pub fn confirmation(order: &Order, n: u16, id: u64, attempt: u64, signer: u8) -> NewEvent {
@@ -298,8 +377,10 @@ pub fn confirmation(order: &Order, n: u16, id: u64, attempt: u64, signer: u8) ->
     };
     let terms = &order.terms;
     let message = message::refund_confirmation(&terms.h_contract, &coin(n), &terms.merchant_pub, id, &value);
-    let (exchange_pub, exchange_sig) =
-        (ExchangePub::from_bytes(secret(signer).public_bytes()), secret(signer).sign(&message));
+    let (exchange_pub, exchange_sig) = (
+        ExchangePub::from_bytes(secret(signer).public_bytes()),
+        secret(signer).sign(&message),
+    );
     let facts = ExchangeReplied {
         coin_pub: coin(n),
         rtransaction_id: refund_id(id),
@@ -315,7 +396,9 @@ pub fn confirmation(order: &Order, n: u16, id: u64, attempt: u64, signer: u8) ->
 }
 
 pub fn reply(n: u16, id: u64, attempt: u64, status: u16, body: &str, verdict: Verdict) -> NewEvent {
-    let code = serde_json::from_str::<serde_json::Value>(body).ok().and_then(|body| body.get("code")?.as_u64());
+    let code = serde_json::from_str::<serde_json::Value>(body)
+        .ok()
+        .and_then(|body| body.get("code")?.as_u64());
     let facts = ExchangeReplied {
         coin_pub: coin(n),
         rtransaction_id: refund_id(id),
@@ -339,26 +422,49 @@ pub fn abort(order: &Order, coins: &[u16]) -> NewEvent {
         .iter()
         .map(|n| {
             let coin_pub = coin(*n);
-            let bare = |state| AbortCoin { coin_pub, state, amount: None, merchant_sig: None };
+            let bare = |state| AbortCoin {
+                coin_pub,
+                state,
+                amount: None,
+                merchant_sig: None,
+            };
             if order.aborted(&coin_pub).is_some() {
                 return bare(AbortCoinState::Known);
             }
-            let Some(deposit) = order.deposit(&coin_pub) else { return bare(AbortCoinState::Undeposited) };
+            let Some(deposit) = order.deposit(&coin_pub) else {
+                return bare(AbortCoinState::Undeposited);
+            };
             AbortCoin {
                 amount: Some(deposit.amount_with_fee),
-                merchant_sig: Some(permit(&order.terms.h_contract, coin_pub, 0, deposit.amount_with_fee)),
+                merchant_sig: Some(permit(
+                    &order.terms.h_contract,
+                    coin_pub,
+                    0,
+                    deposit.amount_with_fee,
+                )),
                 ..bare(AbortCoinState::Deposited)
             }
         })
         .collect();
-    NewEvent::with(AbortRequested { coins, part: None }, AttachmentName::Body, body.into_bytes())
+    NewEvent::with(
+        AbortRequested { coins, part: None },
+        AttachmentName::Body,
+        body.into_bytes(),
+    )
 }
 
 pub fn extension(h_contract: &HashCode, n: u16, value: &str) -> NewEvent {
     let value = amount(value);
-    let coins =
-        vec![ExtendedCoin { coin_pub: coin(n), amount: value, merchant_sig: permit(h_contract, coin(n), 0, value) }];
-    NewEvent::bare(AbortExtended { coins, part: None, by: Some(token()) })
+    let coins = vec![ExtendedCoin {
+        coin_pub: coin(n),
+        amount: value,
+        merchant_sig: permit(h_contract, coin(n), 0, value),
+    }];
+    NewEvent::bare(AbortExtended {
+        coins,
+        part: None,
+        by: Some(token()),
+    })
 }
 
 pub const PAID: &str = "2026.325-01";
@@ -380,8 +486,15 @@ fn tell_all() -> TempDir {
         base_url: "https://shop.example/".into(),
         currency: amount("0").currency(),
     };
-    w.append(Stream::Ledger(Some(InstanceId::root())), vec![NewEvent::bare(added)]);
-    w.own(keys_seen(vec![signing_key(5, START_S - DAY_S, START_S + 30 * DAY_S)]));
+    w.append(
+        Stream::Ledger(Some(InstanceId::root())),
+        vec![NewEvent::bare(added)],
+    );
+    w.own(keys_seen(vec![signing_key(
+        5,
+        START_S - DAY_S,
+        START_S + 30 * DAY_S,
+    )]));
 
     // Paid, refunded in two steps, with an exchange that is slow and one that refuses.
     w.record(PAID, "12.5", 20);
@@ -398,27 +511,70 @@ fn tell_all() -> TempDir {
     w.answer_refund(PAID);
     w.unreached(PAID, 1, 2, 1, Failure::Timeout);
     w.answer_refund(PAID);
-    w.reply(PAID, 1, 2, 2, 503, r#"{"code":2001,"hint":"later"}"#, Verdict::Later);
+    w.reply(
+        PAID,
+        1,
+        2,
+        2,
+        503,
+        r#"{"code":2001,"hint":"later"}"#,
+        Verdict::Later,
+    );
     w.reply(PAID, 2, 1, 1, 429, "slow down", Verdict::Later);
     w.answer_refund(PAID);
-    w.reply(PAID, 1, 2, 4, 200, r#"{"exchange_sig":"none"}"#, Verdict::Unproven);
+    w.reply(
+        PAID,
+        1,
+        2,
+        4,
+        200,
+        r#"{"exchange_sig":"none"}"#,
+        Verdict::Unproven,
+    );
     w.reply(PAID, 2, 1, 2, 418, "teapot", Verdict::Malformed);
     w.answer_refund(PAID);
     w.confirm(PAID, 1, 2, 5);
-    w.reply(PAID, 2, 1, 4, 409, r#"{"code":1501,"hint":"conflict","history":[1,2]}"#, Verdict::Refused);
+    w.reply(
+        PAID,
+        2,
+        1,
+        4,
+        409,
+        r#"{"code":1501,"hint":"conflict","history":[1,2]}"#,
+        Verdict::Refused,
+    );
     let answer = w.answer_refund(PAID);
     w.deliver(PAID, answer);
     let mut coins = vec![coin(1), coin(2)];
     coins.sort_unstable();
-    w.tell(PAID, vec![NewEvent::bare(AbortRefused { http_status: 412, error_code: 2254, coins, part: None })]);
+    w.tell(
+        PAID,
+        vec![NewEvent::bare(AbortRefused {
+            http_status: 412,
+            error_code: 2254,
+            coins,
+            part: None,
+        })],
+    );
 
     // Half paid and aborted.
     w.record(ABORTED, "20", 20);
-    w.tell(ABORTED, vec![deposit(11, "5"), deposit(13, "2"), deposit(15, "3")]);
+    w.tell(
+        ABORTED,
+        vec![deposit(11, "5"), deposit(13, "2"), deposit(15, "3")],
+    );
     w.abort(ABORTED, &[13, 11, 12]);
     w.answer_abort(ABORTED, &[13, 11, 12], Undeposited::Typed);
     w.confirm(ABORTED, 11, 0, 1);
-    w.reply(ABORTED, 13, 0, 1, 404, r#"{"code":1502,"hint":"no deposit"}"#, Verdict::Refused);
+    w.reply(
+        ABORTED,
+        13,
+        0,
+        1,
+        404,
+        r#"{"code":1502,"hint":"no deposit"}"#,
+        Verdict::Refused,
+    );
     w.answer_abort(ABORTED, &[13, 11, 12], Undeposited::Typed);
     w.answer_abort(ABORTED, &[13, 11, 12], Undeposited::Failure);
     let h_contract = w.order(ABORTED).terms.h_contract;
@@ -444,7 +600,14 @@ fn tell_all() -> TempDir {
         execution_s: second(START_S - 5 * DAY_S),
         merchant_sig: permit(&h_contract, coin(21), 7, amount("2")),
     };
-    w.tell(TAKEN_OVER, vec![NewEvent::bare(RefundCarriedIn { rows: vec![carried], part: None, by: token() })]);
+    w.tell(
+        TAKEN_OVER,
+        vec![NewEvent::bare(RefundCarriedIn {
+            rows: vec![carried],
+            part: None,
+            by: token(),
+        })],
+    );
     w.answer_refund(TAKEN_OVER);
     w.approve(TAKEN_OVER, &[(21, 8, "1")]);
     w.confirm(TAKEN_OVER, 21, 7, 1);
@@ -476,16 +639,26 @@ fn tell_all() -> TempDir {
     // The clock ran a year ahead; the operator puts it right.
     let before = w.now;
     w.pass(365 * DAY_S);
-    w.tell(UNTOUCHED, vec![NewEvent::bare(AbortRefused {
-        http_status: 412,
-        error_code: 2254,
-        coins: vec![coin(41)],
-        part: None,
-    })]);
+    w.tell(
+        UNTOUCHED,
+        vec![NewEvent::bare(AbortRefused {
+            http_status: 412,
+            error_code: 2254,
+            coins: vec![coin(41)],
+            part: None,
+        })],
+    );
     let wrong = w.now;
     w.now = before.plus_s(60);
-    let correction = ClockCorrected { from_us: wrong, to_us: w.now.plus_s(1) };
-    w.own(NewEvent::with(correction, AttachmentName::Reason, b"the clock was a year ahead".to_vec()));
+    let correction = ClockCorrected {
+        from_us: wrong,
+        to_us: w.now.plus_s(1),
+    };
+    w.own(NewEvent::with(
+        correction,
+        AttachmentName::Reason,
+        b"the clock was a year ahead".to_vec(),
+    ));
     w.approve(UNTOUCHED, &[(41, 1, "0.5")]);
     w.answer_refund(UNTOUCHED);
     w.finish()
@@ -494,7 +667,9 @@ fn tell_all() -> TempDir {
 impl World {
     fn pay_rest(&mut self, order: &str, new: &[(u16, &str)], old: &[(u16, &str)]) {
         let mut events: Vec<NewEvent> = new.iter().map(|(n, value)| deposit(*n, value)).collect();
-        events.push(payment(old.iter().chain(new).map(|(n, value)| (coin(*n), amount(value)))));
+        events.push(payment(
+            old.iter().chain(new).map(|(n, value)| (coin(*n), amount(value))),
+        ));
         self.tell(order, events);
     }
 }
@@ -531,7 +706,9 @@ pub fn events_of(ledger: &Path) -> Events {
 /// A copy of the sound ledger's events.
 pub fn sound_events() -> Events {
     static EVENTS: OnceLock<Events> = OnceLock::new();
-    EVENTS.get_or_init(|| events_of(&sound().join("ledger.sqlite3"))).clone()
+    EVENTS
+        .get_or_init(|| events_of(&sound().join("ledger.sqlite3")))
+        .clone()
 }
 
 /// Seals forged events with the operator's keys.
@@ -577,7 +754,11 @@ pub fn place(events: &Events, order: &str, fits: impl Fn(&Facts) -> bool) -> usi
 pub fn nth(events: &Events, order: &str, kind: &str, n: usize) -> usize {
     let key = key(order);
     let fits = |event: &Event| event.order_key().as_ref() == Some(&key) && event.facts.kind() == kind;
-    let found = events.iter().enumerate().filter(|(_, (event, _))| fits(event)).nth(n);
+    let found = events
+        .iter()
+        .enumerate()
+        .filter(|(_, (event, _))| fits(event))
+        .nth(n);
     found.expect("the story has such an event").0
 }
 
@@ -631,10 +812,16 @@ pub fn order_at(events: &Events, order: &str, upto: usize) -> Order {
         if event.order_key().as_ref() != Some(&key) {
             continue;
         }
-        let reply = new.attachments.iter().find(|(name, _)| *name == AttachmentName::Reply).map(|(_, b)| b.as_slice());
+        let reply = new
+            .attachments
+            .iter()
+            .find(|(name, _)| *name == AttachmentName::Reply)
+            .map(|(_, b)| b.as_slice());
         match &mut folded {
             None => folded = Some(Order::begin(event).unwrap()),
-            Some(folded) => folded.apply(event, &quittance_events::seal::no_digest(), reply).unwrap(),
+            Some(folded) => folded
+                .apply(event, &quittance_events::seal::no_digest(), reply)
+                .unwrap(),
         }
     }
     folded.unwrap()
@@ -644,13 +831,43 @@ pub fn order_at(events: &Events, order: &str, upto: usize) -> Order {
 /// money.
 #[track_caller]
 pub fn assert_root<'a>(report: &'a Report, rule: &str, place: usize, stake: &str) -> &'a Finding {
-    let roots: Vec<_> = report.findings.iter().map(|f| (f.rule, f.seq, f.text.as_str())).collect();
+    let roots: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| (f.rule, f.seq, f.text.as_str()))
+        .collect();
     assert_eq!(report.findings.len(), 1, "{roots:#?}");
     let finding = &report.findings[0];
     assert_eq!(finding.rule, rule, "{roots:#?}");
     assert_eq!(finding.seq, Some(u64::try_from(place).unwrap() + 1), "{roots:#?}");
     let found: Vec<String> = finding.at_stake.iter().map(ToString::to_string).collect();
-    let expected: Vec<String> = if stake.is_empty() { vec![] } else { vec![format!("KUDOS:{stake}")] };
+    let expected: Vec<String> = if stake.is_empty() {
+        vec![]
+    } else {
+        vec![format!("KUDOS:{stake}")]
+    };
     assert_eq!(found, expected, "{finding:#?}");
     finding
+}
+
+/// Changes a file behind the service's back: triggers are taken away and put back as they were.
+pub fn tampered(ledger: &Path, change: impl FnOnce(&rusqlite::Connection)) {
+    let conn = rusqlite::Connection::open(ledger).unwrap();
+    let triggers: Vec<(String, String)> = conn
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for (name, _) in &triggers {
+        conn.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
+    }
+    change(&conn);
+    for (_, sql) in &triggers {
+        conn.execute_batch(sql).unwrap();
+    }
+    conn.close().unwrap();
+    // Closing takes the WAL in; what is judged is the main file alone.
+    assert!(!ledger.with_file_name("ledger.sqlite3-wal").exists());
 }

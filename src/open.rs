@@ -1,0 +1,171 @@
+//! Open permissions: which calls are under way, how often each was tried, and when the background asks next. Kept in
+//! memory; the ledger alone says which permissions are open, so nothing is lost with it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quittance_events::{OrderKey, RefundId};
+use quittance_taler::{CoinPub, Micros};
+use tokio::sync::watch;
+
+use crate::limits::{BACKGROUND_CALLS_MAX, RETRY_FIRST_S, RETRY_MAX_S};
+
+/// Names a permission among all orders.
+pub type PermissionKey = (OrderKey, CoinPub, RefundId);
+
+/// What this process knows of a permission beyond the ledger.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
+    /// Attempts made, recorded or not.
+    attempts: u64,
+    /// When the last began.
+    asked: Option<Micros>,
+    /// When the background asks next; `None` for carried-in ones, which it never asks.
+    due: Option<Micros>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Calls under way. Whoever waits for one sees its channel close once its reply is recorded.
+    in_flight: HashMap<PermissionKey, watch::Receiver<()>>,
+    memory: HashMap<PermissionKey, Memory>,
+    queue: BTreeSet<(Micros, PermissionKey)>,
+    background_calls: usize,
+}
+
+/// Keeps track of open permissions.
+#[derive(Default)]
+pub struct Settler {
+    state: Arc<Mutex<State>>,
+}
+
+/// The right to call for a permission. Dropped after the reply is recorded, it lets those go on who waited.
+pub(crate) struct Slot {
+    pub(crate) key: PermissionKey,
+    state: Arc<Mutex<State>>,
+    _done: watch::Sender<()>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // The state is plain data, each change of it is whole before the next can panic.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        lock(&self.state).in_flight.remove(&self.key);
+    }
+}
+
+pub(crate) enum Claim {
+    Mine(Slot),
+    Theirs(watch::Receiver<()>),
+}
+
+impl Settler {
+    /// Takes up a permission that may have been sent: the background asks for it from `due` on.
+    pub fn enqueue(&self, key: PermissionKey, due: Micros) {
+        let mut state = lock(&self.state);
+        let memory = state.memory.entry(key.clone()).or_default();
+        if memory.due.is_none() {
+            memory.due = Some(due);
+            state.queue.insert((due, key));
+        }
+    }
+
+    /// Forgets a permission that the exchange has decided.
+    pub fn forget(&self, key: &PermissionKey) {
+        let mut state = lock(&self.state);
+        if let Some(Memory { due: Some(due), .. }) = state.memory.remove(key) {
+            state.queue.remove(&(due, key.clone()));
+        }
+    }
+
+    /// Whether a wallet's refund request may ask for this permission again.
+    #[must_use]
+    pub fn may_ask(&self, key: &PermissionKey, every_s: u64, now: Micros) -> bool {
+        let state = lock(&self.state);
+        // Under way already: waiting for it asks nothing.
+        state.in_flight.contains_key(key)
+            || state
+                .memory
+                .get(key)
+                .and_then(|memory| memory.asked)
+                .is_none_or(|asked| asked.plus_s(every_s) <= now)
+    }
+
+    pub(crate) fn claim(&self, key: &PermissionKey) -> Claim {
+        let mut state = lock(&self.state);
+        if let Some(theirs) = state.in_flight.get(key) {
+            return Claim::Theirs(theirs.clone());
+        }
+        let (done, theirs) = watch::channel(());
+        state.in_flight.insert(key.clone(), theirs);
+        Claim::Mine(Slot {
+            key: key.clone(),
+            state: Arc::clone(&self.state),
+            _done: done,
+        })
+    }
+
+    /// Counts an attempt and sets when the background asks next, should this one bring nothing.
+    pub(crate) fn begin(&self, key: &PermissionKey, recorded: u64, now: Micros) -> u64 {
+        let mut state = lock(&self.state);
+        let memory = state.memory.entry(key.clone()).or_default();
+        memory.attempts = memory.attempts.max(recorded) + 1;
+        memory.asked = Some(now);
+        let attempts = memory.attempts;
+        Settler::postpone(&mut state, key, now);
+        attempts
+    }
+
+    fn postpone(state: &mut State, key: &PermissionKey, now: Micros) {
+        let Some(memory) = state.memory.get_mut(key) else {
+            return;
+        };
+        let Some(due) = memory.due else { return };
+        let doublings = u32::try_from(memory.attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        let pause_s = RETRY_FIRST_S
+            .checked_shl(doublings)
+            .filter(|pause| *pause > 0)
+            .unwrap_or(RETRY_MAX_S);
+        let next = now.plus_s(pause_s.min(RETRY_MAX_S));
+        memory.due = Some(next);
+        state.queue.remove(&(due, key.clone()));
+        state.queue.insert((next, key.clone()));
+    }
+
+    /// The next permission that is due and not under way, if the background may make another call.
+    pub(crate) fn next_due(&self, now: Micros) -> Option<(PermissionKey, Slot)> {
+        let key = {
+            let mut state = lock(&self.state);
+            if state.background_calls >= BACKGROUND_CALLS_MAX {
+                return None;
+            }
+            loop {
+                let (due, key) = state.queue.first().cloned()?;
+                if due > now {
+                    return None;
+                }
+                if !state.in_flight.contains_key(&key) {
+                    state.background_calls += 1;
+                    break key;
+                }
+                // Somebody is at it; should he fail, it is due again.
+                Settler::postpone(&mut state, &key, now);
+            }
+        };
+        match self.claim(&key) {
+            Claim::Mine(slot) => Some((key, slot)),
+            Claim::Theirs(_) => {
+                lock(&self.state).background_calls -= 1;
+                None
+            }
+        }
+    }
+
+    /// A call that [`Settler::next_due`] gave leave for has ended.
+    pub(crate) fn background_call_ended(&self) {
+        lock(&self.state).background_calls -= 1;
+    }
+}
