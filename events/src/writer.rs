@@ -221,7 +221,10 @@ impl Writer {
                 None => self.shared.order(key, || store::read_order(&self.conn, key))?,
             },
         };
-        if let (Some(order), true) = (&order, matches!(stream, Stream::Told(_))) {
+        let within_epoch = |order: &Order| order.last > batch.book.clock_epoch;
+        if let (Some(order), true) = (&order, matches!(stream, Stream::Told(_)))
+            && within_epoch(order)
+        {
             at = at.max(order.last_at);
         }
         let is_correction = events
@@ -237,10 +240,7 @@ impl Writer {
                 return Err(AppendError::Moved);
             }
             // An answer by somebody else moves no order, but time within an order never runs backwards.
-            if order
-                .as_ref()
-                .is_some_and(|order| at < order.last_at && order.last > batch.book.clock_epoch)
-            {
+            if order.as_ref().is_some_and(|order| at < order.last_at && within_epoch(order)) {
                 return Err(AppendError::Moved);
             }
         }

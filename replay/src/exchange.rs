@@ -2,6 +2,7 @@
 //! exchanges over the master key and the signing key to the reply itself.
 
 use quittance_events::facts::{ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, Verdict};
+use quittance_events::ids::SAFE_INTEGER_MAX;
 use quittance_events::{AttachmentName, RefundId};
 use quittance_taler::time::TalerTimestamp;
 use quittance_taler::{Amount, CoinPub, EddsaSignature, ExchangePub, MasterPub, json, message};
@@ -92,9 +93,11 @@ struct Confirmation {
     exchange_sig: EddsaSignature,
 }
 
-/// The `code` of a JSON object within the number rules, where it is a number.
+/// The `code` of a JSON object, where it is an integer that the format can hold. Read without the number rules: a
+/// final refusal stays one whatever numbers its history has.
 fn code_of(body: &[u8]) -> Option<u64> {
-    json::parse_strict(body).ok()?.get("code")?.as_u64()
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.as_object()?.get("code")?.as_u64().filter(|code| *code <= SAFE_INTEGER_MAX)
 }
 
 /// An exchange replied.
@@ -156,8 +159,8 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
             .draft(rule, text)
             .differs(tell(verdict, code), tell(f.verdict, f.error_code))
             .stake([amount]);
-        let cause = recorded_proof.and_then(|(key, _)| case.signing_keys.refusal(&key));
-        case.find_caused(cause, draft, &depends, &[permission]);
+        let by_key = recorded_proof.and_then(|(key, _)| case.signing_keys.refusal(&key));
+        case.find_caused(by_key, draft, &depends, &[permission]);
     }
     if verdict == Verdict::Confirmed {
         pinned(order, f.coin_pub, amount, permission, case);

@@ -156,3 +156,20 @@ impl Report {
 pub(crate) fn money_of(money: &mut BTreeMap<String, Money>, currency: Currency) -> &mut Money {
     money.entry(currency.to_string()).or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_plain_decimals() {
+        for (units, text) in [
+            (0, "0"),
+            (1, "0.00000001"),
+            (1_050_000_000, "10.5"),
+            (10_000_000_000, "100"),
+        ] {
+            assert_eq!(Sum(units).text(), text);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use quittance_events::copy::{Copy, CopyError};
+use quittance_events::copy::{Copy, CopyError, StoredEvent};
 use quittance_events::{Facts, OrderKey};
 use quittance_tlog::{Checkpoint, Note};
 
@@ -19,6 +19,10 @@ use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes
 
 /// Longest anchor that is read: a checkpoint with room for the signatures of many witnesses.
 const ANCHOR_MAX: u64 = 64 * 1024;
+
+/// Broken events whose order is looked up in the index: each costs a walk over it, and a ledger with more of them
+/// has no sound order left to tell apart.
+const LOOK_UPS_MAX: u32 = 20;
 
 /// An order under replay.
 #[derive(Default)]
@@ -43,6 +47,8 @@ struct Audit<'a> {
     joiner: Joiner,
     /// The order whose deposits still wait for their extension.
     owing: Option<OrderKey>,
+    /// Broken events whose order was looked up.
+    looked_up: u32,
 }
 
 /// Stops the walk.
@@ -78,6 +84,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
         filed: Vec::new(),
         joiner: Joiner::default(),
         owing: None,
+        looked_up: 0,
     };
     let opened = open::open(&options.ledger)?;
     let mut log = Log::new(options, std::iter::empty());
@@ -163,7 +170,7 @@ impl Audit<'_> {
             .filter_map(|(size, _)| u64::try_from(*size).ok());
         *log = Log::new(self.options, stored_sizes.chain(anchor.and_then(claimed_size)));
         let walked = copy.walk::<Stop>(|item| match item {
-            Ok(stored) => self.stored(stored, log).map_err(Stop::Unusable),
+            Ok(stored) => self.stored(copy, stored, log).map_err(Stop::Unusable),
             Err(orphan) => {
                 let seq = u64::try_from(orphan.seq).unwrap_or(0);
                 let text = format!("{} is stored behind an event that is not there", orphan.name);
@@ -228,9 +235,16 @@ impl Audit<'_> {
         }
     }
 
-    fn stored(&mut self, stored: quittance_events::copy::StoredEvent, log: &mut Log) -> Result<(), Unusable> {
+    fn stored(&mut self, copy: &Copy, stored: StoredEvent, log: &mut Log) -> Result<(), Unusable> {
         let seq = stored.seq;
-        match log.take(stored, self.options, &mut self.findings, &mut self.checked)? {
+        let taken = log.take(stored, self.options, &mut self.findings, &mut self.checked)?;
+        let in_doubt = u64::try_from(seq)
+            .ok()
+            .and_then(|seq| self.findings.place_at(seq));
+        if let Some(root) = in_doubt {
+            self.mark_filed_order(copy, seq, root);
+        }
+        match taken {
             Ok(decision) => {
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.slot(key).number);
@@ -252,6 +266,34 @@ impl Audit<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Bytes in doubt may name a wrong order: the index tells in which one they are missing.
+    fn mark_filed_order(&mut self, copy: &Copy, seq: i64, root: Root) {
+        self.looked_up += 1;
+        if self.looked_up > LOOK_UPS_MAX {
+            self.findings.all_orders = self.findings.all_orders.or(Some(root));
+            return;
+        }
+        let mut filed = None;
+        let walked = copy.walk_index::<CopyError>(|found, names| {
+            if found == seq {
+                filed = names;
+            }
+            Ok(())
+        });
+        let key = filed.and_then(|(instance, order)| {
+            Some(OrderKey {
+                instance: instance.parse().ok()?,
+                order: order.parse().ok()?,
+            })
+        });
+        match (walked, key) {
+            (Ok(()), Some(key)) => self.slot(&key).marks.set(Mark::Whole, root),
+            (Ok(()), None) => {}
+            // That the index cannot be read is told when it is compared.
+            (Err(_), _) => self.findings.all_orders = self.findings.all_orders.or(Some(root)),
+        }
     }
 
     fn slot(&mut self, key: &OrderKey) -> &mut Slot {

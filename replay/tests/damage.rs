@@ -69,7 +69,7 @@ fn one_root(report: &Report) -> &Finding {
 #[test]
 fn an_events_bytes() {
     // Positions over the whole object, so that every member is hit in some event.
-    for (seq, share) in (1_u64..=330).step_by(11).zip((0..=100).step_by(7).cycle()) {
+    for (seq, share) in (1_u64..=330).step_by(23).zip((0..=100).step_by(7).cycle()) {
         for column in ["sealed", "signature"] {
             let report = damaged("event", column, &format!("seq = {seq}"), share);
             let root = one_root(&report);
@@ -110,7 +110,7 @@ fn what_stands_behind_an_event() {
         .collect::<Result<_, _>>()
         .unwrap();
     let mut names = std::collections::BTreeSet::new();
-    for ((seq, name), share) in rows.iter().step_by(2).zip((0..=100).step_by(13).cycle()) {
+    for ((seq, name), share) in rows.iter().step_by(3).zip((0..=100).step_by(13).cycle()) {
         for column in ["salt", "bytes", "name"] {
             let report = damaged(
                 "attachment",
@@ -139,7 +139,7 @@ fn what_stands_behind_an_event() {
 
 #[test]
 fn a_checkpoint() {
-    for share in (0..=100).step_by(4) {
+    for share in (0..=100).step_by(9) {
         let report = damaged(
             "checkpoint",
             "note",
@@ -170,7 +170,7 @@ fn indexes_and_projections() {
         ("head", "greatest_at_us", "id = 1"),
         ("order_index", "instance", "id = 3"),
         ("order_index", "order_id", "id = 2"),
-        ("ledger_event", "seq", "seq = 3"),
+        ("ledger_event", "seq", "seq = (SELECT max(seq) FROM ledger_event)"),
         ("open_permission", "coin_pub", "rowid_of"),
         ("open_permission", "rtransaction_id", "rowid_of"),
         ("open_permission", "order_row", "rowid_of"),
@@ -185,8 +185,8 @@ fn indexes_and_projections() {
         let told = format!("{} {} {} {:?}", root.text, root.expected, root.found, root.seq);
         let place = match table {
             "head" => "head row",
-            "order_index" => "order",
-            "ledger_event" => "Some(2)",
+            "order_index" => "default/20",
+            "ledger_event" => "Some(33",
             "open_permission" => "coin",
             _ if column == "seq" => "Some(30)",
             _ => "Some(20)",
@@ -216,7 +216,7 @@ fn a_table_or_trigger_that_is_gone() {
 fn bytes_of_the_raw_file() {
     let sound = std::fs::read(sound().join("ledger.sqlite3")).unwrap();
     let mut found = 0;
-    for at in (0..sound.len()).step_by(sound.len() / 150) {
+    for at in (0..sound.len()).step_by(sound.len() / 90) {
         let (_dir, ledger) = copy();
         let mut bytes = sound.clone();
         bytes[at] ^= 0x40;
@@ -225,12 +225,12 @@ fn bytes_of_the_raw_file() {
             // Free space on a page holds nothing.
             Ok(report) => found += u64::from(!report.is_sound()),
             Err(Unusable::Unreadable { .. } | Unusable::NotALedger(_) | Unusable::Newer(_)) => {
-                assert!(at < 100, "{at}")
+                assert!(at < 100, "{at}");
             }
             Err(other) => panic!("{other}"),
         }
     }
-    assert!(found > 50, "{found}");
+    assert!(found > 30, "{found}");
     for length in [0, 20, 99, 100, 4096, sound.len() / 2, sound.len() - 1] {
         let (_dir, ledger) = copy();
         std::fs::write(&ledger, &sound[..length]).unwrap();

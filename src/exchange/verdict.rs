@@ -4,15 +4,13 @@
 
 use quittance_events::book::Book;
 use quittance_events::facts::{ExchangeReplied, Verdict};
+use quittance_events::ids::SAFE_INTEGER_MAX;
 use quittance_events::{Order, RefundId};
 use quittance_taler::{CoinPub, EddsaSignature, ExchangePub, Micros, message};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Reply;
-
-/// Largest code that is one: within the integers that every JSON reader keeps.
-const CODE_MAX: u64 = (1 << 53) - 1;
 
 #[derive(Deserialize)]
 struct Confirmation {
@@ -36,7 +34,7 @@ fn error_code(body: &[u8]) -> Option<u64> {
     body.as_object()?
         .get("code")?
         .as_u64()
-        .filter(|code| *code <= CODE_MAX)
+        .filter(|code| *code <= SAFE_INTEGER_MAX)
 }
 
 /// What the reply proves about the order's permission, as of `at`.
@@ -95,4 +93,318 @@ fn confirms(
     let message =
         message::refund_confirmation(&terms.h_contract, &coin, &terms.merchant_pub, id.get(), &amount);
     book.signkey_valid(&deposit.exchange_master_pub, &key, at) && key.verify(&message, &sig)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::collections::BTreeMap;
+
+    use quittance_events::facts::{
+        AbortCoin, AbortCoinState, AbortRequested, ApprovedRow, DepositRecorded, ExchangeKeysSeen, NamedExchange,
+        OrderRecorded, RefundApproved, RefundRequested, SignKey,
+    };
+    use quittance_events::facts::PermissionName;
+    use quittance_events::seal::no_digest;
+    use quittance_events::{Event, Facts, InstanceId, NewEvent, Seq};
+    use quittance_taler::{Amount, EddsaPrivateKey, HashCode, MasterPub, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW_S: u64 = 1_795_226_400;
+    /// The signing key's life.
+    const START_S: u64 = NOW_S - 100_000;
+    const EXPIRE_S: u64 = NOW_S + 100_000;
+    const HOUR_S: u64 = 3600;
+
+    fn key(number: u8) -> EddsaPrivateKey {
+        EddsaPrivateKey::from_bytes([number; 32])
+    }
+
+    fn master() -> MasterPub {
+        MasterPub::from_bytes(key(1).public_bytes())
+    }
+
+    fn signing() -> ExchangePub {
+        ExchangePub::from_bytes(key(2).public_bytes())
+    }
+
+    fn coin() -> CoinPub {
+        CoinPub::from_bytes(key(3).public_bytes())
+    }
+
+    fn second(seconds: u64) -> Timestamp {
+        Timestamp::from_s(seconds).unwrap()
+    }
+
+    fn at(seconds: u64) -> Micros {
+        Micros::from_s(seconds).unwrap()
+    }
+
+    fn kudos(number: &str) -> Amount {
+        format!("KUDOS:{number}").parse().unwrap()
+    }
+
+    fn event(facts: impl Into<Facts>) -> Event {
+        Event {
+            at_us: at(NOW_S),
+            attachments: BTreeMap::new(),
+            facts: facts.into(),
+            instance: Some(InstanceId::root()),
+            ledger: "shop.example/test".into(),
+            order: Some("boots".parse().unwrap()),
+            prev: no_digest(),
+            seq: Seq::FIRST,
+        }
+    }
+
+    /// A coin of 10 with an abort (id 0, all of it) and an approved permission (id 1, over 4).
+    fn order() -> Order {
+        let order = Order::begin(&event(OrderRecorded {
+            h_contract: HashCode::from_bytes([9; 64]),
+            amount: kudos("10"),
+            timestamp_s: second(NOW_S),
+            refund_deadline_s: second(NOW_S + 10),
+            wire_deadline_s: second(NOW_S + 20),
+            merchant_pub: key(4).merchant_pub(),
+            exchanges: vec![NamedExchange { url: "https://exchange.example/".into(), master_pub: master() }],
+            choice_index: None,
+            by: None,
+        }));
+        // What the merchant signed does not count here: the exchange's signature does.
+        let merchant_sig = key(4).sign(b"a permission");
+        let events = [
+            NewEvent::bare(DepositRecorded {
+                coin_pub: coin(),
+                exchange_master_pub: master(),
+                exchange_url: "https://exchange.example/".into(),
+                amount_with_fee: kudos("10"),
+                deposit_fee: kudos("0"),
+                refund_fee: kudos("0"),
+                h_denom: None,
+                coin_sig: None,
+                exchange_pub: None,
+                exchange_sig: None,
+                exchange_timestamp_s: None,
+                by: None,
+            }),
+            NewEvent::bare(AbortRequested {
+                coins: vec![AbortCoin {
+                    coin_pub: coin(),
+                    state: AbortCoinState::Deposited,
+                    amount: Some(kudos("10")),
+                    merchant_sig: Some(merchant_sig),
+                }],
+                part: None,
+            }),
+            NewEvent::bare(RefundApproved {
+                total: kudos("4"),
+                execution_s: second(NOW_S),
+                rows: vec![ApprovedRow { coin_pub: coin(), rtransaction_id: id(1), amount: kudos("4"), merchant_sig }],
+                part: None,
+                by: "shop".parse().unwrap(),
+            }),
+            NewEvent::bare(RefundRequested {
+                rows: vec![PermissionName { coin_pub: coin(), rtransaction_id: id(1) }],
+                part: None,
+            }),
+        ];
+        order.unwrap().preview(at(NOW_S), &events).unwrap()
+    }
+
+    fn id(number: u64) -> RefundId {
+        RefundId::new(number).unwrap()
+    }
+
+    /// The exchange's keys as the ledger has them: one signing key, under this master key.
+    fn book_of(master_pub: MasterPub) -> Book {
+        let mut book = Book::default();
+        let (start_s, expire_s, end_s) = (second(START_S), second(EXPIRE_S), second(EXPIRE_S + 1_000_000));
+        let master_sig = key(1).sign(&message::signing_key_validity(start_s, expire_s, end_s, &signing()));
+        book.apply(&event(ExchangeKeysSeen {
+            master_pub,
+            url: "https://exchange.example/".into(),
+            signkeys: vec![SignKey { key: signing(), start_s, expire_s, end_s, master_sig }],
+        }));
+        book
+    }
+
+    fn reply(http_status: u16, body: impl AsRef<[u8]>) -> Reply {
+        Reply { http_status, body: body.as_ref().to_vec() }
+    }
+
+    /// A confirmation by this key of what it says.
+    fn confirmation(signer: &EddsaPrivateKey, id: u64, amount: &Amount) -> Reply {
+        let order = order();
+        let (terms, coin) = (&order.terms, coin());
+        let message = message::refund_confirmation(&terms.h_contract, &coin, &terms.merchant_pub, id, amount);
+        let exchange_pub = ExchangePub::from_bytes(signer.public_bytes());
+        let body = json!({"exchange_pub": exchange_pub, "exchange_sig": signer.sign(&message), "more": 1});
+        reply(200, body.to_string())
+    }
+
+    fn verdict_at(id: RefundId, reply: &Reply, book: &Book, at: Micros) -> Verdict {
+        judge(&order(), (coin(), id), 1, reply, book, at).verdict
+    }
+
+    fn verdict(reply: &Reply) -> Verdict {
+        verdict_at(RefundId::ABORT, reply, &book_of(master()), at(NOW_S))
+    }
+
+    #[test]
+    fn a_valid_signature_confirms_a_permission_of_either_sort() {
+        let book = book_of(master());
+        for (permission, amount) in [(RefundId::ABORT, kudos("10")), (id(1), kudos("4"))] {
+            let reply = confirmation(&key(2), permission.get(), &amount);
+            let facts = judge(&order(), (coin(), permission), 3, &reply, &book, at(NOW_S));
+            assert_eq!(facts.verdict, Verdict::Confirmed);
+            assert_eq!((facts.coin_pub, facts.rtransaction_id, facts.attempt), (coin(), permission, 3));
+            assert_eq!((facts.http_status, facts.error_code), (200, None));
+            assert_eq!(facts.exchange_pub.zip(facts.exchange_sig), claimed_proof(&reply));
+            assert_eq!(facts.exchange_pub, Some(signing()));
+        }
+    }
+
+    #[test]
+    fn a_confirmation_of_anything_else_proves_nothing() {
+        let book = book_of(master());
+        let abort = confirmation(&key(2), 0, &kudos("10"));
+        let other_master = book_of(MasterPub::from_bytes(key(8).public_bytes()));
+        for (what, permission, reply, book) in [
+            ("another id", id(1), &abort, &book),
+            ("another amount", RefundId::ABORT, &confirmation(&key(2), 0, &kudos("9")), &book),
+            ("a key that nobody vouches for", RefundId::ABORT, &confirmation(&key(7), 0, &kudos("10")), &book),
+            ("the master key itself", RefundId::ABORT, &confirmation(&key(1), 0, &kudos("10")), &book),
+            ("another exchange's key", RefundId::ABORT, &abort, &other_master),
+            ("no keys at all", RefundId::ABORT, &abort, &Book::default()),
+            ("no such permission", id(2), &confirmation(&key(2), 2, &kudos("4")), &book),
+        ] {
+            assert_eq!(verdict_at(permission, reply, book, at(NOW_S)), Verdict::Unproven, "{what}");
+        }
+        // The claim is kept, so that an auditor sees what was claimed.
+        let unknown = confirmation(&key(7), 0, &kudos("10"));
+        let facts = judge(&order(), (coin(), RefundId::ABORT), 1, &unknown, &book, at(NOW_S));
+        assert_eq!(facts.exchange_pub, Some(ExchangePub::from_bytes(key(7).public_bytes())));
+        let other = CoinPub::from_bytes([5; 32]);
+        let facts = judge(&order(), (other, RefundId::ABORT), 1, &abort, &book, at(NOW_S));
+        assert_eq!(facts.verdict, Verdict::Unproven);
+    }
+
+    #[test]
+    fn a_signing_key_is_valid_from_an_hour_before_its_start_until_an_hour_after_its_expiry() {
+        let reply = confirmation(&key(2), 0, &kudos("10"));
+        let before = |seconds: u64| Micros::new(seconds * 1_000_000 - 1).unwrap();
+        for (time, expected) in [
+            (before(START_S - HOUR_S), Verdict::Unproven),
+            (at(START_S - HOUR_S), Verdict::Confirmed),
+            (at(START_S), Verdict::Confirmed),
+            (at(EXPIRE_S), Verdict::Confirmed),
+            (before(EXPIRE_S + HOUR_S), Verdict::Confirmed),
+            (at(EXPIRE_S + HOUR_S), Verdict::Unproven),
+        ] {
+            assert_eq!(verdict_at(RefundId::ABORT, &reply, &book_of(master()), time), expected, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_200_without_the_form_of_a_proof_is_unproven_whatever_it_says() {
+        let good = confirmation(&key(2), 0, &kudos("10")).body;
+        for body in [
+            b"".to_vec(),
+            b"\x00\xff{".to_vec(),
+            b"{}".to_vec(),
+            b"[]".to_vec(),
+            b"{\"code\":1501}".to_vec(),
+            b"{\"exchange_pub\":\"short\",\"exchange_sig\":\"short\"}".to_vec(),
+            json!({"exchange_pub": signing()}).to_string().into_bytes(),
+            good[..good.len() / 2].to_vec(),
+        ] {
+            assert_eq!(verdict(&reply(200, &body)), Verdict::Unproven, "{}", String::from_utf8_lossy(&body));
+        }
+        let spoilt = {
+            let mut sig = *claimed_proof(&reply(200, &good)).unwrap().1.as_bytes();
+            sig[3] ^= 4;
+            json!({"exchange_pub": signing(), "exchange_sig": EddsaSignature::from_bytes(sig)}).to_string()
+        };
+        assert_eq!(verdict(&reply(200, spoilt)), Verdict::Unproven);
+    }
+
+    #[test]
+    fn a_final_4xx_with_a_code_refuses() {
+        for status in [400, 403, 404, 409, 410, 424, 499] {
+            let facts = judge(
+                &order(),
+                (coin(), RefundId::ABORT),
+                1,
+                &reply(status, "{\"code\":1501,\"hint\":\"no\"}"),
+                &book_of(master()),
+                at(NOW_S),
+            );
+            assert_eq!((facts.verdict, facts.error_code), (Verdict::Refused, Some(1501)), "{status}");
+            assert_eq!((facts.exchange_pub, facts.exchange_sig), (None, None));
+        }
+        assert_eq!(verdict(&reply(404, "{\"code\":0}")), Verdict::Refused);
+        assert_eq!(verdict(&reply(404, "{\"code\":9007199254740991}")), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_4xx_without_a_numeric_code_is_malformed() {
+        for body in [
+            "",
+            "<html>404</html>",
+            "{}",
+            "[1501]",
+            "1501",
+            "\"code\"",
+            "{\"code\":\"1501\"}",
+            "{\"code\":null}",
+            "{\"code\":-1}",
+            "{\"code\":1.5}",
+            // Beyond the integers that every reader of JSON keeps.
+            "{\"code\":9007199254740992}",
+            "{\"code\":1501",
+        ] {
+            let facts = judge(
+                &order(),
+                (coin(), RefundId::ABORT),
+                1,
+                &reply(404, body),
+                &book_of(master()),
+                at(NOW_S),
+            );
+            assert_eq!((facts.verdict, facts.error_code), (Verdict::Malformed, None), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_later_with_a_code_or_without() {
+        for status in [408, 425, 429, 451, 500, 501, 502, 503, 504, 599] {
+            for body in ["{\"code\":1501}", "<html>", ""] {
+                assert_eq!(verdict(&reply(status, body)), Verdict::Later, "{status} {body}");
+            }
+        }
+        let facts = judge(
+            &order(),
+            (coin(), RefundId::ABORT),
+            1,
+            &reply(503, "{\"code\":53}"),
+            &book_of(master()),
+            at(NOW_S),
+        );
+        assert_eq!(facts.error_code, Some(53));
+    }
+
+    #[test]
+    fn all_else_is_malformed_even_with_a_good_proof() {
+        let good = confirmation(&key(2), 0, &kudos("10")).body;
+        for status in [100, 201, 204, 206, 299, 300, 301, 302, 304, 307, 399, 600, 999] {
+            for body in [good.as_slice(), b"{\"code\":1501}", b""] {
+                let reply = reply(status, body);
+                assert_eq!(verdict(&reply), Verdict::Malformed, "{status}");
+                assert_eq!(claimed_proof(&reply), None);
+            }
+        }
+        assert_eq!(verdict(&reply(409, good)), Verdict::Malformed);
+    }
 }

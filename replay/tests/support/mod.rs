@@ -251,19 +251,6 @@ impl World {
         self.tell(order, vec![event]);
     }
 
-    pub fn reply(
-        &mut self,
-        order: &str,
-        n: u16,
-        id: u64,
-        attempt: u64,
-        status: u16,
-        body: &str,
-        verdict: Verdict,
-    ) {
-        self.tell(order, vec![reply(n, id, attempt, status, body, verdict)]);
-    }
-
     /// Answers as the service would: from its own projection.
     pub fn answer_refund(&mut self, order: &str) -> Seq {
         let known = self.order(order);
@@ -496,7 +483,17 @@ fn tell_all() -> TempDir {
         START_S + 30 * DAY_S,
     )]));
 
-    // Paid, refunded in two steps, with an exchange that is slow and one that refuses.
+    tell_paid(&mut w);
+    tell_aborted(&mut w);
+    tell_taken_over(&mut w);
+    tell_wide(&mut w);
+    tell_late(&mut w);
+    tell_clock(&mut w);
+    w.finish()
+}
+
+/// Paid, refunded in two steps, with an exchange that is slow and one that refuses.
+fn tell_paid(w: &mut World) {
     w.record(PAID, "12.5", 20);
     w.pay(PAID, &[(1, "10"), (2, "2.5")]);
     w.answer_refund(PAID);
@@ -511,37 +508,43 @@ fn tell_all() -> TempDir {
     w.answer_refund(PAID);
     w.unreached(PAID, 1, 2, 1, Failure::Timeout);
     w.answer_refund(PAID);
-    w.reply(
+    w.tell(
         PAID,
-        1,
-        2,
-        2,
-        503,
-        r#"{"code":2001,"hint":"later"}"#,
-        Verdict::Later,
+        vec![reply(
+            1,
+            2,
+            2,
+            503,
+            r#"{"code":2001,"hint":"later"}"#,
+            Verdict::Later,
+        )],
     );
-    w.reply(PAID, 2, 1, 1, 429, "slow down", Verdict::Later);
+    w.tell(PAID, vec![reply(2, 1, 1, 429, "slow down", Verdict::Later)]);
     w.answer_refund(PAID);
-    w.reply(
+    w.tell(
         PAID,
-        1,
-        2,
-        4,
-        200,
-        r#"{"exchange_sig":"none"}"#,
-        Verdict::Unproven,
+        vec![reply(
+            1,
+            2,
+            4,
+            200,
+            r#"{"exchange_sig":"none"}"#,
+            Verdict::Unproven,
+        )],
     );
-    w.reply(PAID, 2, 1, 2, 418, "teapot", Verdict::Malformed);
+    w.tell(PAID, vec![reply(2, 1, 2, 418, "teapot", Verdict::Malformed)]);
     w.answer_refund(PAID);
     w.confirm(PAID, 1, 2, 5);
-    w.reply(
+    w.tell(
         PAID,
-        2,
-        1,
-        4,
-        409,
-        r#"{"code":1501,"hint":"conflict","history":[1,2]}"#,
-        Verdict::Refused,
+        vec![reply(
+            2,
+            1,
+            4,
+            409,
+            r#"{"code":1501,"hint":"conflict","history":[1,2]}"#,
+            Verdict::Refused,
+        )],
     );
     let answer = w.answer_refund(PAID);
     w.deliver(PAID, answer);
@@ -556,8 +559,10 @@ fn tell_all() -> TempDir {
             part: None,
         })],
     );
+}
 
-    // Half paid and aborted.
+/// Half paid and aborted.
+fn tell_aborted(w: &mut World) {
     w.record(ABORTED, "20", 20);
     w.tell(
         ABORTED,
@@ -566,14 +571,16 @@ fn tell_all() -> TempDir {
     w.abort(ABORTED, &[13, 11, 12]);
     w.answer_abort(ABORTED, &[13, 11, 12], Undeposited::Typed);
     w.confirm(ABORTED, 11, 0, 1);
-    w.reply(
+    w.tell(
         ABORTED,
-        13,
-        0,
-        1,
-        404,
-        r#"{"code":1502,"hint":"no deposit"}"#,
-        Verdict::Refused,
+        vec![reply(
+            13,
+            0,
+            1,
+            404,
+            r#"{"code":1502,"hint":"no deposit"}"#,
+            Verdict::Refused,
+        )],
     );
     w.answer_abort(ABORTED, &[13, 11, 12], Undeposited::Typed);
     w.answer_abort(ABORTED, &[13, 11, 12], Undeposited::Failure);
@@ -583,13 +590,18 @@ fn tell_all() -> TempDir {
     w.answer_abort(ABORTED, &[12, 11], Undeposited::Typed);
     w.confirm(ABORTED, 12, 0, 2);
     w.abort(ABORTED, &[15, 12, 16]);
-    w.reply(ABORTED, 15, 0, 1, 403, r#"{"code":1506}"#, Verdict::Refused);
+    w.tell(
+        ABORTED,
+        vec![reply(15, 0, 1, 403, r#"{"code":1506}"#, Verdict::Refused)],
+    );
     w.answer_abort(ABORTED, &[15, 12, 16], Undeposited::Typed);
     // The refused coin counts again, and new ones pay the rest.
     w.pay_rest(ABORTED, &[(17, "17")], &[(15, "3")]);
     w.tell(ABORTED, vec![deposit(18, "1"), extension(&h_contract, 18, "1")]);
+}
 
-    // Taken over with a refund made elsewhere.
+/// Taken over with a refund made elsewhere.
+fn tell_taken_over(w: &mut World) {
     w.record(TAKEN_OVER, "8", 20);
     w.pay(TAKEN_OVER, &[(21, "8")]);
     let h_contract = w.order(TAKEN_OVER).terms.h_contract;
@@ -612,8 +624,10 @@ fn tell_all() -> TempDir {
     w.approve(TAKEN_OVER, &[(21, 8, "1")]);
     w.confirm(TAKEN_OVER, 21, 7, 1);
     w.answer_refund(TAKEN_OVER);
+}
 
-    // More coins than one event holds.
+/// More coins than one event holds.
+fn tell_wide(w: &mut World) {
     let names: Vec<(u16, &str)> = (0..MANY).map(|n| (1000 + n, "1")).collect();
     w.record(WIDE, "250", 20);
     w.pay(WIDE, &names);
@@ -626,8 +640,10 @@ fn tell_all() -> TempDir {
     let many: Vec<u16> = (0..MANY).map(|n| 2000 + n).collect();
     w.abort(WIDE_ABORT, &many);
     w.answer_abort(WIDE_ABORT, &many, Undeposited::Typed);
+}
 
-    // Approved, and never asked for in time.
+/// Approved, and never asked for in time.
+fn tell_late(w: &mut World) {
     w.record(LATE, "5", 1);
     w.pay(LATE, &[(31, "5")]);
     w.approve(LATE, &[(31, 1, "5")]);
@@ -635,8 +651,10 @@ fn tell_all() -> TempDir {
     w.pay(UNTOUCHED, &[(41, "1")]);
     w.pass(2 * DAY_S);
     w.answer_refund(LATE);
+}
 
-    // The clock ran a year ahead; the operator puts it right.
+/// The clock ran a year ahead; the operator puts it right.
+fn tell_clock(w: &mut World) {
     let before = w.now;
     w.pass(365 * DAY_S);
     w.tell(
@@ -661,7 +679,6 @@ fn tell_all() -> TempDir {
     ));
     w.approve(UNTOUCHED, &[(41, 1, "0.5")]);
     w.answer_refund(UNTOUCHED);
-    w.finish()
 }
 
 impl World {
