@@ -155,6 +155,9 @@ impl App {
         tracing::info!(
             %addr, instances = service.instances.len(), exchanges = config.exchanges.len(), open, "serving"
         );
+        if service.instances.is_empty() {
+            tracing::warn!("no instance is open: `quittance instance add` opens one");
+        }
         if config.exchanges.is_empty() {
             tracing::warn!(
                 "no exchange of {} is configured: no deposit can be told",

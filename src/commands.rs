@@ -56,7 +56,7 @@ pub struct NewInstance {
     pub id: InstanceId,
     /// For people.
     pub name: Option<String>,
-    /// Takes over a merchant's key; without it a new one is made.
+    /// Takes over a merchant's key; without it the instance keeps the one it had, or a new one is made.
     pub merchant_key: Option<PathBuf>,
     /// Takes the operator's token; without it a new one is made.
     pub token_file: Option<PathBuf>,
@@ -76,9 +76,11 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
         ));
     }
     let ledger = open_ledger(config, "instance add")?;
-    let key = match &new.merchant_key {
-        Some(path) => read_key(path)?,
-        None => {
+    let folder = KeyFolder(config.keys.clone());
+    let key = match (&new.merchant_key, folder.earlier_key(&new.id)?) {
+        (Some(path), _) => read_key(path)?,
+        (None, Some(earlier)) => earlier,
+        (None, None) => {
             let mut secret = zeroize::Zeroizing::new([0; 32]);
             getrandom::fill(secret.as_mut_slice()).expect("the system has randomness");
             EddsaPrivateKey::from_bytes(*secret)
@@ -110,7 +112,7 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
     };
     let name = new.name.clone().unwrap_or_else(|| new.id.to_string());
     // Files first: an instance in the ledger without its key could never sign.
-    KeyFolder(config.keys.clone()).write_instance(
+    folder.write_instance(
         &new.id,
         &key,
         &InstanceFile {

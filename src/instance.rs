@@ -77,6 +77,18 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyFileError {
     }
 }
 
+/// Replaces a file in one step, so that a crash leaves the old one or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+    let fail = io_error(path);
+    let temporary = path.with_extension("new");
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
+        _ => {}
+    }
+    write_new(&temporary, bytes)?;
+    std::fs::rename(&temporary, path).map_err(&fail)
+}
+
 /// Writes a new file that only its owner reads; never over an existing one.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let fail = io_error(path);
@@ -187,22 +199,41 @@ impl KeyFolder {
         Ok(ledger_keys(event, &checkpoint, origin))
     }
 
-    /// Writes a new instance's key and file.
+    /// The key that an instance has from an earlier life, or from an `instance add` that was cut short.
     ///
     /// # Errors
-    /// One of them exists or cannot be written.
+    /// It is there and cannot be read.
+    pub fn earlier_key(&self, id: &InstanceId) -> Result<Option<EddsaPrivateKey>, KeyFileError> {
+        let path = self.key_path(id);
+        if path.exists() {
+            read_key(&path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Writes an instance's key, never over another one, and its file.
     ///
-    /// # Panics
-    /// Never: the file is plain JSON.
+    /// # Errors
+    /// Another key is there, or a file cannot be written.
     pub fn write_instance(
         &self,
         id: &InstanceId,
         key: &EddsaPrivateKey,
         file: &InstanceFile,
     ) -> Result<(), KeyFileError> {
-        write_key(&self.key_path(id), key)?;
+        match self.earlier_key(id)? {
+            None => write_key(&self.key_path(id), key)?,
+            Some(earlier) if earlier.as_bytes() == key.as_bytes() => {}
+            Some(_) => {
+                return Err(KeyFileError::Content {
+                    path: self.key_path(id),
+                    what: "the key that was given",
+                });
+            }
+        }
         let json = serde_json::to_vec_pretty(file).expect("an instance's file is plain JSON");
-        write_new(&self.file_path(id), &json)
+        replace(&self.file_path(id), &json)
     }
 
     /// Reads an instance's key and file.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -78,7 +77,8 @@ enum InstanceCommand {
         /// For people
         #[arg(long)]
         name: Option<String>,
-        /// Take over this merchant key: 32 raw bytes or their base32
+        /// Take over this merchant key (32 raw bytes or their base32); without it an instance that was open before keeps
+        /// its key, a new one gets a new key
         #[arg(long)]
         merchant_key: Option<PathBuf>,
         /// Take this token instead of making one
@@ -112,8 +112,12 @@ fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("quittance: {error:#}");
             let start = error.downcast_ref::<StartError>();
+            match start {
+                // Its text holds its causes already.
+                Some(start) => eprintln!("quittance: {start}"),
+                None => eprintln!("quittance: {error:#}"),
+            }
             if let Some(StartError::Ledger(OpenError::BehindAnchor(_))) = start {
                 eprintln!("{BEHIND_ANCHOR}");
             }
@@ -219,6 +223,6 @@ async fn stop_signal() -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!(at = ?SystemTime::now(), "stopping");
+    tracing::info!("stopping");
     Ok(())
 }

@@ -7,6 +7,8 @@ pub mod deposits;
 pub mod order;
 pub mod refund;
 mod spread;
+#[cfg(test)]
+mod tests;
 
 use quittance_events::RefundId;
 use quittance_taler::{Amount, CoinPub, EddsaPrivateKey, EddsaSignature, HashCode, message};

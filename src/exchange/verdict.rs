@@ -100,11 +100,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use std::collections::BTreeMap;
 
-    use quittance_events::facts::{
-        AbortCoin, AbortCoinState, AbortRequested, ApprovedRow, DepositRecorded, ExchangeKeysSeen, NamedExchange,
-        OrderRecorded, RefundApproved, RefundRequested, SignKey,
-    };
     use quittance_events::facts::PermissionName;
+    use quittance_events::facts::{
+        AbortCoin, AbortCoinState, AbortRequested, ApprovedRow, DepositRecorded, ExchangeKeysSeen,
+        NamedExchange, OrderRecorded, RefundApproved, RefundRequested, SignKey,
+    };
     use quittance_events::seal::no_digest;
     use quittance_events::{Event, Facts, InstanceId, NewEvent, Seq};
     use quittance_taler::{Amount, EddsaPrivateKey, HashCode, MasterPub, Timestamp};
@@ -168,7 +168,10 @@ mod tests {
             refund_deadline_s: second(NOW_S + 10),
             wire_deadline_s: second(NOW_S + 20),
             merchant_pub: key(4).merchant_pub(),
-            exchanges: vec![NamedExchange { url: "https://exchange.example/".into(), master_pub: master() }],
+            exchanges: vec![NamedExchange {
+                url: "https://exchange.example/".into(),
+                master_pub: master(),
+            }],
             choice_index: None,
             by: None,
         }));
@@ -201,12 +204,20 @@ mod tests {
             NewEvent::bare(RefundApproved {
                 total: kudos("4"),
                 execution_s: second(NOW_S),
-                rows: vec![ApprovedRow { coin_pub: coin(), rtransaction_id: id(1), amount: kudos("4"), merchant_sig }],
+                rows: vec![ApprovedRow {
+                    coin_pub: coin(),
+                    rtransaction_id: id(1),
+                    amount: kudos("4"),
+                    merchant_sig,
+                }],
                 part: None,
                 by: "shop".parse().unwrap(),
             }),
             NewEvent::bare(RefundRequested {
-                rows: vec![PermissionName { coin_pub: coin(), rtransaction_id: id(1) }],
+                rows: vec![PermissionName {
+                    coin_pub: coin(),
+                    rtransaction_id: id(1),
+                }],
                 part: None,
             }),
         ];
@@ -221,17 +232,31 @@ mod tests {
     fn book_of(master_pub: MasterPub) -> Book {
         let mut book = Book::default();
         let (start_s, expire_s, end_s) = (second(START_S), second(EXPIRE_S), second(EXPIRE_S + 1_000_000));
-        let master_sig = key(1).sign(&message::signing_key_validity(start_s, expire_s, end_s, &signing()));
+        let master_sig = key(1).sign(&message::signing_key_validity(
+            start_s,
+            expire_s,
+            end_s,
+            &signing(),
+        ));
         book.apply(&event(ExchangeKeysSeen {
             master_pub,
             url: "https://exchange.example/".into(),
-            signkeys: vec![SignKey { key: signing(), start_s, expire_s, end_s, master_sig }],
+            signkeys: vec![SignKey {
+                key: signing(),
+                start_s,
+                expire_s,
+                end_s,
+                master_sig,
+            }],
         }));
         book
     }
 
     fn reply(http_status: u16, body: impl AsRef<[u8]>) -> Reply {
-        Reply { http_status, body: body.as_ref().to_vec() }
+        Reply {
+            http_status,
+            body: body.as_ref().to_vec(),
+        }
     }
 
     /// A confirmation by this key of what it says.
@@ -259,7 +284,10 @@ mod tests {
             let reply = confirmation(&key(2), permission.get(), &amount);
             let facts = judge(&order(), (coin(), permission), 3, &reply, &book, at(NOW_S));
             assert_eq!(facts.verdict, Verdict::Confirmed);
-            assert_eq!((facts.coin_pub, facts.rtransaction_id, facts.attempt), (coin(), permission, 3));
+            assert_eq!(
+                (facts.coin_pub, facts.rtransaction_id, facts.attempt),
+                (coin(), permission, 3)
+            );
             assert_eq!((facts.http_status, facts.error_code), (200, None));
             assert_eq!(facts.exchange_pub.zip(facts.exchange_sig), claimed_proof(&reply));
             assert_eq!(facts.exchange_pub, Some(signing()));
@@ -273,19 +301,46 @@ mod tests {
         let other_master = book_of(MasterPub::from_bytes(key(8).public_bytes()));
         for (what, permission, reply, book) in [
             ("another id", id(1), &abort, &book),
-            ("another amount", RefundId::ABORT, &confirmation(&key(2), 0, &kudos("9")), &book),
-            ("a key that nobody vouches for", RefundId::ABORT, &confirmation(&key(7), 0, &kudos("10")), &book),
-            ("the master key itself", RefundId::ABORT, &confirmation(&key(1), 0, &kudos("10")), &book),
+            (
+                "another amount",
+                RefundId::ABORT,
+                &confirmation(&key(2), 0, &kudos("9")),
+                &book,
+            ),
+            (
+                "a key that nobody vouches for",
+                RefundId::ABORT,
+                &confirmation(&key(7), 0, &kudos("10")),
+                &book,
+            ),
+            (
+                "the master key itself",
+                RefundId::ABORT,
+                &confirmation(&key(1), 0, &kudos("10")),
+                &book,
+            ),
             ("another exchange's key", RefundId::ABORT, &abort, &other_master),
             ("no keys at all", RefundId::ABORT, &abort, &Book::default()),
-            ("no such permission", id(2), &confirmation(&key(2), 2, &kudos("4")), &book),
+            (
+                "no such permission",
+                id(2),
+                &confirmation(&key(2), 2, &kudos("4")),
+                &book,
+            ),
         ] {
-            assert_eq!(verdict_at(permission, reply, book, at(NOW_S)), Verdict::Unproven, "{what}");
+            assert_eq!(
+                verdict_at(permission, reply, book, at(NOW_S)),
+                Verdict::Unproven,
+                "{what}"
+            );
         }
         // The claim is kept, so that an auditor sees what was claimed.
         let unknown = confirmation(&key(7), 0, &kudos("10"));
         let facts = judge(&order(), (coin(), RefundId::ABORT), 1, &unknown, &book, at(NOW_S));
-        assert_eq!(facts.exchange_pub, Some(ExchangePub::from_bytes(key(7).public_bytes())));
+        assert_eq!(
+            facts.exchange_pub,
+            Some(ExchangePub::from_bytes(key(7).public_bytes()))
+        );
         let other = CoinPub::from_bytes([5; 32]);
         let facts = judge(&order(), (other, RefundId::ABORT), 1, &abort, &book, at(NOW_S));
         assert_eq!(facts.verdict, Verdict::Unproven);
@@ -303,7 +358,11 @@ mod tests {
             (before(EXPIRE_S + HOUR_S), Verdict::Confirmed),
             (at(EXPIRE_S + HOUR_S), Verdict::Unproven),
         ] {
-            assert_eq!(verdict_at(RefundId::ABORT, &reply, &book_of(master()), time), expected, "{time:?}");
+            assert_eq!(
+                verdict_at(RefundId::ABORT, &reply, &book_of(master()), time),
+                expected,
+                "{time:?}"
+            );
         }
     }
 
@@ -320,7 +379,12 @@ mod tests {
             json!({"exchange_pub": signing()}).to_string().into_bytes(),
             good[..good.len() / 2].to_vec(),
         ] {
-            assert_eq!(verdict(&reply(200, &body)), Verdict::Unproven, "{}", String::from_utf8_lossy(&body));
+            assert_eq!(
+                verdict(&reply(200, &body)),
+                Verdict::Unproven,
+                "{}",
+                String::from_utf8_lossy(&body)
+            );
         }
         let spoilt = {
             let mut sig = *claimed_proof(&reply(200, &good)).unwrap().1.as_bytes();
@@ -341,11 +405,18 @@ mod tests {
                 &book_of(master()),
                 at(NOW_S),
             );
-            assert_eq!((facts.verdict, facts.error_code), (Verdict::Refused, Some(1501)), "{status}");
+            assert_eq!(
+                (facts.verdict, facts.error_code),
+                (Verdict::Refused, Some(1501)),
+                "{status}"
+            );
             assert_eq!((facts.exchange_pub, facts.exchange_sig), (None, None));
         }
         assert_eq!(verdict(&reply(404, "{\"code\":0}")), Verdict::Refused);
-        assert_eq!(verdict(&reply(404, "{\"code\":9007199254740991}")), Verdict::Refused);
+        assert_eq!(
+            verdict(&reply(404, "{\"code\":9007199254740991}")),
+            Verdict::Refused
+        );
     }
 
     #[test]
@@ -373,7 +444,11 @@ mod tests {
                 &book_of(master()),
                 at(NOW_S),
             );
-            assert_eq!((facts.verdict, facts.error_code), (Verdict::Malformed, None), "{body}");
+            assert_eq!(
+                (facts.verdict, facts.error_code),
+                (Verdict::Malformed, None),
+                "{body}"
+            );
         }
     }
 
