@@ -240,7 +240,10 @@ impl Writer {
                 return Err(AppendError::Moved);
             }
             // An answer by somebody else moves no order, but time within an order never runs backwards.
-            if order.as_ref().is_some_and(|order| at < order.last_at && within_epoch(order)) {
+            if order
+                .as_ref()
+                .is_some_and(|order| at < order.last_at && within_epoch(order))
+            {
                 return Err(AppendError::Moved);
             }
         }

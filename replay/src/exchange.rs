@@ -97,7 +97,10 @@ struct Confirmation {
 /// final refusal stays one whatever numbers its history has.
 fn code_of(body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    body.as_object()?.get("code")?.as_u64().filter(|code| *code <= SAFE_INTEGER_MAX)
+    body.as_object()?
+        .get("code")?
+        .as_u64()
+        .filter(|code| *code <= SAFE_INTEGER_MAX)
 }
 
 /// An exchange replied.

@@ -124,7 +124,10 @@ impl Reply {
 }
 
 /// A deposit as the tests tell it: value and refund fee.
-#[allow(clippy::struct_field_names, reason = "a coin's public key is called coin_pub everywhere")]
+#[allow(
+    clippy::struct_field_names,
+    reason = "a coin's public key is called coin_pub everywhere"
+)]
 #[derive(Clone)]
 pub struct Coin {
     pub coin_pub: CoinPub,

@@ -1,5 +1,6 @@
 //! Which coins come under an abort, and when none does.
 
+use quittance_events::facts::AbortCoinState::{Deposited, Known, Undeposited};
 use quittance_events::facts::{AbortCoin, AbortCoinState, Verdict};
 use quittance_events::{AttachmentName, Facts, NewEvent, Order};
 use quittance_taler::{CoinPub, HashCode};
@@ -112,7 +113,6 @@ fn an_abort_that_names_nothing_new_records_nothing() {
 fn coins_of_an_earlier_abort_are_known_in_a_later_one() {
     let order = aborted(&sold("20", &[(1, "10", "0.1"), (3, "5", "0")], false), &[1, 2]);
     let events = abort(&order, &[3, 2, 1, 4]).unwrap();
-    use AbortCoinState::{Deposited, Known, Undeposited};
     assert_eq!(states(&events), [Deposited, Known, Known, Undeposited]);
     let known = &coins_of(&events)[2];
     assert_eq!((known.amount, known.merchant_sig), (None, None));

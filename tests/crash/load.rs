@@ -1,0 +1,384 @@
+//! Wallets and a shop that do all they can at once, and keep every receipt.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use quittance_events::receipt::{HEADER, Receipt};
+use quittance_events::seal::answer_digest;
+use quittance_sandbox::{Deposit, Fault, FaultKind, Sandbox};
+use quittance_taler::{CoinPub, HashCode, MerchantPub};
+use serde_json::{Value, json};
+
+use crate::Dice;
+
+/// Value of every coin, in KUDOS.
+const COIN: u64 = 4;
+/// The background's pauses double; with a handful of failures behind it a permission waits so long.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[derive(Clone)]
+pub(crate) struct Sold {
+    pub(crate) id: String,
+    pub(crate) h_contract: HashCode,
+    pub(crate) coins: Vec<CoinPub>,
+    /// Paid ones are refunded, others aborted.
+    paid: bool,
+    /// Approved so far, as far as the shop was answered.
+    approved: u64,
+}
+
+/// An answer that came with a receipt.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) order: Sold,
+    pub(crate) receipt: Receipt,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Kept {
+    /// Every entry is a success, and nothing more can come of the order.
+    fn is_final(&self) -> bool {
+        !self.order.paid && all_succeeded(&serde_json::from_slice(&self.body).unwrap())
+    }
+}
+
+fn all_succeeded(body: &Value) -> bool {
+    body["refunds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .all(|entry| entry["type"] == "success")
+}
+
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    merchant_pub: MerchantPub,
+    token: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    orders: Mutex<Vec<Sold>>,
+    kept: Mutex<Vec<Kept>>,
+    numbers: AtomicU64,
+}
+
+/// The program is gone.
+#[derive(Debug)]
+struct Gone;
+
+struct Reply {
+    status: u16,
+    receipt: Option<String>,
+    body: Vec<u8>,
+}
+
+impl World {
+    pub(crate) fn new(sandbox: Sandbox, merchant_pub: MerchantPub, token: String) -> World {
+        World {
+            sandbox,
+            merchant_pub,
+            token,
+            client: Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(0)
+                .build_http(),
+            orders: Mutex::default(),
+            kept: Mutex::default(),
+            numbers: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        self.kept.lock().unwrap().clone()
+    }
+
+    pub(crate) fn orders(&self) -> Vec<Sold> {
+        self.orders.lock().unwrap().clone()
+    }
+
+    async fn post(&self, addr: SocketAddr, path: &str, body: &Value) -> Result<Reply, Gone> {
+        let mut request = hyper::Request::builder()
+            .method("POST")
+            .uri(format!("http://{addr}/{path}"));
+        if path.starts_with("private/") {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        let reply = self.client.request(request).await.map_err(|_| Gone)?;
+        let status = reply.status().as_u16();
+        let receipt = reply
+            .headers()
+            .get(HEADER)
+            .map(|value| value.to_str().unwrap().to_owned());
+        let body = reply
+            .into_body()
+            .collect()
+            .await
+            .map_err(|_| Gone)?
+            .to_bytes()
+            .to_vec();
+        assert!(
+            ![500, 501, 503].contains(&status),
+            "{path}: {}",
+            String::from_utf8_lossy(&body)
+        );
+        Ok(Reply {
+            status,
+            receipt,
+            body,
+        })
+    }
+
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn sell(&self, addr: SocketAddr, dice: &mut Dice) -> Result<(), Gone> {
+        let id = format!("order-{}", self.number());
+        let paid = dice.below(2) == 0;
+        let coins: Vec<CoinPub> = (0..=dice.below(3))
+            .map(|_| {
+                let mut bytes = [3; 32];
+                bytes[..8].copy_from_slice(&self.number().to_be_bytes());
+                CoinPub::from_bytes(bytes)
+            })
+            .collect();
+        let value = COIN * u64::try_from(coins.len()).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let exchange_url = self.sandbox.base_url();
+        let terms = json!({
+            "order_id": id, "amount": format!("KUDOS:{}", if paid { value } else { value + 1 }), "summary": "boots",
+            "timestamp": {"t_s": now}, "pay_deadline": {"t_s": now + 600}, "refund_deadline": {"t_s": now + 86_400},
+            "wire_transfer_deadline": {"t_s": now + 172_800}, "merchant_pub": self.merchant_pub,
+            "merchant_base_url": "https://shop.example/", "products": [],
+            "exchanges": [{"url": exchange_url, "master_pub": self.sandbox.master_pub()}],
+        });
+        let reply = self
+            .post(addr, "private/ledger/orders", &json!({ "contract_terms": terms }))
+            .await?;
+        assert_eq!(reply.status, 200);
+        let reply: Value = serde_json::from_slice(&reply.body).unwrap();
+        let h_contract: HashCode = serde_json::from_value(reply["h_contract"].clone()).unwrap();
+        let amount_with_fee = format!("KUDOS:{COIN}");
+        let mut told = Vec::new();
+        for coin_pub in &coins {
+            let deposit = Deposit {
+                coin_pub: *coin_pub,
+                h_contract,
+                merchant_pub: self.merchant_pub,
+                amount_with_fee: amount_with_fee.parse().unwrap(),
+                deposit_fee: "KUDOS:0".parse().unwrap(),
+                refund_fee: "KUDOS:0.1".parse().unwrap(),
+                refund_deadline: None,
+            };
+            self.sandbox.deposit(deposit).unwrap();
+            told.push(
+                json!({"coin_pub": coin_pub, "exchange_url": exchange_url, "amount_with_fee": amount_with_fee,
+                             "deposit_fee": "KUDOS:0", "refund_fee": "KUDOS:0.1"}),
+            );
+        }
+        let body = json!({ "deposits": told, "paid": paid });
+        let reply = self
+            .post(addr, &format!("private/ledger/orders/{id}/deposits"), &body)
+            .await?;
+        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+        self.orders.lock().unwrap().push(Sold {
+            id,
+            h_contract,
+            coins,
+            paid,
+            approved: 0,
+        });
+        Ok(())
+    }
+
+    fn any(&self, paid: bool, dice: &mut Dice) -> Option<Sold> {
+        let orders = self.orders.lock().unwrap();
+        // Recent ones: those are in the making.
+        let recent: Vec<&Sold> = orders
+            .iter()
+            .rev()
+            .filter(|order| order.paid == paid)
+            .take(6)
+            .collect();
+        let index = dice.below(u64::try_from(recent.len()).unwrap().max(1));
+        recent
+            .get(usize::try_from(index).unwrap())
+            .map(|order| (*order).clone())
+    }
+
+    async fn approve(&self, addr: SocketAddr, order: &Sold) -> Result<(), Gone> {
+        let total = (order.approved + 1).min(COIN * u64::try_from(order.coins.len()).unwrap());
+        let body = json!({ "refund": format!("KUDOS:{total}"), "reason": "returned" });
+        let reply = self
+            .post(addr, &format!("private/orders/{}/refund", order.id), &body)
+            .await?;
+        // Another client may have approved more meanwhile.
+        assert!(
+            [200, 409].contains(&reply.status),
+            "{}",
+            String::from_utf8_lossy(&reply.body)
+        );
+        let mut orders = self.orders.lock().unwrap();
+        let order = orders.iter_mut().find(|one| one.id == order.id).unwrap();
+        order.approved = order.approved.max(total);
+        Ok(())
+    }
+
+    /// Fetches the order's refunds, or aborts it with all its coins.
+    async fn ask(&self, addr: SocketAddr, order: &Sold) -> Result<Option<Kept>, Gone> {
+        let (path, body) = if order.paid {
+            (
+                format!("orders/{}/refund", order.id),
+                json!({ "h_contract": order.h_contract }),
+            )
+        } else {
+            let url = self.sandbox.base_url();
+            let coins = order
+                .coins
+                .iter()
+                .map(|coin| json!({"coin_pub": coin, "exchange_url": url}));
+            let coins: Vec<Value> = coins.collect();
+            (
+                format!("orders/{}/abort", order.id),
+                json!({ "h_contract": order.h_contract, "coins": coins }),
+            )
+        };
+        let Reply {
+            status,
+            receipt,
+            body,
+        } = self.post(addr, &path, &body).await?;
+        let text = String::from_utf8_lossy(&body);
+        assert!(
+            status == 200 || !order.paid && [408, 502, 504].contains(&status),
+            "{path}: {status} {text}"
+        );
+        if status != 200 {
+            assert_eq!(receipt, None);
+            return Ok(None);
+        }
+        let receipt: Receipt = receipt.expect("a receipt").parse().unwrap();
+        assert_eq!(receipt.body, answer_digest(&body));
+        let kept = Kept {
+            order: order.clone(),
+            receipt,
+            body,
+        };
+        self.kept.lock().unwrap().push(kept.clone());
+        Ok(Some(kept))
+    }
+
+    /// The next request for one of the order's coins goes wrong.
+    fn fail(&self, order: &Sold, dice: &mut Dice) {
+        let kind = match dice.below(5) {
+            0 => FaultKind::LostReply,
+            1 => FaultKind::Reset,
+            2 => FaultKind::Garbage,
+            3 => FaultKind::Delay,
+            _ => FaultKind::Status {
+                status: 503,
+                code: 53,
+            },
+        };
+        let coin = usize::try_from(dice.below(u64::try_from(order.coins.len()).unwrap())).unwrap();
+        let (coin_pub, delay) = (Some(order.coins[coin]), Duration::from_millis(dice.below(60)));
+        self.sandbox
+            .fault(Fault {
+                coin_pub,
+                delay,
+                ..Fault::new(kind)
+            })
+            .unwrap();
+    }
+
+    /// Does this and that until the program is gone.
+    pub(crate) async fn load(&self, addr: SocketAddr, mut dice: Dice) {
+        loop {
+            let done = match dice.below(10) {
+                0..=2 => self.sell(addr, &mut dice).await,
+                3..=4 => match self.any(true, &mut dice) {
+                    Some(order) => self.approve(addr, &order).await,
+                    None => Ok(()),
+                },
+                what => match self.any(what < 8, &mut dice) {
+                    Some(order) => {
+                        if dice.below(4) == 0 {
+                            self.fail(&order, &mut dice);
+                        }
+                        self.ask(addr, &order).await.map(drop)
+                    }
+                    None => Ok(()),
+                },
+            };
+            if let Err(Gone) = done {
+                return;
+            }
+        }
+    }
+
+    /// Asks again for answers of before; those that cannot have changed are the same to the last byte. Gives how many.
+    pub(crate) async fn ask_again(&self, addr: SocketAddr, dice: &mut Dice) -> u64 {
+        let mut last: HashMap<String, Kept> = HashMap::new();
+        for kept in self.kept() {
+            match last.get(&kept.order.id) {
+                Some(later) if later.receipt.seq > kept.receipt.seq => {}
+                _ => drop(last.insert(kept.order.id.clone(), kept)),
+            }
+        }
+        let mut last: Vec<Kept> = last.into_values().collect();
+        last.sort_by_key(|kept| kept.receipt.seq);
+        let mut same = 0;
+        // The latest are those that the kill may have hit.
+        for before in last
+            .iter()
+            .rev()
+            .take(20 + usize::try_from(dice.below(20)).unwrap())
+        {
+            let Some(now) = self.ask(addr, &before.order).await.expect("it runs") else {
+                panic!(
+                    "{} was answered once with a decided coin and now is not",
+                    before.order.id
+                );
+            };
+            assert!(now.receipt.seq >= before.receipt.seq, "an answer of the past");
+            if before.is_final() || now.receipt.seq == before.receipt.seq {
+                assert_eq!(
+                    (&now.body, &now.receipt),
+                    (&before.body, &before.receipt),
+                    "{}",
+                    before.order.id
+                );
+                same += 1;
+            }
+        }
+        same
+    }
+
+    /// Waits until every order is settled with the exchange.
+    pub(crate) async fn finish(&self, addr: SocketAddr) {
+        let begun = Instant::now();
+        let mut open = self.orders();
+        loop {
+            let mut still = Vec::new();
+            for order in open {
+                let kept = self.ask(addr, &order).await.expect("it runs");
+                if !kept.is_some_and(|kept| all_succeeded(&serde_json::from_slice(&kept.body).unwrap())) {
+                    still.push(order);
+                }
+            }
+            if still.is_empty() {
+                return;
+            }
+            let ids: Vec<&str> = still.iter().map(|order| order.id.as_str()).collect();
+            assert!(begun.elapsed() < PATIENCE, "still open: {ids:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            open = still;
+        }
+    }
+}
