@@ -14,7 +14,7 @@ use quittance::{clock, demo};
 use quittance_events::InstanceId;
 use quittance_events::ledger::OpenError;
 use quittance_sandbox::{Sandbox, SandboxConfig};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Audit-first ledger service for GNU Taler merchants.
@@ -190,15 +190,17 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn serve(config: &Config) -> anyhow::Result<()> {
     runtime()?.block_on(async {
+        let mut stop = StopSignals::watch()?;
         let app = App::start(config, clock::system(), Times::default()).await?;
         println!("listening on http://{}/", app.addr());
-        stop_signal().await?;
+        stop.wait().await;
         app.stop().await;
         Ok(())
     })
 }
 
 async fn sandbox(bind: SocketAddr, seed: u64, currency: &str) -> anyhow::Result<()> {
+    let mut stop = StopSignals::watch()?;
     let clock = quittance_sandbox::system_clock();
     let currency = currency.parse().context("--currency")?;
     let sandbox = Sandbox::start(SandboxConfig {
@@ -210,19 +212,30 @@ async fn sandbox(bind: SocketAddr, seed: u64, currency: &str) -> anyhow::Result<
     .await?;
     println!("listening on {}", sandbox.base_url());
     println!("MASTER_KEY = {}", sandbox.master_pub());
-    stop_signal().await?;
+    stop.wait().await;
     sandbox.stop().await;
     Ok(())
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C, caught from before the service says that it listens: whoever reads that may stop it at once.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn watch() -> anyhow::Result<StopSignals> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?,
+        })
     }
-    tracing::info!("stopping");
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    }
 }

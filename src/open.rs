@@ -18,6 +18,8 @@ pub type PermissionKey = (OrderKey, CoinPub, RefundId);
 struct Memory {
     /// Attempts made, recorded or not.
     attempts: u64,
+    /// Times that somebody set out to ask, sent or not; the background's pause doubles with each.
+    tries: u32,
     /// When the last began.
     asked: Option<Micros>,
     /// When the background asks next; `None` for carried-in ones, which it never asks.
@@ -114,9 +116,18 @@ impl Settler {
         let memory = state.memory.entry(key.clone()).or_default();
         memory.attempts = memory.attempts.max(recorded) + 1;
         memory.asked = Some(now);
+        memory.tries = memory.tries.saturating_add(1);
         let attempts = memory.attempts;
         Settler::postpone(&mut state, key, now);
         attempts
+    }
+
+    /// Nothing could be sent: the background comes again later, and no attempt is counted.
+    pub(crate) fn put_off(&self, key: &PermissionKey, now: Micros) {
+        let mut state = lock(&self.state);
+        let memory = state.memory.entry(key.clone()).or_default();
+        memory.tries = memory.tries.saturating_add(1);
+        Settler::postpone(&mut state, key, now);
     }
 
     fn postpone(state: &mut State, key: &PermissionKey, now: Micros) {
@@ -124,11 +135,9 @@ impl Settler {
             return;
         };
         let Some(due) = memory.due else { return };
-        let doublings = u32::try_from(memory.attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-        let pause_s = RETRY_FIRST_S
-            .checked_shl(doublings)
-            .filter(|pause| *pause > 0)
-            .unwrap_or(RETRY_MAX_S);
+        let pause_s = 1u64
+            .checked_shl(memory.tries.saturating_sub(1))
+            .map_or(RETRY_MAX_S, |factor| RETRY_FIRST_S.saturating_mul(factor));
         let next = now.plus_s(pause_s.min(RETRY_MAX_S));
         memory.due = Some(next);
         state.queue.remove(&(due, key.clone()));

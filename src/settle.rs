@@ -156,11 +156,13 @@ async fn call(service: &Arc<Service>, order: &Order, slot: Slot) -> End {
         tracing::error!(order = %order.key, %coin, %id, "a permission without its deposit is not sent");
         return End::NoKeys(KeysFailure::Failed);
     };
-    let recorded = order.outcome(&coin, id).map_or(0, |outcome| outcome.attempt);
-    let attempt = service.settler.begin(&slot.key, recorded, (service.clock)());
     if let Err(failure) = service.exchanges.ready(master).await {
+        service.settler.put_off(&slot.key, (service.clock)());
         return End::NoKeys(failure);
     }
+    // Counted from here: what was never sent is no attempt, and must not use up those that are recorded.
+    let recorded = order.outcome(&coin, id).map_or(0, |outcome| outcome.attempt);
+    let attempt = service.settler.begin(&slot.key, recorded, (service.clock)());
     let result = service.exchanges.refund(&master, &coin, &request).await;
     if let Ok(reply) = &result
         && let Some((signkey, _)) = claimed_proof(reply)
@@ -214,7 +216,7 @@ async fn ask_again(service: &Arc<Service>, key: PermissionKey, slot: Slot) {
         }
         Err(error) => {
             tracing::error!(order = %order_key, %error, "an open permission could not be read");
-            service.settler.begin(&key, 0, (service.clock)());
+            service.settler.put_off(&key, (service.clock)());
             return;
         }
     };

@@ -119,7 +119,8 @@ pub struct Ledger {
     places: Arc<Semaphore>,
     queue: Mutex<Option<mpsc::Sender<Waiting>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: Lock,
+    /// Held while the writer lives: a ledger that is closed may be opened by another, whoever still has this one.
+    lock: Mutex<Option<Lock>>,
 }
 
 /// The VKEY under which a key of this ledger is told to auditors.
@@ -140,9 +141,9 @@ impl Ledger {
         if !paths.ledger.exists() {
             return Err(OpenError::Missing(paths.ledger.clone()));
         }
-        let lock = anchor::lock(&paths.ledger, holder)?;
-        let conn = schema::open_writer(&paths.ledger)?;
-        let (application_id, user_version) = schema::identity(&conn)?;
+        let lock_file = anchor::lock(&paths.ledger, holder)?;
+        // Asked before anything that writes: settings as a ledger's would change what is none.
+        let (application_id, user_version) = schema::identity(&schema::open_reader(&paths.ledger)?)?;
         if (application_id, user_version) != (schema::APPLICATION_ID, schema::USER_VERSION) {
             let path = paths.ledger.clone();
             return Err(OpenError::NotALedger {
@@ -151,6 +152,7 @@ impl Ledger {
                 user_version,
             });
         }
+        let conn = schema::open_writer(&paths.ledger)?;
         let head = store::read_head(&conn)?;
         let mut book = Book::default();
         let events = store::read_ledger_events(&conn)?;
@@ -188,7 +190,7 @@ impl Ledger {
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
             queue: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(thread)),
-            _lock: lock,
+            lock: Mutex::new(Some(lock_file)),
         })
     }
 
@@ -271,8 +273,8 @@ impl Ledger {
         receipt
     }
 
-    /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated. Later appends
-    /// get [`AppendError::Closed`]. Blocks.
+    /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated, lock let go. Later
+    /// appends get [`AppendError::Closed`]. Blocks.
     pub fn close(&self) {
         lock(&self.readers).clear();
         drop(lock(&self.queue).take());
@@ -281,6 +283,7 @@ impl Ledger {
         {
             tracing::error!("the ledger writer ended in a panic");
         }
+        drop(lock(&self.lock).take());
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {

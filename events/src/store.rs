@@ -221,9 +221,9 @@ pub(crate) fn read_order(conn: &Connection, key: &OrderKey) -> Result<Option<Ord
     };
     let mut statement = tx.prepare_cached(
         "SELECT event.seq, event.sealed, attachment.bytes FROM order_event
-         JOIN event ON event.seq = order_event.seq
+         CROSS JOIN event ON event.seq = order_event.seq
          LEFT JOIN attachment ON attachment.seq = event.seq AND attachment.name = 'reply'
-         WHERE order_row = ?1 ORDER BY event.seq",
+         WHERE order_row = ?1 ORDER BY order_event.seq",
     )?;
     let mut rows = statement.query([row])?;
     let mut order: Option<Order> = None;
@@ -242,7 +242,9 @@ pub(crate) fn read_order(conn: &Connection, key: &OrderKey) -> Result<Option<Ord
 /// Walks the events that belong to no order: genesis, instances, exchange keys, clock corrections.
 pub(crate) fn read_ledger_events(conn: &Connection) -> Result<Vec<Event>, StoreError> {
     let mut statement = conn.prepare(
-        "SELECT event.seq, event.sealed FROM ledger_event JOIN event ON event.seq = ledger_event.seq ORDER BY 1",
+        // CROSS JOIN keeps SQLite from walking all events and asking of each whether it is one of the few.
+        "SELECT event.seq, event.sealed FROM ledger_event CROSS JOIN event ON event.seq = ledger_event.seq
+         ORDER BY ledger_event.seq",
     )?;
     let mut rows = statement.query([])?;
     let mut events = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quittance_events::facts::{AbortCoinState, AbortExtended, AbortRefused, AbortRequested};
 use quittance_events::{AttachmentName, RefundId};
-use quittance_taler::{Amount, CoinPub, EddsaSignature, HashCode};
+use quittance_taler::{Amount, CoinPub, EddsaSignature, HashCode, json};
 use serde::Deserialize;
 
 use crate::approvals::merchant_signed;
@@ -22,6 +22,7 @@ const REFUSED_CODE: u32 = 2254;
 #[derive(Deserialize)]
 struct Request {
     h_contract: HashCode,
+    #[serde(deserialize_with = "json::objects")]
     coins: Vec<RequestCoin>,
 }
 
@@ -105,7 +106,7 @@ fn named_coins(order: &OrderFold, f: &AbortRequested, case: &mut Case) {
         return;
     };
     let recorded: Vec<CoinPub> = f.coins.iter().map(|coin| coin.coin_pub).collect();
-    let (what, differing) = match serde_json::from_slice::<Request>(bytes) {
+    let (what, differing) = match json::read_object::<Request>(bytes) {
         Err(e) => (format!("the request cannot be read: {e}"), recorded),
         Ok(request) if request.h_contract != order.terms.h_contract => {
             ("the request is about another contract".to_owned(), recorded)

@@ -21,7 +21,7 @@ const HANDED_ON_MAX: usize = 16_384;
 #[derive(Deserialize)]
 struct KeysReply {
     master_public_key: MasterPub,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::objects")]
     signkeys: Vec<KeysReplyKey>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn keys_seen(
 ) {
     let told = decision
         .bytes(AttachmentName::Keys)
-        .map(serde_json::from_slice::<KeysReply>);
+        .map(json::read_object::<KeysReply>);
     let mut first = decision.root.or(findings.all_orders);
     let mut wrong = |what: String| {
         let root = findings.add(Draft::new(&rules::EXCHANGE_KEYS, decision.first(), what), first);
@@ -118,7 +118,7 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
     let body = case.decision.bytes(AttachmentName::Reply);
     let recorded_proof = f.exchange_pub.zip(f.exchange_sig);
     let proof = match body {
-        Some(body) if f.http_status == 200 => serde_json::from_slice::<Confirmation>(body)
+        Some(body) if f.http_status == 200 => json::read_object::<Confirmation>(body)
             .ok()
             .map(|c| (c.exchange_pub, c.exchange_sig)),
         Some(_) => None,

@@ -6,6 +6,7 @@ use quittance_events::facts::{
     AbortExtended, CarriedInRow, DepositRecorded, ExtendedCoin, PaymentCompleted, RefundCarriedIn,
 };
 use quittance_events::{NewEvent, Order, RefundId, TokenId};
+use quittance_taler::json::objects;
 use quittance_taler::{
     Amount, CoinPub, EddsaPrivateKey, EddsaSignature, ErrorCode, ExchangePub, HashCode, MasterPub,
     TalerTimestamp, sum,
@@ -21,11 +22,12 @@ use crate::refusal::Refusal;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct DepositsRequest {
     /// Coins that were deposited.
+    #[serde(deserialize_with = "objects")]
     pub deposits: Vec<ToldDeposit>,
     /// Whether the order is paid.
     pub paid: bool,
     /// Refunds made elsewhere before a takeover.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     pub refunds: Vec<ToldRefund>,
 }
 

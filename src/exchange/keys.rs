@@ -2,6 +2,7 @@
 //! exchange API, `GET /keys`, and the signed message 1024.
 
 use quittance_events::facts::{ExchangeKeysSeen, SignKey};
+use quittance_taler::json::{objects, read_object};
 use quittance_taler::{EddsaSignature, ExchangePub, MasterPub, TalerTimestamp, message};
 use serde::Deserialize;
 
@@ -33,6 +34,7 @@ pub(super) enum KeysError {
 struct Keys {
     version: String,
     master_public_key: MasterPub,
+    #[serde(deserialize_with = "objects")]
     signkeys: Vec<ListedKey>,
 }
 
@@ -49,7 +51,7 @@ pub(super) fn read(reply: &Reply, config: &ExchangeConfig) -> Result<ExchangeKey
     if reply.http_status != 200 {
         return Err(KeysError::Status(reply.http_status));
     }
-    let keys: Keys = serde_json::from_slice(&reply.body).map_err(|e| KeysError::Shape(e.to_string()))?;
+    let keys: Keys = read_object(&reply.body).map_err(|e| KeysError::Shape(e.to_string()))?;
     if keys.master_public_key != config.master_key {
         return Err(KeysError::Foreign(keys.master_public_key));
     }

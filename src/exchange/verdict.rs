@@ -6,6 +6,7 @@ use quittance_events::book::Book;
 use quittance_events::facts::{ExchangeReplied, Verdict};
 use quittance_events::ids::SAFE_INTEGER_MAX;
 use quittance_events::{Order, RefundId};
+use quittance_taler::json::read_object;
 use quittance_taler::{CoinPub, EddsaSignature, ExchangePub, Micros, message};
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub fn claimed_proof(reply: &Reply) -> Option<(ExchangePub, EddsaSignature)> {
     if reply.http_status != 200 {
         return None;
     }
-    let confirmation: Confirmation = serde_json::from_slice(&reply.body).ok()?;
+    let confirmation: Confirmation = read_object(&reply.body).ok()?;
     Some((confirmation.exchange_pub, confirmation.exchange_sig))
 }
 

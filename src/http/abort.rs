@@ -5,6 +5,7 @@ use quittance_events::RefundId;
 use quittance_events::answer::{self, AbortAnswer};
 use quittance_events::facts::{Failure, Verdict};
 use quittance_events::order::{AbortedCoin, Attempt};
+use quittance_taler::json::objects;
 use quittance_taler::{Amount, CoinPub, Currency, ErrorCode, HashCode};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use crate::settle::{Settled, settle};
 #[derive(Deserialize)]
 struct Request {
     h_contract: HashCode,
+    #[serde(deserialize_with = "objects")]
     coins: Vec<Coin>,
 }
 

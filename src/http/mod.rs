@@ -20,6 +20,7 @@ use futures_util::{Stream, StreamExt};
 use percent_encoding::percent_decode_str;
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
+use quittance_taler::json::read_object;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
@@ -286,7 +287,7 @@ async fn read(
 
 /// Reads a request's JSON. Members that the endpoint does not know are ignored.
 fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|e| Refusal::new(ErrorCode::GenericJsonInvalid).detail(e))
+    read_object(body).map_err(|e| Refusal::new(ErrorCode::GenericJsonInvalid).detail(e))
 }
 
 #[cfg(test)]

@@ -297,8 +297,8 @@ fn exchanges_of(members: &Map<String, Value>) -> Result<Vec<TermsExchange>, Cont
     listed
         .iter()
         .map(|value| {
-            let Listed { url, master_pub } =
-                Listed::deserialize(value).map_err(|error| wrong(error.to_string()))?;
+            let json::Object(Listed { url, master_pub }) =
+                json::Object::deserialize(value).map_err(|error| wrong(error.to_string()))?;
             if url.len() > MAX_URL_BYTES {
                 return Err(wrong(format!("a URL of more than {MAX_URL_BYTES} bytes")));
             }

@@ -5,11 +5,11 @@
 //! and the wallet do.
 
 use serde::{
-    Deserializer, Serialize,
-    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::{Map, Value};
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, fmt, marker::PhantomData};
 
 /// Greatest magnitude that every JSON reader keeps exactly: 2^53 - 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -158,6 +158,47 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
+/// A JSON object read as a `T`, and nothing but an object: a derived reader by itself takes a list of the members'
+/// values too, which no other program does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(access)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Reads one JSON text that must be an object; members that `T` does not know are ignored.
+///
+/// # Errors
+/// No JSON, no object, or not the members of a `T`.
+pub fn read_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(bytes).map(|Object(value)| value)
+}
+
+/// Reads a list of objects, for `#[serde(deserialize_with = "...")]`.
+///
+/// # Errors
+/// No list, or an item that is no object or not the members of a `T`.
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|Object(item)| item).collect())
+}
+
 /// Writes a value in the form of RFC 8785. The caller sees to it that it holds no number but integers within
 /// 2^53-1, as in values from [`parse_strict`]; the form of others is not RFC 8785's.
 #[must_use]
@@ -298,6 +339,41 @@ mod tests {
                 text.escape_ascii()
             );
         }
+    }
+
+    #[test]
+    fn an_object_is_no_list_of_its_values() {
+        #[derive(Deserialize, Debug, PartialEq)]
+        struct Pair {
+            a: u8,
+            #[serde(default, deserialize_with = "objects")]
+            more: Vec<Pair>,
+        }
+        let leaf = |a| Pair { a, more: Vec::new() };
+        let read = |text: &str| read_object::<Pair>(text.as_bytes());
+        assert_eq!(
+            read(r#"{"a": 1, "more": [{"a": 2, "else": 0}]}"#).unwrap(),
+            Pair {
+                a: 1,
+                more: vec![leaf(2)]
+            }
+        );
+        for wrong in [
+            "[1]",
+            "[1, []]",
+            r#"{"a": 1, "more": [[2]]}"#,
+            r#"{"a": 1, "more": {}}"#,
+            r#"{"a": 1, "a": 1}"#,
+            "{}",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(
+            read("[1]")
+                .unwrap_err()
+                .to_string()
+                .contains("expected a JSON object")
+        );
     }
 
     #[test]

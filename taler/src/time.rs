@@ -99,6 +99,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// Taler's JSON form of a timestamp, `{"t_s": N}` or `{"t_s": "never"}`, for `#[serde(with = "...")]`.
 pub mod taler_json {
     use super::Timestamp;
+    use crate::json::Object;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
@@ -113,7 +114,7 @@ pub mod taler_json {
 
     /// Reads `{"t_s": ...}`; members besides `t_s` are ignored.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        Ok(Form::deserialize(deserializer)?.t_s)
+        Object::<Form>::deserialize(deserializer).map(|Object(form)| form.t_s)
     }
 }
 
