@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 /// The protocol version that the sandbox speaks and says it speaks.
-pub(crate) const PROTOCOL_VERSION: &str = "14:0:2";
+const PROTOCOL_VERSION: &str = "14:0:2";
 
 /// How long a signing key signs: 365 days, as in the recording.
 const SIGNING_KEY_SIGNS_S: u64 = 31_536_000;

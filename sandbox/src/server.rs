@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::books::{Aggregate, Books, Deposit, Reply};
 use crate::faults::{Fault, FaultKind, FaultPath, Faults};
-use crate::keys::{Keys, PROTOCOL_VERSION, spoil};
+use crate::keys::{Keys, spoil};
 use crate::{Clock, RecordedRequest, SandboxConfig};
 
 /// The largest request body: far above a refund request (some 500 bytes), and enough for hundreds of deposits.
@@ -167,7 +167,6 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 /// What a request asks for.
 enum Route {
     Keys,
-    Config,
     Refund { coin: String },
     Deposits,
     Faults,
@@ -180,7 +179,6 @@ impl Route {
     fn of(path: &str) -> Option<(Route, &'static str)> {
         Some(match path.strip_prefix('/')?.split('/').collect::<Vec<_>>()[..] {
             ["keys"] => (Route::Keys, "GET"),
-            ["config"] => (Route::Config, "GET"),
             ["coins", coin, "refund"] => (
                 Route::Refund {
                     coin: coin.to_owned(),
@@ -269,14 +267,10 @@ struct Deposits {
     deposits: Vec<Deposit>,
 }
 
-/// What needs no fault: `/config` and the sandbox's own commands.
+/// The sandbox's own commands.
 fn command(route: &Route, body: &[u8], shared: &Shared) -> Reply {
     let now = shared.now();
     let done = match route {
-        // Younger exchanges have it, 0.9.1 has not: it is here for clients that look there first.
-        Route::Config => {
-            Ok(json!({ "version": PROTOCOL_VERSION, "name": "taler-exchange", "currency": shared.currency }))
-        }
         Route::Books => Ok(shared.state().books.show()),
         Route::Rotate => Ok(json!({ "key": shared.state().keys.rotate(now) })),
         Route::Aggregate => read::<Aggregate>(if body.is_empty() { b"{}" } else { body })

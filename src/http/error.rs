@@ -4,7 +4,7 @@
 use quittance_events::AppendError;
 use quittance_taler::ErrorCode;
 use serde_json::{Map, Value};
-use warp::http::{HeaderValue, Method, StatusCode, header};
+use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::reply;
@@ -30,12 +30,11 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-/// 405, naming the method that would do.
-pub(super) fn wrong_method(allowed: &Method) -> Response {
+/// 405, naming what would do.
+pub(super) fn wrong_method(allowed: &'static str) -> Response {
     let mut response = refused(&Refusal::new(ErrorCode::GenericMethodInvalid));
-    if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
-        response.headers_mut().insert(header::ALLOW, allowed);
-    }
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(header::ALLOW, allowed);
     response
 }
 

@@ -43,10 +43,10 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn method(self) -> Method {
+    fn method(self) -> &'static str {
         match self {
-            Endpoint::Config | Endpoint::Status => Method::GET,
-            _ => Method::POST,
+            Endpoint::Config | Endpoint::Status => "GET",
+            _ => "POST",
         }
     }
 
@@ -125,25 +125,28 @@ pub fn routes(
         .and(warp::body::stream())
         .then(
             |service, method: Method, path: warp::path::FullPath, query, headers, body| async move {
-                respond(service, &method, path.as_str(), query, &headers, body).await
+                respond(service, method.as_str(), path.as_str(), query, &headers, body).await
             },
         )
 }
 
 async fn respond(
     service: Arc<Service>,
-    method: &Method,
+    method: &str,
     path: &str,
     query: String,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
+    if !["GET", "POST"].contains(&method) {
+        return error::wrong_method("GET, POST");
+    }
     let Some(target) = find(path) else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if *method != endpoint.method() {
-        return error::wrong_method(&endpoint.method());
+    if method != endpoint.method() {
+        return error::wrong_method(endpoint.method());
     }
     match answer(service, &target, query, headers, body).await {
         Ok(response) => response,

@@ -154,6 +154,13 @@ impl Scene {
                 (405, 20),
             ));
         }
+        cases.push(case(
+            "method before path",
+            &format!("PUT {path}/x/y"),
+            None,
+            b"",
+            (405, 20),
+        ));
         let bare = path.split('?').next().unwrap();
         for unknown in [
             format!("{bare}/"),
