@@ -12,7 +12,7 @@ use quittance_taler::{
     Micros, Timestamp,
 };
 
-use crate::ids::{RefundId, Seq, TokenId};
+use crate::ids::{RefundId, Seq, TokenId, safe_integer};
 
 /// How many rows or coins one event may list, so that a leaf stays below 65,535 bytes; longer lists become
 /// consecutive events of one commit.
@@ -63,6 +63,7 @@ facts! {
         /// Its name.
         origin: String,
         /// Events in it.
+        #[serde(deserialize_with = "safe_integer")]
         size: u64,
         /// Root of its tree at that size.
         root: Digest32,
@@ -137,7 +138,7 @@ facts! {
         /// Where coins may come from.
         exchanges: Vec<NamedExchange>,
         /// Which of the contract's choices was taken.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "safe_integer")]
         choice_index: Option<u64>,
         /// Whose token told it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,11 +327,12 @@ facts! {
         /// The permission's id.
         rtransaction_id: RefundId,
         /// Which attempt at this permission it was, from 1; grows.
+        #[serde(deserialize_with = "safe_integer")]
         attempt: u64,
         /// As replied.
         http_status: u16,
         /// The body's `code`, where it has one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "safe_integer")]
         error_code: Option<u64>,
         /// Of a 200: who signed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -349,6 +351,7 @@ facts! {
         /// The permission's id.
         rtransaction_id: RefundId,
         /// Which attempt at this permission it was, from 1; grows.
+        #[serde(deserialize_with = "safe_integer")]
         attempt: u64,
         /// How it failed.
         failure: Failure,
@@ -431,6 +434,7 @@ facts! {
     /// Kinds that version 1 does not have follow; a reader of version 1 stops here.
     FormatRaised {
         /// The version that follows.
+        #[serde(deserialize_with = "safe_integer")]
         version: u64,
     }
 }

@@ -9,6 +9,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The largest integer that survives every JSON reader, 2^53 - 1.
 pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
+/// Reads a plain integer, or an optional one, of the range that canonical JSON holds: `#[serde(deserialize_with)]`.
+pub(crate) fn safe_integer<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Copy + Into<Option<u64>>,
+{
+    let value = T::deserialize(deserializer)?;
+    match value.into() {
+        Some(number) if number > SAFE_INTEGER_MAX => {
+            Err(serde::de::Error::custom("an integer beyond 2^53-1"))
+        }
+        _ => Ok(value),
+    }
+}
+
 /// A name or number that the event format does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {rule}")]

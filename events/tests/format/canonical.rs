@@ -55,6 +55,48 @@ fn every_kind_is_written_as_an_independent_canonicalizer_writes_it_and_read_back
     }
 }
 
+/// The value once for each number in it, with that number beyond what canonical JSON holds.
+fn with_one_number_too_great(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Number(_) => vec![Value::from(1_u64 << 53)],
+        Value::Array(items) => (0..items.len())
+            .flat_map(|at| {
+                with_one_number_too_great(&items[at])
+                    .into_iter()
+                    .map(move |wrong| {
+                        let mut items = items.clone();
+                        items[at] = wrong;
+                        Value::Array(items)
+                    })
+            })
+            .collect(),
+        Value::Object(members) => members
+            .iter()
+            .flat_map(|(name, member)| {
+                with_one_number_too_great(member).into_iter().map(move |wrong| {
+                    let mut members = members.clone();
+                    members.insert(name.clone(), wrong);
+                    Value::Object(members)
+                })
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn no_event_holds_a_number_that_could_not_be_written_again() {
+    let mut numbers = 0;
+    for event in of_every_kind(10) {
+        for wrong in with_one_number_too_great(&value(&event.canonical())) {
+            numbers += 1;
+            let wrong = wrong.to_string();
+            assert!(Event::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+    assert!(numbers > 3 * 10 * Facts::KINDS.len());
+}
+
 fn has_null(value: &Value) -> bool {
     match value {
         Value::Null => true,
