@@ -7,10 +7,14 @@ use proptest::prelude::*;
 use quittance_tlog::proof::{consistency_proof, inclusion_proof, root, verify_consistency, verify_inclusion};
 use quittance_tlog::{Hash, Node, ProofCollector, ProofError, leaf_hash, node_hash, root_of};
 use std::convert::Infallible;
+use std::sync::LazyLock;
 use support::{Tree, flipped, hash, theirs};
 
 /// Sizes up to this one are tried in full.
 const SIZES: u64 = 300;
+
+/// One tree for all tests: every smaller one begins it.
+static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::numbered(SIZES));
 
 /// The entries of Google's reference tree, whose roots the unit tests of the tree check.
 const REFERENCE: [&[u8]; 8] = [
@@ -135,7 +139,7 @@ fn the_reference_consistency_proofs() {
 
 #[test]
 fn every_leaf_of_every_size() {
-    let tree = Tree::numbered(SIZES);
+    let tree = &*TREE;
     for size in 0..=SIZES {
         assert_eq!(root(size, tree.read(size)), Ok(tree.root(size)));
         for index in 0..size {
@@ -152,7 +156,7 @@ fn every_leaf_of_every_size() {
 
 #[test]
 fn every_pair_of_sizes() {
-    let tree = Tree::numbered(SIZES);
+    let tree = &*TREE;
     for new in 0..=SIZES {
         for old in 0..=new {
             let proof = tree.consistency(old, new);
@@ -167,17 +171,17 @@ fn every_pair_of_sizes() {
 
 #[test]
 fn tlog_tiles_makes_the_same_proofs_and_accepts_ours() {
-    let tree = Tree::numbered(SIZES);
+    let tree = &*TREE;
     for size in (1..=70).chain([127, 128, 129, 255, 256, 257, SIZES]) {
         let root = theirs(&tree.root(size));
         for index in 0..size {
             let ours: Vec<_> = tree.inclusion(index, size).iter().map(theirs).collect();
-            assert_eq!(tlog_tiles::prove_record(size, index, &tree).unwrap(), ours);
+            assert_eq!(tlog_tiles::prove_record(size, index, tree).unwrap(), ours);
             tlog_tiles::check_record(&ours, size, root, index, theirs(&tree.leaf(index))).unwrap();
         }
         for old in 1..=size {
             let ours: Vec<_> = tree.consistency(old, size).iter().map(theirs).collect();
-            assert_eq!(tlog_tiles::prove_tree(size, old, &tree).unwrap(), ours);
+            assert_eq!(tlog_tiles::prove_tree(size, old, tree).unwrap(), ours);
             tlog_tiles::check_tree(&ours, size, root, old, theirs(&tree.root(old))).unwrap();
         }
     }
@@ -275,7 +279,7 @@ fn the_empty_tree_and_the_tree_itself() {
 
 #[test]
 fn one_bit_changed_in_any_place_of_a_proof() {
-    let tree = Tree::numbered(SIZES);
+    let tree = &*TREE;
     let (index, old, size) = (170, 171, 299);
     let (leaf, before, top) = (tree.leaf(index), tree.root(old), tree.root(size));
     let included = tree.inclusion(index, size);
@@ -334,8 +338,8 @@ proptest! {
         bit in 0_usize..256,
         place in any::<prop::sample::Index>(),
     ) {
-        let tree = Tree::numbered(size);
-        let index = u64::try_from(pick.index(tree.leaves.len())).unwrap();
+        let tree = &*TREE;
+        let index = u64::try_from(pick.index(usize::try_from(size).unwrap())).unwrap();
         let (leaf, top, proof) = (tree.leaf(index), tree.root(size), tree.inclusion(index, size));
         prop_assert!(verify_inclusion(&flipped(&leaf, bit), index, size, &proof, &top).is_err());
         prop_assert!(verify_inclusion(&leaf, index, size, &proof, &flipped(&top, bit)).is_err());
@@ -365,8 +369,8 @@ proptest! {
         bit in 0_usize..256,
         place in any::<prop::sample::Index>(),
     ) {
-        let tree = Tree::numbered(new);
-        let old = 1 + u64::try_from(pick.index(tree.leaves.len() - 1)).unwrap();
+        let tree = &*TREE;
+        let old = 1 + u64::try_from(pick.index(usize::try_from(new - 1).unwrap())).unwrap();
         let (before, after, proof) = (tree.root(old), tree.root(new), tree.consistency(old, new));
         prop_assert!(verify_consistency(old, &flipped(&before, bit), new, &after, &proof).is_err());
         prop_assert!(verify_consistency(old, &before, new, &flipped(&after, bit), &proof).is_err());
@@ -402,7 +406,7 @@ proptest! {
 
 #[test]
 fn one_pass_collects_the_same_proofs() {
-    let tree = Tree::numbered(SIZES);
+    let tree = &*TREE;
     for size in (0..20).chain([127, 128, 129, 255, 256, 257, 299, 300]) {
         let mut collector = ProofCollector::new(size, (0..size).rev().chain(0..size / 2)).unwrap();
         for index in 0..size {
