@@ -23,6 +23,10 @@ pub const READERS_MAX: usize = 4;
 /// Checkpoints are signed at most this often: the anchor costs two flushes.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long, in event time, checkpoints bear the old checkpoint key's signature beside the new one's: monitors and
+/// witnesses that pinned the old key get a month to learn of the new one.
+pub const CHECKPOINT_KEYS_OVERLAP_S: u64 = 30 * 86_400;
+
 /// How far an event's time may lie below the greatest so far, in seconds: small clock steps are normal, larger
 /// ones make execution times worthless and need the operator's word.
 pub const CLOCK_BACK_MAX_S: u64 = 60;

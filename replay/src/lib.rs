@@ -17,6 +17,7 @@ mod exchange;
 mod findings;
 mod fold;
 mod index;
+mod keys;
 mod log;
 mod notes;
 mod open;
