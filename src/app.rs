@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use quittance_events::erase::EraseError;
 use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
@@ -46,6 +47,9 @@ pub enum StartError {
     /// An instance that cannot be opened or closed.
     #[error("{0}")]
     Instance(String),
+    /// Nothing was erased.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
     /// No key was rotated.
     #[error(transparent)]
     Rotate(#[from] RotateError),
@@ -70,6 +74,7 @@ impl StartError {
         match self {
             StartError::Config(_) => 2,
             StartError::Ledger(OpenError::BehindAnchor(_))
+            | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
             | StartError::Rotate(RotateError::Open(OpenError::BehindAnchor(_))) => 3,
             _ => 1,
         }

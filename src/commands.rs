@@ -1,14 +1,15 @@
 //! The commands that work on a ledger without serving it: `init`, `instance add`, `instance close`,
-//! `clock-correct`, `rotate-key`. Each takes the ledger's lock, so none runs beside a service.
+//! `clock-correct`, `rotate-key`, `erase`. Each takes the ledger's lock, so none runs beside a service.
 
 use std::path::{Path, PathBuf};
 
 use quittance_events::create::{self, Beginnings};
+use quittance_events::erase;
 use quittance_events::facts::{ClockCorrected, InstanceAdded, InstanceClosed, KeyRole};
 use quittance_events::ledger::{self, OpenError};
 use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
-use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Stream};
+use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Seq, Stream};
 use quittance_taler::{Digest32, EddsaPrivateKey, Micros};
 use quittance_tlog::note::NoteSigner;
 
@@ -230,6 +231,30 @@ pub fn rotate_keys(
         Ok((*role, ledger::vkey(&config.origin, &now.key)?.to_string()))
     };
     roles.iter().map(vkey).collect()
+}
+
+/// Erases an attachment; gives the event that says so.
+///
+/// # Errors
+/// There is no such attachment, it is erased already or still needed, or the ledger is in use.
+pub fn erase(
+    config: &Config,
+    clock: &Clock,
+    attachment: (Seq, AttachmentName),
+    reason: &str,
+) -> Result<Seq, StartError> {
+    if !config.ledger.exists() {
+        return Err(OpenError::Missing(config.ledger.clone()).into());
+    }
+    let ring = KeyFolder(config.keys.clone()).read_ring(&origin(config)?, &[])?;
+    Ok(erase::erase(
+        &paths(config),
+        ring,
+        attachment,
+        reason,
+        clock(),
+        "erase",
+    )?)
 }
 
 fn record(

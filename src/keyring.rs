@@ -41,7 +41,11 @@ impl KeyFolder {
         })
     }
 
-    fn read_role(&self, role: KeyRole, may_be_lost: &[KeyRole]) -> Result<Vec<EddsaPrivateKey>, KeyFileError> {
+    fn read_role(
+        &self,
+        role: KeyRole,
+        may_be_lost: &[KeyRole],
+    ) -> Result<Vec<EddsaPrivateKey>, KeyFileError> {
         let (current, new) = (self.in_force(role), self.new_path(role));
         let mut keys = Vec::new();
         // Without either there is nothing to begin with: the first file's own error tells it best.

@@ -12,10 +12,10 @@ use quittance::config::Config;
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
 use quittance::{clock, demo};
-use quittance_events::InstanceId;
 use quittance_events::create::Beginnings;
 use quittance_events::facts::KeyRole;
 use quittance_events::ledger::vkey;
+use quittance_events::{AttachmentName, InstanceId, Seq};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,6 +48,17 @@ enum Command {
     ClockCorrect {
         #[command(flatten)]
         config: ConfigFile,
+        /// Why; recorded as an attachment
+        #[arg(long)]
+        reason: String,
+    },
+    /// Erase an attachment's bytes for a lawful reason; the ledger stays verifiable. Prints the event that says so
+    Erase {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Which: an event's number and the attachment's name, as `quittance-replay show` tells them
+        #[arg(long, value_name = "SEQ:NAME", value_parser = attachment)]
+        attachment: (Seq, AttachmentName),
         /// Why; recorded as an attachment
         #[arg(long)]
         reason: String,
@@ -138,6 +149,15 @@ impl Roles {
     }
 }
 
+/// `SEQ:NAME`.
+fn attachment(text: &str) -> Result<(Seq, AttachmentName), String> {
+    let (seq, name) = text.split_once(':').ok_or("it is SEQ:NAME, such as 17:reason")?;
+    let number: u64 = seq.parse().map_err(|_| "SEQ is an event's number".to_owned())?;
+    let names = AttachmentName::ALL.map(AttachmentName::as_str).join(", ");
+    let name = AttachmentName::from_name(name).ok_or(format!("NAME is one of {names}"))?;
+    Ok((Seq::new(number).map_err(|e| e.to_string())?, name))
+}
+
 /// A public key in base32 under which a signature proves something.
 fn public_key(text: &str) -> Result<Digest32, String> {
     let key: Digest32 = text
@@ -222,6 +242,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 from.get(),
                 to.get()
             );
+        }
+        Command::Erase {
+            config,
+            attachment,
+            reason,
+        } => {
+            let erasure = commands::erase(&load(&config.config)?, &clock, attachment, &reason)?;
+            println!("erased, as event {erasure} says");
         }
         Command::RotateKey {
             config,

@@ -14,8 +14,8 @@ use quittance_taler::{Digest32, Micros, json};
 use crate::facts::{
     AbortAnswered, AbortExtended, AbortRefused, AbortRequested, AttachmentErased, ClockCorrected,
     DepositRecorded, ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded,
-    InstanceClosed, LedgerKeyRotated, LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered, RefundApproved, RefundCarriedIn,
-    RefundDelivered, RefundRequested,
+    InstanceClosed, LedgerKeyRotated, LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered,
+    RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested,
 };
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 

@@ -239,8 +239,9 @@ impl Ledger {
     /// # Errors
     /// The file cannot be read or its events do not add up.
     pub fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, StoreError> {
-        self.shared
-            .order(key, || self.read(|conn| store::read_order(conn, key, &self.book())))
+        self.shared.order(key, || {
+            self.read(|conn| store::read_order(conn, key, &self.book()))
+        })
     }
 
     /// Permissions that may have been sent and are not decided, for the background to take up.

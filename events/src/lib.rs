@@ -9,6 +9,7 @@ pub mod book;
 mod cache;
 pub mod copy;
 pub mod create;
+pub mod erase;
 pub mod event;
 pub mod facts;
 pub mod ids;

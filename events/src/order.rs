@@ -407,6 +407,16 @@ impl Order {
             .map(|row| &mut row.outcome)
     }
 
+    /// The event of the last recorded reply to this permission; [`Seq::NONE`] where the last attempt brought none.
+    #[must_use]
+    pub fn last_reply(&self, coin: &CoinPub, id: RefundId) -> Seq {
+        let outcome = match id {
+            RefundId::ABORT => self.aborted(coin).map(|coin| &coin.outcome),
+            id => self.row(coin, id).map(|row| &row.outcome),
+        };
+        outcome.map_or(Seq::NONE, |outcome| outcome.reply)
+    }
+
     /// The coin's deposit.
     #[must_use]
     pub fn deposit(&self, coin: &CoinPub) -> Option<&DepositRecorded> {

@@ -126,7 +126,14 @@ impl Rotator {
                 return Err(RotateError::Used("event"));
             }
             let possession = |message: &str| key.sign(message.as_bytes());
-            events.push(self.event(seq, KeyRole::Event, public, authority, recovery.is_some(), possession));
+            events.push(self.event(
+                seq,
+                KeyRole::Event,
+                public,
+                authority,
+                recovery.is_some(),
+                possession,
+            ));
             seq = seq.next();
         }
         if let Some(key) = &new.checkpoint {

@@ -19,8 +19,8 @@ use quittance_tlog::checkpoint::Checkpoint;
 use quittance_tlog::note::{Note, NoteSigner};
 
 use crate::anchor;
-use crate::cache::Shared;
 use crate::book::Book;
+use crate::cache::Shared;
 use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
@@ -28,7 +28,9 @@ use crate::keys::KeyRing;
 use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN};
 use crate::order::{Order, RecordedAnswer};
 use crate::parts::into_parts;
-use crate::seal::{EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash};
+use crate::seal::{
+    EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
+};
 use crate::store::{self, Head, SealedEvent, StoreError};
 
 /// Whose events an append holds.
@@ -304,9 +306,9 @@ impl Writer {
             None => None,
             Some(key) => match batch.orders.get(key) {
                 Some(order) => order.clone(),
-                None => self.shared.order(key, || {
-                    store::read_order(&self.conn, key, &batch.book)
-                })?,
+                None => self
+                    .shared
+                    .order(key, || store::read_order(&self.conn, key, &batch.book))?,
             },
         };
         let within_epoch = |order: &Order| order.last > batch.book.clock_epoch;
@@ -402,8 +404,9 @@ impl Writer {
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
         let (ring, history) = (&self.shared.ring, &batch.book.keys);
-        sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events)
-            .map_err(|seq| StoreError::Damaged(format!("the event key in force at event {seq} is not held")))?;
+        sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
+            StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
+        })?;
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

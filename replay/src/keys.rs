@@ -44,7 +44,9 @@ impl LedgerKeys {
             .into_iter()
             .collect();
         self.recovery = genesis.recovery_key.map(EventPub::new);
-        let recovery_is_key = genesis.recovery_key.is_none_or(|key| vkey(origin, &key).is_some());
+        let recovery_is_key = genesis
+            .recovery_key
+            .is_none_or(|key| vkey(origin, &key).is_some());
         let are_keys =
             vkey(origin, &genesis.event_key).is_some() && !self.checkpoint.is_empty() && recovery_is_key;
         self.origin = Some(genesis.origin.clone());

@@ -12,6 +12,7 @@ use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::{Frontier, Hash, VerifierKey, leaf_hash};
 
 use crate::case::named_amounts;
+use crate::erased::Erasures;
 use crate::findings::{Draft, Findings, Root};
 use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
@@ -67,6 +68,7 @@ pub(crate) struct Log {
     pub(crate) epoch: u64,
     pub(crate) origin: Option<String>,
     pub(crate) keys: LedgerKeys,
+    pub(crate) erasures: Erasures,
     /// The event format of the next event.
     version: u64,
     pub(crate) is_successor: bool,
@@ -87,6 +89,7 @@ impl Log {
             epoch: 0,
             origin: None,
             keys: LedgerKeys::pinned(pinned),
+            erasures: Erasures::default(),
             version: FIRST_VERSION,
             is_successor: false,
             roots: sizes.map(|size| (size, None)).collect(),
@@ -189,7 +192,13 @@ impl Log {
                 String::new(),
             );
         }
-        let attachments = attachments(event.as_ref(), stored.attachments, &mut at, checked);
+        let attachments = attachments(
+            event.as_ref(),
+            stored.attachments,
+            &mut self.erasures,
+            &mut at,
+            checked,
+        );
         let root = at.root;
 
         self.prev = seal::event_digest(&stored.sealed);
@@ -312,17 +321,14 @@ impl Log {
             at.findings.all_orders = at.findings.all_orders.or(Some(root));
             return;
         }
-        let new = self
-            .origin
-            .as_deref()
-            .and_then(|origin| vkey(origin, &f.new_key));
+        let new = self.origin.as_deref().and_then(|origin| vkey(origin, &f.new_key));
         let (what, by) = (
             match f.role {
                 KeyRole::Event => "event",
                 KeyRole::Checkpoint => "checkpoint",
             },
             match f.authorised_by {
-                Authority::EventKey => "the event key before it",
+                Authority::EventKey => "the event key in force before",
                 Authority::RecoveryKey => "the recovery key",
             },
         );
@@ -448,12 +454,14 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
 fn attachments(
     event: Option<&Event>,
     stored: Vec<StoredAttachment>,
+    erasures: &mut Erasures,
     at: &mut AtEvent,
     checked: &mut Checked,
 ) -> BTreeMap<AttachmentName, Attachment> {
     let mut found = BTreeMap::new();
     // Bytes behind an event that cannot be read cannot be judged; the event's own finding stands for them.
     let Some(event) = event else { return found };
+    let seq = at.seq;
     let mut wrong = |what: String| at.find(&rules::LOG_ATTACHMENTS, what, String::new(), String::new());
     for StoredAttachment {
         name, salt, bytes, ..
@@ -468,7 +476,7 @@ fn attachments(
         let held = match (salt, bytes) {
             (None, None) => {
                 checked.erased += 1;
-                wrong(format!("{name} is erased, and no event says so"));
+                erasures.found(seq, known, event);
                 Attachment::Gone
             }
             (Some(salt), Some(bytes)) => match <[u8; SALT_LEN]>::try_from(salt) {

@@ -160,7 +160,10 @@ impl Audit<'_> {
         let stored_sizes = checkpoints
             .iter()
             .filter_map(|(size, _)| u64::try_from(*size).ok());
-        *log = Log::new(self.options, stored_sizes.chain(anchor.and_then(notes::claimed_size)));
+        *log = Log::new(
+            self.options,
+            stored_sizes.chain(anchor.and_then(notes::claimed_size)),
+        );
         let walked = copy.walk::<Stop>(|item| match item {
             Ok(stored) => self.stored(copy, stored, log).map_err(Stop::Unusable),
             Err(orphan) => {
@@ -188,6 +191,7 @@ impl Audit<'_> {
         self.judge(rest, log);
         self.settle_owing(None);
         log.pin(self.options, &mut self.findings);
+        log.erasures.untold(&mut self.findings);
         self.checkpoints(&checkpoints, log);
         let anchored = anchor
             .and_then(|note| notes::check_note(&rules::LOG_ANCHOR, note, None, log, &mut self.findings));
@@ -239,6 +243,9 @@ impl Audit<'_> {
         }
         match taken {
             Ok(decision) => {
+                if let Facts::AttachmentErased(f) = &decision.event.facts {
+                    log.erasures.told(copy, &decision, f, &mut self.findings);
+                }
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.slot(key).number);
                 self.filed.push((seq, Some(number)));
@@ -431,6 +438,7 @@ impl Audit<'_> {
             Facts::RefundAnswered(f) => answers::refund(order, f, &mut case),
             Facts::AbortAnswered(f) => answers::abort(order, f, &mut case),
             Facts::RefundDelivered(f) => answers::delivered(order, f, &mut case),
+            Facts::AttachmentErased(f) => order.erased(f.seq.get()),
             // The form of the event is told of by the log's rules.
             Facts::LedgerOpened(_)
             | Facts::InstanceAdded(_)
@@ -438,7 +446,6 @@ impl Audit<'_> {
             | Facts::ExchangeKeysSeen(_)
             | Facts::ClockCorrected(_)
             | Facts::LedgerKeyRotated(_)
-            | Facts::AttachmentErased(_)
             | Facts::FormatRaised(_) => return,
         }
         order.advance(first, last, at, facts.moves_order());

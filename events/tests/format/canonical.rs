@@ -41,7 +41,10 @@ fn every_kind_is_written_as_an_independent_canonicalizer_writes_it_and_read_back
         assert_eq!(Event::parse(&sealed).unwrap(), event, "{kind}");
         let read = value(&sealed);
         assert_eq!(read["facts"], event.facts_value());
-        assert_eq!((read["kind"].as_str(), read["v"].as_u64()), (Some(kind), Some(event.version)));
+        assert_eq!(
+            (read["kind"].as_str(), read["v"].as_u64()),
+            (Some(kind), Some(event.version))
+        );
         let mut members: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         let absent = |name: &str| !read.as_object().unwrap().contains_key(name);
         assert_eq!(absent("attachments"), event.attachments.is_empty());
