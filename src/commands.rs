@@ -16,6 +16,7 @@ use quittance_tlog::note::NoteSigner;
 use crate::app::{StartError, base_url, open_ledger, origin, paths};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::decide::erasure::needed;
 use crate::instance::{InstanceFile, KeyFolder, make_key, read_key, read_token};
 use crate::refusal::RequestError;
 use crate::token::Token;
@@ -247,13 +248,15 @@ pub fn erase(
         return Err(OpenError::Missing(config.ledger.clone()).into());
     }
     let ring = KeyFolder(config.keys.clone()).read_ring(&origin(config)?, &[])?;
+    let at = clock();
     Ok(erase::erase(
         &paths(config),
         ring,
         attachment,
         reason,
-        clock(),
+        at,
         "erase",
+        |order, event| needed(order, event, attachment.1, at),
     )?)
 }
 

@@ -1,7 +1,7 @@
 //! Erases an attachment for a lawful reason: the event that says so and the bytes' end in one transaction, then proof
 //! that the files hold them no more. Signature, chain and tree stand, because events hold salted digests alone.
-//! Decides only whether the service still needs the bytes for something open; whether it is lawful is the operator's
-//! to know. Nothing runs beside it: it holds the lock. Copies elsewhere are beyond it.
+//! Decides nothing: whether the service still needs the bytes is for the caller to say, whether it is lawful for the
+//! operator to know. Nothing runs beside it: it holds the lock. Copies elsewhere are beyond it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use quittance_taler::Micros;
 
-use crate::event::{AttachmentName, Event, Facts, NewEvent};
+use crate::event::{AttachmentName, Event, NewEvent};
 use crate::facts::AttachmentErased;
 use crate::ids::Seq;
 use crate::keys::KeyRing;
@@ -76,7 +76,8 @@ impl From<rusqlite::Error> for EraseError {
     }
 }
 
-/// Erases salt and bytes of an attachment, and records who said why. Gives the event's sequence.
+/// Erases salt and bytes of an attachment, and records why. Gives the event's sequence. `needed` says what the bytes of
+/// this event of this order are still needed for.
 ///
 /// # Errors
 /// See [`EraseError`]; nothing is changed but for [`EraseError::Remains`].
@@ -87,6 +88,7 @@ pub fn erase(
     reason: &str,
     at: Micros,
     holder: &str,
+    needed: impl FnOnce(&Order, &Event) -> Option<String>,
 ) -> Result<Seq, EraseError> {
     let (mut writer, _lock) = ledger::begin(paths, ring, BOTH_KEYS, holder)?;
     let needles = match stored(&writer.conn, seq, name)? {
@@ -100,7 +102,7 @@ pub fn erase(
         Some(key) => {
             let order = store::read_order(&writer.conn, &key, &writer.shared.book())?;
             let order = order.ok_or_else(|| StoreError::Damaged(format!("order {key} has no events")))?;
-            if let Some(why) = needed(&order, &event, name, at) {
+            if let Some(why) = needed(&order, &event) {
                 return Err(EraseError::Needed { seq, name, why });
             }
             Stream::Told(key)
@@ -132,35 +134,6 @@ fn stored(conn: &Connection, seq: Seq, name: AttachmentName) -> rusqlite::Result
         |row| Ok((row.get(0)?, row.get(1)?)),
     )
     .optional()
-}
-
-/// What the service still needs the bytes for. An exchange's reply is told to wallets with every answer while its
-/// permission is open; a request and a contract back what is open.
-fn needed(order: &Order, event: &Event, name: AttachmentName, at: Micros) -> Option<String> {
-    let mut open = order.open_permissions();
-    match (name, &event.facts) {
-        (AttachmentName::Terms, _) => match open.next() {
-            Some((coin, id)) => Some(format!("the refund of coin {coin}, id {id}, is not decided")),
-            None if at.is_past(order.terms.wire_deadline_s) => None,
-            None => Some("refunds can be granted until the order's wire deadline".into()),
-        },
-        (AttachmentName::Body, Facts::AbortRequested(f)) => {
-            let named = |coin| f.coins.iter().any(|named| named.coin_pub == coin);
-            open.find(|(coin, id)| *id == crate::RefundId::ABORT && named(*coin))
-                .map(|(coin, _)| format!("the abort's refund of coin {coin} is not decided"))
-        }
-        (AttachmentName::Reply, Facts::ExchangeReplied(f)) => {
-            let is_this = |(coin, id)| (coin, id) == (f.coin_pub, f.rtransaction_id);
-            let speaks = open.any(is_this) && order.last_reply(&f.coin_pub, f.rtransaction_id) == event.seq;
-            speaks.then(|| {
-                format!(
-                    "wallets are told it until the refund of coin {}, id {}, is decided",
-                    f.coin_pub, f.rtransaction_id
-                )
-            })
-        }
-        _ => None,
-    }
 }
 
 /// What must not be found any more: the salt, which nothing else holds, and samples of the bytes.

@@ -205,7 +205,7 @@ forgeries! {
         let seq = Seq::new(u64::try_from(place).unwrap() + 1).unwrap();
         let paths = paths(forged.dir.path());
         let target = (seq, AttachmentName::Reason);
-        erase(&paths, keys().into(), target, "asked to", after(&events), "test").unwrap();
+        erase(&paths, keys().into(), target, "asked to", after(&events), "test", |_, _| None).unwrap();
         assert!(forged.report().is_sound());
         tamper(&forged, |conn| {
             let original = sound().join("ledger.sqlite3");
