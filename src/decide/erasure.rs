@@ -32,4 +32,3 @@ pub fn needed(order: &Order, event: &Event, name: AttachmentName, at: Micros) ->
         _ => None,
     }
 }
-

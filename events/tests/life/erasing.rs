@@ -14,7 +14,15 @@ fn seq(n: u64) -> Seq {
 
 fn erased(home: &Home, target: (u64, AttachmentName)) -> Result<Seq, EraseError> {
     let target = (seq(target.0), target.1);
-    erase(&home.paths, keys().into(), target, "lawful", at(60), "test", |_, _| None)
+    erase(
+        &home.paths,
+        keys().into(),
+        target,
+        "lawful",
+        at(60),
+        "test",
+        |_, _| None,
+    )
 }
 
 /// Whether any file of the ledger holds the text.
@@ -141,7 +149,11 @@ async fn an_erased_reply_is_handed_on_no_more_and_moves_nothing() {
         .unwrap();
     let reply = order.moved;
     let (event, body) = refund_answer(&order, at(12));
-    assert!(String::from_utf8(body.clone()).unwrap().contains("exchange_reply"));
+    assert!(
+        String::from_utf8(body.clone())
+            .unwrap()
+            .contains("exchange_reply")
+    );
     append(&ledger, &key, at(12), vec![event]).await;
     ledger.close();
     erased(&home, (reply.get(), AttachmentName::Reply)).unwrap();

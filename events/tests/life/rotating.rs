@@ -44,7 +44,9 @@ fn new_keys(event: Option<u8>, checkpoint: Option<u8>) -> NewKeys {
 /// Rotates both keys from 1, 2 to 11, 12, a minute after the start.
 pub(crate) fn rotate_both(home: &Home) {
     let rotator = Rotator::open(&home.paths, keys().into(), &BOTH, None, "test").unwrap();
-    rotator.rotate(new_keys(Some(11), Some(12)), None, at(60)).unwrap();
+    rotator
+        .rotate(new_keys(Some(11), Some(12)), None, at(60))
+        .unwrap();
 }
 
 /// Sealed bytes and signature of an event.
@@ -216,10 +218,7 @@ fn a_lost_event_key_is_replaced_by_the_recovery_key() {
     let event = [KeyRole::Event];
     let refused = [
         (open(&[], &event, None), "event key in force"),
-        (
-            open(&[], &[KeyRole::Checkpoint], Some(99)),
-            "event key in force",
-        ),
+        (open(&[], &[KeyRole::Checkpoint], Some(99)), "event key in force"),
         (open(&[], &event, Some(98)), "not the recovery key"),
     ];
     for (result, words) in refused {
@@ -236,7 +235,11 @@ fn a_lost_event_key_is_replaced_by_the_recovery_key() {
     };
     let message = rotation_message(ORIGIN, Seq::new(3).unwrap(), KeyRole::Event, &f.new_key);
     assert_eq!(f.authorised_by, Authority::RecoveryKey);
-    assert!(event_key(99).public().verify(message.as_bytes(), &f.authorisation));
+    assert!(
+        event_key(99)
+            .public()
+            .verify(message.as_bytes(), &f.authorisation)
+    );
     assert!(is_sealed_by(&home, 3, 11));
     Ledger::open(&home.paths, ring(&[11], &[2]), "test").unwrap();
 }
