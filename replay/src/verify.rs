@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
 use quittance_events::{Facts, OrderKey};
-use quittance_tlog::{Checkpoint, Note};
 
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
@@ -113,7 +112,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
     Ok(Report {
         ledger: options.ledger.display().to_string(),
         origin: log.origin.clone(),
-        event_key: log.event_vkey().map(|key| key.to_string()),
+        event_key: log.event_vkey(options).map(|key| key.to_string()),
         key_pinned: options.ledger_key.is_some(),
         anchored,
         checked: audit.checked,
@@ -132,13 +131,6 @@ fn read_anchor(path: &std::path::Path) -> Result<String, Unusable> {
         .map_err(|e| Unusable::unreadable(path, e))?;
     // What is no text is no checkpoint; that is told as such.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The size that a note speaks of, before anybody checked its signature.
-fn claimed_size(note: &str) -> Option<u64> {
-    Checkpoint::parse_text(Note::parse(note).ok()?.text())
-        .ok()
-        .map(|checkpoint| checkpoint.size)
 }
 
 impl Audit<'_> {
@@ -168,7 +160,10 @@ impl Audit<'_> {
         let stored_sizes = checkpoints
             .iter()
             .filter_map(|(size, _)| u64::try_from(*size).ok());
-        *log = Log::new(self.options, stored_sizes.chain(anchor.and_then(claimed_size)));
+        *log = Log::new(
+            self.options,
+            stored_sizes.chain(anchor.and_then(notes::claimed_size)),
+        );
         let walked = copy.walk::<Stop>(|item| match item {
             Ok(stored) => self.stored(copy, stored, log).map_err(Stop::Unusable),
             Err(orphan) => {
@@ -195,6 +190,8 @@ impl Audit<'_> {
         let rest = self.joiner.end();
         self.judge(rest, log);
         self.settle_owing(None);
+        log.pin(self.options, &mut self.findings);
+        log.erasures.untold(&mut self.findings);
         self.checkpoints(&checkpoints, log);
         let anchored = anchor
             .and_then(|note| notes::check_note(&rules::LOG_ANCHOR, note, None, log, &mut self.findings));
@@ -237,7 +234,7 @@ impl Audit<'_> {
 
     fn stored(&mut self, copy: &Copy, stored: StoredEvent, log: &mut Log) -> Result<(), Unusable> {
         let seq = stored.seq;
-        let taken = log.take(stored, self.options, &mut self.findings, &mut self.checked)?;
+        let taken = log.take(stored, &mut self.findings, &mut self.checked)?;
         let in_doubt = u64::try_from(seq)
             .ok()
             .and_then(|seq| self.findings.place_at(seq));
@@ -246,6 +243,9 @@ impl Audit<'_> {
         }
         match taken {
             Ok(decision) => {
+                if let Facts::AttachmentErased(f) = &decision.event.facts {
+                    log.erasures.told(copy, &decision, f, &mut self.findings);
+                }
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.slot(key).number);
                 self.filed.push((seq, Some(number)));
@@ -438,12 +438,14 @@ impl Audit<'_> {
             Facts::RefundAnswered(f) => answers::refund(order, f, &mut case),
             Facts::AbortAnswered(f) => answers::abort(order, f, &mut case),
             Facts::RefundDelivered(f) => answers::delivered(order, f, &mut case),
+            Facts::AttachmentErased(f) => order.erased(f.seq.get()),
             // The form of the event is told of by the log's rules.
             Facts::LedgerOpened(_)
             | Facts::InstanceAdded(_)
             | Facts::InstanceClosed(_)
             | Facts::ExchangeKeysSeen(_)
             | Facts::ClockCorrected(_)
+            | Facts::LedgerKeyRotated(_)
             | Facts::FormatRaised(_) => return,
         }
         order.advance(first, last, at, facts.moves_order());
