@@ -25,6 +25,7 @@ use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::run_background;
 use crate::token::{Token, TokenError};
+use crate::witness;
 
 /// Why the service did not start, or a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +121,8 @@ pub struct App {
     pub service: Arc<Service>,
     addr: SocketAddr,
     stop: watch::Sender<bool>,
-    server: JoinHandle<()>,
-    background: JoinHandle<()>,
+    /// Background, witnesses and server.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl App {
@@ -183,13 +184,14 @@ impl App {
             // An error means that the App is gone, which ends the service as well.
             let _ = until.changed().await;
         }));
-        let background = tokio::spawn(run_background(Arc::clone(&service), stopped));
+        let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
+        tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
+        tasks.push(server);
         Ok(App {
             service,
             addr,
             stop,
-            server,
-            background,
+            tasks,
         })
     }
 
@@ -202,7 +204,7 @@ impl App {
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        for task in [self.background, self.server] {
+        for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a part of the service had failed");
             }

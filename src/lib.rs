@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod app;
+mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -20,3 +21,4 @@ pub mod refusal;
 pub mod service;
 pub mod settle;
 pub mod token;
+pub mod witness;

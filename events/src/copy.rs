@@ -239,6 +239,20 @@ impl Copy {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// All cosignatures as (size, VKEY, line), by size and key.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn cosignatures(&self) -> Result<Vec<(i64, String, String)>, CopyError> {
+        let mut statement = self
+            .conn
+            .prepare("SELECT size, vkey, line FROM cosignature ORDER BY size, vkey")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get(0)?, lossy(row.get_ref(1)?), lossy(row.get_ref(2)?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The head row; `None` where it is missing.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use quittance_tlog::note::{KeyName, Note, NoteSigner, VerifierKey};
 use crate::anchor::{self, AnchorError, Lock, LockError};
 use crate::book::Book;
 use crate::cache::{Shared, bounded, lock};
+use crate::cosignature::{self, Cosignature};
 use crate::event::{Event, FORMAT_VERSION, Facts};
 use crate::facts::KeyRole;
 use crate::ids::{OrderKey, RefundId, Seq};
@@ -28,7 +29,7 @@ use crate::receipt::Receipt;
 use crate::schema;
 use crate::seal::{EventKey, EventPub};
 use crate::store::{self, Head, StoreError};
-use crate::writer::{Append, AppendError, Appended, Waiting, Writer};
+use crate::writer::{Append, AppendError, Appended, Job, Waiting, Writer};
 
 /// Where a ledger lives.
 #[derive(Debug, Clone)]
@@ -122,7 +123,7 @@ pub struct Ledger {
     readers: Mutex<Vec<Connection>>,
     receipts: Mutex<LruCache<Seq, Arc<str>>>,
     places: Arc<Semaphore>,
-    queue: Mutex<Option<mpsc::Sender<Waiting>>>,
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held while the writer lives: a ledger that is closed may be opened by another, whoever still has this one.
     lock: Mutex<Option<Lock>>,
@@ -223,7 +224,7 @@ impl Ledger {
         lock(&self.queue)
             .as_ref()
             .ok_or(AppendError::Closed)?
-            .send(waiting)
+            .send(Job::Append(waiting))
             .map_err(|_| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
     }
@@ -250,6 +251,46 @@ impl Ledger {
     /// The file cannot be read.
     pub fn open_permissions(&self) -> Result<Vec<(OrderKey, CoinPub, RefundId)>, StoreError> {
         self.read(store::read_open_permissions)
+    }
+
+    /// Keeps a cosignature that was verified. When this returns `Ok`, it is on disk.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the ledger is closed.
+    pub async fn keep_cosignature(&self, cosignature: Cosignature) -> Result<(), AppendError> {
+        let (reply, answer) = oneshot::channel();
+        lock(&self.queue)
+            .as_ref()
+            .ok_or(AppendError::Closed)?
+            .send(Job::Cosignature(cosignature, reply))
+            .map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// The size that a witness's key cosigned last, [`Seq::NONE`] where it has cosigned none. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_cosigned(&self, vkey: &str) -> Result<Seq, StoreError> {
+        self.read(|conn| cosignature::last_of(conn, vkey))
+    }
+
+    /// The latest stored checkpoint with the cosignatures that came for it, as outsiders get it; `None` before the
+    /// first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn cosigned_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.read(|conn| {
+            let Some(mut note) = store::latest_checkpoint(conn)? else {
+                return Ok(None);
+            };
+            for line in cosignature::lines_of(conn, store::checkpointed_size(conn)?)? {
+                note.push_str(&line);
+                note.push('\n');
+            }
+            Ok(Some(note))
+        })
     }
 
     /// The ledger-wide projection.

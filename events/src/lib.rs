@@ -7,6 +7,7 @@ pub mod anchor;
 pub mod answer;
 pub mod book;
 mod cache;
+pub mod cosignature;
 pub mod copy;
 pub mod create;
 pub mod erase;

@@ -1,5 +1,5 @@
 //! The ledger file: its tables, the triggers against accidents, and the settings of every connection. The tables
-//! `event`, `attachment` and `checkpoint` are a promise to outsiders (`docs/event-format.md`); all others are
+//! `event`, `attachment`, `checkpoint` and `cosignature` are a promise to outsiders (`docs/event-format.md`); all others are
 //! indexes and projections, written in the same transaction and rebuildable from the events.
 //!
 //! The triggers stop accidents, not the owner of the file: he can drop them. What exposes him is the chain, the
@@ -38,6 +38,13 @@ CREATE TABLE attachment (
 CREATE TABLE checkpoint (
     size INTEGER PRIMARY KEY,
     note TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE cosignature (
+    size INTEGER NOT NULL,
+    vkey TEXT NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (size, vkey)
 ) STRICT;
 
 -- Indexes and projections.
@@ -81,6 +88,10 @@ CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint
     BEGIN SELECT RAISE(ABORT, 'checkpoints are never changed'); END;
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint
     BEGIN SELECT RAISE(ABORT, 'checkpoints are never deleted'); END;
+CREATE TRIGGER cosignature_update BEFORE UPDATE ON cosignature
+    BEGIN SELECT RAISE(ABORT, 'cosignatures are never changed'); END;
+CREATE TRIGGER cosignature_delete BEFORE DELETE ON cosignature
+    BEGIN SELECT RAISE(ABORT, 'cosignatures are never deleted'); END;
 ";
 
 /// A setting that SQLite did not take.

@@ -21,6 +21,7 @@ use quittance_tlog::note::{Note, NoteSigner};
 use crate::anchor;
 use crate::book::Book;
 use crate::cache::Shared;
+use crate::cosignature::{self, Cosignature};
 use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
@@ -111,6 +112,12 @@ pub(crate) struct Waiting {
     pub(crate) place: OwnedSemaphorePermit,
 }
 
+/// What the writer is asked for.
+pub(crate) enum Job {
+    Append(Waiting),
+    Cosignature(Cosignature, oneshot::Sender<Result<(), AppendError>>),
+}
+
 pub(crate) struct Writer {
     pub(crate) conn: Connection,
     pub(crate) shared: Arc<Shared>,
@@ -186,7 +193,7 @@ impl Placing<'_> {
 
 impl Writer {
     /// Serves appends until every sender is gone, then signs the last checkpoint and truncates the WAL.
-    pub(crate) fn run(mut self, queue: &Receiver<Waiting>) {
+    pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
             let first = if self.checkpointed == self.head.size {
@@ -196,14 +203,20 @@ impl Writer {
             };
             match first {
                 Ok(first) => {
-                    let mut batch = vec![first];
-                    while batch.len() < BATCH_MAX {
-                        match queue.try_recv() {
-                            Ok(next) => batch.push(next),
-                            Err(_) => break,
+                    let mut batch = Vec::new();
+                    for job in std::iter::once(first).chain(queue.try_iter().take(BATCH_MAX - 1)) {
+                        match job {
+                            Job::Append(waiting) => batch.push(waiting),
+                            Job::Cosignature(cosignature, reply) => {
+                                let stored = cosignature::insert(&self.conn, &cosignature);
+                                // Nobody waits for it any more: it is stored all the same.
+                                let _ = reply.send(stored.map_err(|e| AppendError::Storage(e.to_string())));
+                            }
                         }
                     }
-                    self.commit(batch);
+                    if !batch.is_empty() {
+                        self.commit(batch);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
