@@ -33,14 +33,14 @@ fn folder(path: &Path) -> Result<(), StartError> {
 /// # Errors
 /// Any of them exists, or cannot be made. An existing ledger is never touched.
 pub fn init(config: &Config, clock: &Clock) -> Result<String, StartError> {
-    init_with(config, clock, Beginnings::default())
+    init_with(config, clock, &Beginnings::default())
 }
 
 /// As [`init`], of a ledger whose first event says more.
 ///
 /// # Errors
 /// As [`init`].
-pub fn init_with(config: &Config, clock: &Clock, beginnings: Beginnings) -> Result<String, StartError> {
+pub fn init_with(config: &Config, clock: &Clock, beginnings: &Beginnings) -> Result<String, StartError> {
     if config.ledger.exists() {
         return Err(OpenError::Exists(config.ledger.clone()).into());
     }

@@ -211,7 +211,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let beginnings = Beginnings { recovery_key };
             println!(
                 "{}",
-                commands::init_with(&load(&config.config)?, &clock, beginnings)?
+                commands::init_with(&load(&config.config)?, &clock, &beginnings)?
             );
         }
         Command::Serve(file) => serve(&load(&file.config)?)?,

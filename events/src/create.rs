@@ -35,14 +35,14 @@ pub struct Beginnings {
 /// # Errors
 /// The ledger or its anchor exists, or the file system or SQLite failed.
 pub fn init(paths: &Paths, keys: &Keys, at: Micros) -> Result<(), OpenError> {
-    init_with(paths, keys, at, Beginnings::default())
+    init_with(paths, keys, at, &Beginnings::default())
 }
 
 /// As [`init`], of a ledger that says more of itself.
 ///
 /// # Errors
 /// As [`init`].
-pub fn init_with(paths: &Paths, keys: &Keys, at: Micros, beginnings: Beginnings) -> Result<(), OpenError> {
+pub fn init_with(paths: &Paths, keys: &Keys, at: Micros, beginnings: &Beginnings) -> Result<(), OpenError> {
     let genesis = LedgerOpened {
         origin: keys.checkpoint.name().to_string(),
         event_key: keys.event.public().key(),

@@ -100,8 +100,8 @@ impl Rotator {
         at: Micros,
     ) -> Result<KeyHistory, RotateError> {
         let book = self.writer.shared.book();
-        let (history, head) = (&book.keys, self.writer.head.size);
-        let held = self.writer.shared.ring.event_key_at(history, head);
+        let (history, size) = (&book.keys, self.writer.head.size);
+        let held = self.writer.shared.ring.event_key_at(history, size);
         let ring = &self.writer.shared.ring;
         let signers = ring.checkpoint_signers(history, at);
         // What is recorded is sealed by the event key in force and ends in a checkpoint.
@@ -113,8 +113,8 @@ impl Rotator {
         }
         // The event that raises the format stands before these.
         let mut seq = match (book.raised, held) {
-            (Some(_), _) => head.next(),
-            (None, Some(_)) => head.next().next(),
+            (Some(_), _) => size.next(),
+            (None, Some(_)) => size.next().next(),
             (None, None) => return Err(RotateError::NotRaised),
         };
         let used = |role, key: &Digest32| history.of(role).iter().any(|held| held.key == *key);

@@ -250,6 +250,10 @@ fn the_gone_body_and_the_bounds_are_as_printed() {
     assert!(PAGE.contains("An event lists at most 200 rows or coins."));
     assert_eq!(quittance_events::order::REPLY_HANDED_ON_MAX, 16_384);
     assert!(PAGE.contains("at most 16,384 bytes long"));
+    assert_eq!(quittance_events::limits::CHECKPOINT_KEYS_OVERLAP_S, 30 * 86_400);
+    assert!(PAGE.contains("For 30 days of event time after its rotation"));
+    assert_eq!(quittance_events::event::FORMAT_VERSION, 2);
+    assert!(PAGE.contains("At\na `format_raised` to a version above 2 a program that knows 2 stops"));
     assert_eq!(quittance_events::book::KEY_TOLERANCE_S, 3600);
     assert!(PAGE.contains("start - 3600 s ≤ `at_us` < expire + 3600 s"));
 }

@@ -56,11 +56,8 @@ fn assert_sound(report: &Report) {
 }
 
 fn notes(report: &Report) -> String {
-    report
-        .notes
-        .iter()
-        .map(|note| format!("{}\n", note.text))
-        .collect()
+    let texts: Vec<&str> = report.notes.iter().map(|note| note.text.as_str()).collect();
+    texts.join("\n")
 }
 
 #[test]
@@ -146,7 +143,7 @@ fn a_recovery_is_sound_and_told() {
     let (at, recovery) = (Micros::from_s(START_S).unwrap(), event_key(99));
     let recovery_key = Some(recovery.public().key());
     let paths = paths(forged.dir.path());
-    init_with(&paths, &keys(), at, Beginnings { recovery_key }).unwrap();
+    init_with(&paths, &keys(), at, &Beginnings { recovery_key }).unwrap();
     let role = [KeyRole::Event];
     let rotator = Rotator::open(&paths, ring(&[], &[2]), &role, Some(&recovery), "test").unwrap();
     let new = NewKeys {

@@ -202,7 +202,7 @@ async fn a_receipt_is_by_the_key_in_force_at_its_answer() {
 fn recoverable() -> Home {
     let home = Home::empty();
     let recovery_key = Some(event_key(99).public().key());
-    init_with(&home.paths, &keys(), at(0), Beginnings { recovery_key }).unwrap();
+    init_with(&home.paths, &keys(), at(0), &Beginnings { recovery_key }).unwrap();
     home
 }
 
