@@ -19,6 +19,7 @@ use crate::ledger::{Keys, OpenError, Paths};
 use crate::schema;
 use crate::seal::{attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, StoreError};
+use crate::tiles;
 use crate::writer::{salted, seal, sign_all, sign_checkpoint};
 
 /// Makes a ledger with its genesis, first checkpoint and anchor. The file is complete before this returns.
@@ -105,6 +106,7 @@ pub fn create(paths: &Paths, keys: &Keys, events: Vec<(Event, NewEvent)>) -> Res
         store::insert_event(&tx, one)?;
         head.frontier.push(leaf_hash(&one.sealed, &one.signature));
     }
+    tiles::fill(&tx, 0, head.frontier.size())?;
     store::write_head(&tx, &head)?;
     let note = sign_checkpoint(&keys.checkpoint, &origin, &head);
     store::insert_checkpoint(&tx, head.size, &note)?;

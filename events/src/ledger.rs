@@ -20,12 +20,15 @@ use crate::book::Book;
 use crate::cache::{Shared, bounded, lock};
 use crate::event::{Event, EventError, Facts};
 use crate::ids::{OrderKey, RefundId, Seq};
-use crate::limits::{CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX};
+use crate::limits::{
+    CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX, TILE_ROOTS_CACHED_MAX,
+};
 use crate::order::{Order, RecordedAnswer};
 use crate::receipt::Receipt;
 use crate::schema;
 use crate::seal::{EventKey, EventPub};
 use crate::store::{self, Head, StoreError};
+use crate::tiles;
 use crate::writer::{Append, AppendError, Appended, Waiting, Writer};
 
 /// Where a ledger lives.
@@ -116,6 +119,7 @@ pub struct Ledger {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
     receipts: Mutex<LruCache<Seq, Arc<str>>>,
+    pub(crate) tile_roots: tiles::Roots,
     places: Arc<Semaphore>,
     queue: Mutex<Option<mpsc::Sender<Waiting>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -152,7 +156,7 @@ impl Ledger {
                 user_version,
             });
         }
-        let conn = schema::open_writer(&paths.ledger)?;
+        let mut conn = schema::open_writer(&paths.ledger)?;
         let head = store::read_head(&conn)?;
         let mut book = Book::default();
         let events = store::read_ledger_events(&conn)?;
@@ -165,6 +169,7 @@ impl Ledger {
             Some(note) => open_checkpoint(&note, &keys.checkpoint.verifier())?.size,
             None => 0,
         };
+        tiles::make_up(&mut conn, head.size)?;
         let shared = Arc::new(Shared::new(origin.into(), keys.event, book, head.greatest_at));
         let writer = Writer {
             conn,
@@ -187,6 +192,7 @@ impl Ledger {
             path: paths.ledger.clone(),
             readers: Mutex::new(Vec::new()),
             receipts: Mutex::new(bounded(RECEIPTS_CACHED_MAX)),
+            tile_roots: Mutex::new(bounded(TILE_ROOTS_CACHED_MAX)),
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
             queue: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(thread)),
@@ -286,7 +292,10 @@ impl Ledger {
         drop(lock(&self.lock).take());
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let pooled = lock(&self.readers).pop();
         let conn = match pooled {
             Some(conn) => conn,

@@ -21,6 +21,7 @@ pub mod receipt;
 pub mod schema;
 pub mod seal;
 pub mod store;
+pub mod tiles;
 pub mod writer;
 
 pub use event::{AttachmentName, Event, Facts, NewEvent};

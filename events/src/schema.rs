@@ -68,6 +68,13 @@ CREATE TABLE open_permission (
     PRIMARY KEY (order_row, coin_pub, rtransaction_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tile (
+    level INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    hashes BLOB NOT NULL,
+    PRIMARY KEY (level, n)
+) STRICT, WITHOUT ROWID;
+
 CREATE TRIGGER event_update BEFORE UPDATE ON event
     BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER event_delete BEFORE DELETE ON event
@@ -175,6 +182,30 @@ pub(crate) fn open_immutable(path: &Path) -> Result<Connection, ConnectError> {
     )?;
     common(&conn)?;
     Ok(conn)
+}
+
+/// Whether the file has this table.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
+        .exists([name])
+}
+
+/// Gives a ledger of an earlier program a table of this layout, word for word as [`SCHEMA`] has it.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn create_table(conn: &Connection, name: &str) -> rusqlite::Result<()> {
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(SCHEMA)?;
+    let sql: String = model.query_row(
+        "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+        [name],
+        |row| row.get(0),
+    )?;
+    conn.execute_batch(&sql)
 }
 
 /// Reads `application_id` and `user_version`.

@@ -29,6 +29,7 @@ use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
+use crate::tiles;
 
 /// Whose events an append holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -332,6 +333,7 @@ impl Writer {
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
         sign_all(&self.shared.event_key, &mut batch.events);
+        let before = batch.head.frontier.size();
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -342,6 +344,7 @@ impl Writer {
                 .frontier
                 .push(leaf_hash(&sealed.sealed, &sealed.signature));
         }
+        tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
         tx.commit()?;
         Ok(())
