@@ -98,7 +98,7 @@ pub struct StoredOpen {
 
 /// A ledger file opened for reading only.
 pub struct Copy {
-    conn: Connection,
+    pub(crate) conn: Connection,
 }
 
 impl Copy {

@@ -20,6 +20,7 @@ use crate::ledger::{Keys, OpenError, Paths};
 use crate::schema;
 use crate::seal::{EventKey, attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, StoreError};
+use crate::tiles;
 use crate::writer::{salted, seal, sign_all, sign_checkpoint};
 
 /// What the first event of a new ledger says beyond its name and keys.
@@ -160,6 +161,7 @@ pub fn create_rotated(
         store::insert_event(&tx, one)?;
         head.frontier.push(leaf_hash(&one.sealed, &one.signature));
     }
+    tiles::fill(&tx, 0, head.frontier.size())?;
     store::write_head(&tx, &head)?;
     let note = sign_checkpoint(&[&keys.checkpoint], &origin, &head);
     store::insert_checkpoint(&tx, head.size, &note)?;

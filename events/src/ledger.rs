@@ -23,12 +23,15 @@ use crate::event::{Event, FORMAT_VERSION, Facts};
 use crate::facts::KeyRole;
 use crate::ids::{OrderKey, RefundId, Seq};
 use crate::keys::{KeyHistory, KeyRing};
-use crate::limits::{CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX};
+use crate::limits::{
+    CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX, TILE_ROOTS_CACHED_MAX,
+};
 use crate::order::{Order, RecordedAnswer};
 use crate::receipt::Receipt;
 use crate::schema;
 use crate::seal::{EventKey, EventPub};
 use crate::store::{self, Head, StoreError};
+use crate::tiles;
 use crate::writer::{Append, AppendError, Appended, Job, Waiting, Writer};
 
 /// Where a ledger lives.
@@ -122,6 +125,7 @@ pub struct Ledger {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
     receipts: Mutex<LruCache<Seq, Arc<str>>>,
+    pub(crate) tile_roots: tiles::Roots,
     places: Arc<Semaphore>,
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -203,6 +207,7 @@ impl Ledger {
             path: paths.ledger.clone(),
             readers: Mutex::new(Vec::new()),
             receipts: Mutex::new(bounded(RECEIPTS_CACHED_MAX)),
+            tile_roots: Mutex::new(bounded(TILE_ROOTS_CACHED_MAX)),
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
             queue: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(thread)),
@@ -348,7 +353,10 @@ impl Ledger {
         drop(lock(&self.lock).take());
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let pooled = lock(&self.readers).pop();
         let conn = match pooled {
             Some(conn) => conn,

@@ -25,6 +25,7 @@ pub mod rotate;
 pub mod schema;
 pub mod seal;
 pub mod store;
+pub mod tiles;
 pub mod writer;
 
 pub use event::{AttachmentName, Event, Facts, NewEvent};

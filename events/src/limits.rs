@@ -17,6 +17,10 @@ pub const ORDERS_CACHED_MAX: usize = 1024;
 /// Receipts kept, so that a wallet that asks again costs no signature.
 pub const RECEIPTS_CACHED_MAX: usize = 8192;
 
+/// Roots of full hash tiles kept, so that a tile or proof at the tree's right edge does not hash the same 65,280 leaves
+/// each time: at most 255 of each of the 7 levels below the top are asked for at once.
+pub const TILE_ROOTS_CACHED_MAX: usize = 2048;
+
 /// Read-only connections kept open.
 pub const READERS_MAX: usize = 4;
 

@@ -75,6 +75,13 @@ CREATE TABLE open_permission (
     PRIMARY KEY (order_row, coin_pub, rtransaction_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tile (
+    level INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    hashes BLOB NOT NULL,
+    PRIMARY KEY (level, n)
+) STRICT, WITHOUT ROWID;
+
 CREATE TRIGGER event_update BEFORE UPDATE ON event
     BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER event_delete BEFORE DELETE ON event

@@ -159,6 +159,14 @@ pub(crate) fn checkpoint_at(conn: &Connection, size: u64) -> Result<Option<Strin
         .optional()?)
 }
 
+/// How many events the latest checkpoint covers; 0 before the first.
+pub(crate) fn checkpointed_size(conn: &Connection) -> Result<u64, StoreError> {
+    let size: Option<i64> = conn
+        .prepare_cached("SELECT max(size) FROM checkpoint")?
+        .query_row([], |row| row.get(0))?;
+    size.map_or(Ok(0), |size| seq_of(size).map(Seq::get))
+}
+
 pub(crate) fn latest_checkpoint(conn: &Connection) -> Result<Option<String>, StoreError> {
     Ok(conn
         .query_row(

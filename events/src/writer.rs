@@ -33,6 +33,7 @@ use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
+use crate::tiles;
 
 /// Whose events an append holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -420,6 +421,7 @@ impl Writer {
         sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
             StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
         })?;
+        let before = batch.head.frontier.size();
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -430,6 +432,7 @@ impl Writer {
                 .frontier
                 .push(leaf_hash(&sealed.sealed, &sealed.signature));
         }
+        tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
         tx.commit()?;
         Ok(())
