@@ -8,8 +8,8 @@ use std::time::Duration;
 use quittance_events::cosignature::Cosignature;
 use quittance_events::{AppendError, Ledger, Seq};
 use quittance_tlog::note::NoteError;
-use quittance_tlog::witness::{AddCheckpoint, RequestError, add_cosignatures, parse_size};
 use quittance_tlog::proof::consistency_proof;
+use quittance_tlog::witness::{AddCheckpoint, RequestError, add_cosignatures, parse_size};
 use quittance_tlog::{Checkpoint, CosignerKey, Note};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -79,7 +79,9 @@ pub fn start(
             })
         })
         .collect();
-    let tasks = made?.into_iter().map(|witness| tokio::spawn(witness.run(pause, stop.clone())));
+    let tasks = made?
+        .into_iter()
+        .map(|witness| tokio::spawn(witness.run(pause, stop.clone())));
     Ok(tasks.collect())
 }
 
@@ -159,14 +161,14 @@ impl Witness {
 
     async fn ask(&self, size: Seq, note: &Note) -> Result<Asked, Uncosigned> {
         let (ledger, old) = (Arc::clone(&self.ledger), self.cosigned);
-        let proof = blocking(move || {
-            consistency_proof(old.get(), size.get(), |node| ledger.node_hash(node))
-        })
-        .await?;
+        let proof =
+            blocking(move || consistency_proof(old.get(), size.get(), |node| ledger.node_hash(node))).await?;
         let request = AddCheckpoint::new(old.get(), proof, note.clone())?;
-        let call = self
-            .client
-            .post("add-checkpoint", request.to_string().into_bytes(), WITNESS_REPLY_MAX);
+        let call = self.client.post(
+            "add-checkpoint",
+            request.to_string().into_bytes(),
+            WITNESS_REPLY_MAX,
+        );
         let reply = timeout(WITNESS_TIME, call)
             .await
             .map_err(|_| Uncosigned::Timeout)?
@@ -193,7 +195,9 @@ impl Witness {
 /// Our own checkpoint, taken apart.
 fn parse(checkpoint: &str) -> Result<(Seq, Note), String> {
     let note = Note::parse(checkpoint).map_err(|e| e.to_string())?;
-    let size = Checkpoint::parse_text(note.text()).map_err(|e| e.to_string())?.size;
+    let size = Checkpoint::parse_text(note.text())
+        .map_err(|e| e.to_string())?
+        .size;
     Ok((Seq::new(size).map_err(|e| e.to_string())?, note))
 }
 

@@ -21,7 +21,11 @@ pub struct Cosignature {
 /// Stores a cosignature; the first of a key for a size stays.
 pub(crate) fn insert(conn: &Connection, cosignature: &Cosignature) -> rusqlite::Result<()> {
     conn.prepare_cached("INSERT OR IGNORE INTO cosignature (size, vkey, line) VALUES (?1, ?2, ?3)")?
-        .execute(params![cosignature.size.sql(), cosignature.vkey, cosignature.line])?;
+        .execute(params![
+            cosignature.size.sql(),
+            cosignature.vkey,
+            cosignature.line
+        ])?;
     Ok(())
 }
 
@@ -35,7 +39,11 @@ pub(crate) fn lines_of(conn: &Connection, size: u64) -> Result<Vec<String>, Stor
 /// The greatest size that this key cosigned; [`Seq::NONE`] where it has none.
 pub(crate) fn last_of(conn: &Connection, vkey: &str) -> Result<Seq, StoreError> {
     let size: Option<i64> = conn
-        .query_row("SELECT max(size) FROM cosignature WHERE vkey = ?1", [vkey], |row| row.get(0))
+        .query_row(
+            "SELECT max(size) FROM cosignature WHERE vkey = ?1",
+            [vkey],
+            |row| row.get(0),
+        )
         .optional()?
         .flatten();
     size.map_or(Ok(Seq::NONE), crate::store::seq_of)

@@ -150,10 +150,7 @@ fn sql(number: u64) -> Result<i64, StoreError> {
 
 /// Adds the tiles that the events after the first `old` complete, up to `new` events, which stand in the file.
 pub(crate) fn fill(conn: &Connection, old: u64, new: u64) -> Result<(), StoreError> {
-    let tree = Tree {
-        conn,
-        roots: None,
-    };
+    let tree = Tree { conn, roots: None };
     // From the bottom level up, so that each finds the ones below.
     for tile in new_tiles(old, new).filter(|tile| !tile.is_partial()) {
         let row = tree.row(tile.level(), of_tile(tile.index(), TILE_WIDTH))?;
@@ -378,9 +375,7 @@ mod tests {
             }
         }
         // Without any stored tile, from the events alone.
-        let bare = Tree {
-            ..grown.tree(None)
-        };
+        let bare = Tree { ..grown.tree(None) };
         let half = Node { level: 15, index: 0 };
         assert_eq!(bare.node(half).unwrap(), grown.nodes[&half]);
     }

@@ -76,14 +76,14 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts a witness on loopback that cosigns for the logs with these keys. Its key follows from the seed.
+    /// Starts a witness on loopback that knows no log yet. Its key follows from the seed.
     ///
     /// # Errors
     /// No port could be had.
     ///
     /// # Panics
     /// Never: the name is one that keys can have.
-    pub async fn start(seed: u8, logs: Vec<VerifierKey>, clock: Clock) -> io::Result<Witness> {
+    pub async fn start(seed: u8, clock: Clock) -> io::Result<Witness> {
         let name = KeyName::new(format!("witness.example/w{seed}")).expect("a plain name");
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
@@ -91,7 +91,7 @@ impl Witness {
             cosigner: Cosigner::new(name, &[seed; 32]),
             clock,
             state: Mutex::new(State {
-                logs,
+                logs: Vec::new(),
                 cosigned: HashMap::new(),
                 last: String::new(),
                 fault: WitnessFault::None,
@@ -116,6 +116,11 @@ impl Witness {
     #[must_use]
     pub fn vkey(&self) -> CosignerKey {
         self.shared.cosigner.verifier()
+    }
+
+    /// Cosigns for this log from now on.
+    pub fn know(&self, log: VerifierKey) {
+        self.shared.state().logs.push(log);
     }
 
     /// What it does with requests from now on.

@@ -464,6 +464,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
                 currency: "KUDOS".parse().unwrap(),
                 connect_to: Some("127.0.0.1:8443".parse().unwrap()),
             }],
+            witnesses: Vec::new(),
             ledger: root.join("ledger.sqlite3"),
             anchor: root.join("anchor/ledger.anchor"),
             keys: root.join("keys/"),
@@ -472,6 +473,28 @@ ADMIN_TOKEN_FILE = admin.token            # optional
             admin_token_file: Some(root.join("admin.token")),
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
+    }
+
+    #[test]
+    fn witnesses_are_read() {
+        const VKEY: &str = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
+        let section = |name: &str, vkey: &str| {
+            format!("[Quittance-Witness-{name}]\nURL = https://w.example/log/\nVKEY = {vkey}\n")
+        };
+        let witnesses = load(&(SAMPLE.to_owned() + &section("one", VKEY)))
+            .unwrap()
+            .witnesses;
+        assert_eq!(witnesses.len(), 1);
+        assert_eq!(witnesses[0].vkey.to_string(), VKEY);
+        assert_eq!(witnesses[0].url.as_str(), "https://w.example/log/");
+        let twice = load(&(SAMPLE.to_owned() + &section("one", VKEY) + &section("two", VKEY))).unwrap_err();
+        assert!(twice.contains("a witness is its key"), "{twice}");
+        // A log's key, of type 0x01, is no witness's.
+        let log = "shop.example/demo+37c25771+ASV1pM3+6huQGxMkYL3Z7qJDxBJZZG0CK5AUQ5Em3Iu9";
+        let wrong = load(&(SAMPLE.to_owned() + &section("one", log))).unwrap_err();
+        assert!(wrong.contains("cosignature key"), "{wrong}");
+        let typo = load(&(SAMPLE.to_owned() + &section("one", VKEY) + "VKEYS = x\n")).unwrap_err();
+        assert!(typo.contains("VKEY"), "{typo}");
     }
 
     #[test]

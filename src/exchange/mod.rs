@@ -18,11 +18,11 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
+use crate::client::Client;
+pub use crate::client::{ClientError, Reply};
 use crate::clock::Clock;
 use crate::config::ExchangeConfig;
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, REPLY_MAX};
-use crate::client::Client;
-pub use crate::client::{ClientError, Reply};
 use quittance_taler::Micros;
 
 /// Why an exchange's signing keys could not be had.
