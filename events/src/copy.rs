@@ -153,7 +153,7 @@ impl Copy {
     }
 
     /// The tables, triggers and indexes as the file has them, against those of this layout: a line for each that is
-    /// missing, foreign or different. Hash tiles may be missing: programs of before them made sound ledgers too.
+    /// missing, foreign or different.
     ///
     /// # Errors
     /// The file is damaged.
@@ -172,7 +172,7 @@ impl Copy {
         let (wanted, found) = (objects(&model)?, objects(&self.conn)?);
         let missing = wanted
             .keys()
-            .filter(|name| !found.contains_key(*name) && *name != schema::ADDED_LATER)
+            .filter(|name| !found.contains_key(*name))
             .map(|name| format!("{name} is missing"));
         let foreign = found.iter().filter_map(|(name, sql)| match wanted.get(name) {
             None => Some(format!("{name} is not of this layout")),

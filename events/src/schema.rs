@@ -101,10 +101,6 @@ CREATE TRIGGER cosignature_delete BEFORE DELETE ON cosignature
     BEGIN SELECT RAISE(ABORT, 'cosignatures are never deleted'); END;
 ";
 
-/// What the first ledgers of this layout do not have, as `sqlite_schema` names it. It is added when such a ledger is
-/// next opened for writing.
-pub(crate) const ADDED_LATER: &str = "table tile";
-
 /// A setting that SQLite did not take.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

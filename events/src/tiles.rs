@@ -275,6 +275,7 @@ mod tests {
 
     use super::*;
     use crate::cache::bounded;
+    use crate::schema;
 
     /// A tree that grows in a file, and all of its nodes.
     struct Grown {
