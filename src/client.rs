@@ -69,7 +69,7 @@ impl tower_service::Service<Uri> for Connector {
 pub(crate) struct Client {
     base_url: Url,
     media_type: &'static str,
-    client: legacy::Client<HttpsConnector<Connector>, Full<Bytes>>,
+    inner: legacy::Client<HttpsConnector<Connector>, Full<Bytes>>,
 }
 
 impl Client {
@@ -97,7 +97,7 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(Connector { connect_to });
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let inner = legacy::Client::builder(TokioExecutor::new())
             // A kept connection that the exchange closed meanwhile would look like a lost reply.
             .pool_max_idle_per_host(0)
             .retry_canceled_requests(false)
@@ -105,7 +105,7 @@ impl Client {
         Ok(Client {
             base_url: base_url.clone(),
             media_type,
-            client,
+            inner,
         })
     }
 
@@ -129,7 +129,7 @@ impl Client {
             .header("accept", self.media_type)
             .body(Full::new(Bytes::from(body)))
             .expect("a URL is a request target");
-        let reply = self.client.request(request).await.map_err(|error| {
+        let reply = self.inner.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Failure::Connect
             } else {

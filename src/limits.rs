@@ -71,7 +71,7 @@ pub const WITNESS_PAUSE: Duration = Duration::from_secs(10);
 pub const WITNESS_TIME: Duration = Duration::from_secs(10);
 
 /// After a failure a witness is asked again after twice the pause, up to this.
-pub const WITNESS_PAUSE_MAX: Duration = Duration::from_secs(3600);
+pub const WITNESS_PAUSE_MAX: Duration = Duration::from_hours(1);
 
 /// Longest reply of a witness: a few signature lines.
 pub const WITNESS_REPLY_MAX: usize = 16 * 1024;
