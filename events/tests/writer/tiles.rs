@@ -3,7 +3,7 @@
 use quittance_events::copy::{Copy, CopyError};
 use quittance_events::{Ledger, NewEvent};
 use quittance_tlog::tile::{new_bundles, new_tiles};
-use quittance_tlog::{Bundle, Checkpoint, Frontier, Hash, Node, Tile, leaf_hash};
+use quittance_tlog::{Bundle, Checkpoint, Frontier, Node, Tile, leaf_hash};
 
 use crate::support::{Home, append, at, deposit, keys, order_key, terms};
 
