@@ -26,6 +26,7 @@ mod print;
 pub mod report;
 pub mod rules;
 mod story;
+mod tiles;
 mod verify;
 
 pub use open::Unusable;
