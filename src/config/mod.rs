@@ -36,13 +36,14 @@ const EXCHANGE_KEYS: [&str; 5] = [
     "CONNECT_TO",
     "DISABLED",
 ];
-const QUITTANCE_KEYS: [&str; 6] = [
+const QUITTANCE_KEYS: [&str; 7] = [
     "LEDGER",
     "ANCHOR",
     "KEYS",
     "ORIGIN",
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
+    "AUDITOR_TOKEN_FILE",
 ];
 
 /// The address that `quittance serve` listens on.
@@ -92,6 +93,8 @@ pub struct Config {
     pub undeposited: Undeposited,
     /// The file of the token for all instances.
     pub admin_token_file: Option<PathBuf>,
+    /// The file of the token for the ledger's entries.
+    pub auditor_token_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -122,7 +125,10 @@ impl Config {
             Some(value) if value.text.eq_ignore_ascii_case("failure") => Undeposited::Failure,
             Some(value) => return Err(invalid("UNDEPOSITED", value, Problem::Undeposited)),
         };
-        let admin_token_file = options.optional("quittance", "ADMIN_TOKEN_FILE")?;
+        let token_file = |key| {
+            let value = options.optional("quittance", key)?;
+            Ok::<_, ConfigError>(value.map(|value| conf.path(value)).transpose()?)
+        };
         Ok(Config {
             file: file.to_owned(),
             currency,
@@ -134,7 +140,8 @@ impl Config {
             keys,
             origin: origin.text.clone(),
             undeposited,
-            admin_token_file: admin_token_file.map(|value| conf.path(value)).transpose()?,
+            admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
+            auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
         })
     }
 }
@@ -377,6 +384,7 @@ KEYS = keys/
 ORIGIN = shop.example/quittance
 UNDEPOSITED = typed                       # or: failure
 ADMIN_TOKEN_FILE = admin.token            # optional
+AUDITOR_TOKEN_FILE = auditor.token        # optional
 ";
 
     /// Loads a text as `c.conf`; messages come without the folder's name.
@@ -420,6 +428,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
             origin: "shop.example/quittance".to_owned(),
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
+            auditor_token_file: Some(root.join("auditor.token")),
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }
@@ -427,15 +436,25 @@ ADMIN_TOKEN_FILE = admin.token            # optional
     #[test]
     fn what_is_optional_may_be_absent() {
         let mut text = SAMPLE.to_owned();
-        for line in ["BIND_TO", "CONNECT_TO", "UNDEPOSITED", "ADMIN_TOKEN_FILE"] {
+        for line in [
+            "BIND_TO",
+            "CONNECT_TO",
+            "UNDEPOSITED",
+            "ADMIN_TOKEN_FILE",
+            "AUDITOR_TOKEN_FILE",
+        ] {
             text = text.replace(&format!("\n{line} ="), &format!("\n# {line} ="));
         }
         let config = load(&text).unwrap();
         assert_eq!(config.serve.tcp, "127.0.0.1:9966".parse().unwrap());
         assert_eq!(config.exchanges[0].connect_to, None);
         assert_eq!(
-            (config.undeposited, config.admin_token_file),
-            (Undeposited::Typed, None)
+            (
+                config.undeposited,
+                config.admin_token_file,
+                config.auditor_token_file
+            ),
+            (Undeposited::Typed, None, None)
         );
     }
 
