@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use quittance_events::erase::EraseError;
@@ -139,13 +140,8 @@ impl App {
             Arc::clone(&clock),
             times,
         )?);
-        let admin = match &config.admin_token_file {
-            Some(path) => {
-                let id = "admin".parse().expect("`admin` is a token id");
-                Some(Token::keep_as(id, &read_token(path)?)?)
-            }
-            None => None,
-        };
+        let admin = token("admin", config.admin_token_file.as_deref())?;
+        let auditor = token("auditor", config.auditor_token_file.as_deref())?;
         let service = Arc::new(Service {
             ledger,
             instances,
@@ -158,6 +154,7 @@ impl App {
             exchange_list: config.exchanges.clone(),
             base_url: config.base_url.clone(),
             admin,
+            auditor,
         });
         let listener = TcpListener::bind(config.serve.tcp)
             .await
@@ -215,6 +212,13 @@ impl App {
             tracing::error!(%error, "the ledger was not closed in order");
         }
     }
+}
+
+/// The token of a file that the configuration names.
+fn token(id: &str, file: Option<&Path>) -> Result<Option<Token>, StartError> {
+    let id = id.parse().expect("a plain word is a token id");
+    file.map(|path| Ok(Token::keep_as(id, &read_token(path)?)?))
+        .transpose()
 }
 
 fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, Instance>, StartError> {

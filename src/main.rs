@@ -199,10 +199,20 @@ fn main() -> ExitCode {
     }
 }
 
-const BEHIND_ANCHOR: &str = "\
-The anchor is the last checkpoint that this service signed, kept outside the ledger file. The ledger lacks events
-that it vouches for: the file was cut, replaced, or restored from a backup that is older than the anchor. Serving on
-would sign a second history. Find the right file; if it is lost, keep both as evidence and do not delete the anchor.";
+const BEHIND_ANCHOR: &str = "
+What this means: the anchor is the last checkpoint that this service signed, kept outside the ledger file. The ledger
+lacks events that it vouches for, or the anchor itself is missing or another ledger's. Usual causes: LEDGER or ANCHOR
+names another file; a disk is not mounted; the ledger was copied without its -wal; an older backup was restored. Wallets
+and exchanges have seen what is missing: serving on would sign a second history.
+
+What to do:
+1. Copy ledger, -wal, anchor and keys aside. Delete nothing, least of all the anchor.
+2. Find the file that holds all events that the anchor speaks of: the old disk, the -wal, a newer backup. Put it in
+   place and start again.
+3. If it is lost for good: a backup is never served from again. Begin a successor that takes over what it holds:
+       quittance init -c NEW --continues OLD --anchor A
+   NEW is a configuration with a new ORIGIN and new files, OLD the newest backup of the ledger, A this anchor. Keep OLD
+   and A as evidence, and tell your auditor.";
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();

@@ -28,6 +28,7 @@ mod print;
 pub mod report;
 pub mod rules;
 mod story;
+mod tiles;
 mod verify;
 
 pub use open::Unusable;

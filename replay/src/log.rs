@@ -18,6 +18,7 @@ use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
 use crate::report::Checked;
 use crate::rules::{self, Rule};
+use crate::tiles::FullTiles;
 use crate::{Unusable, VerifyOptions};
 
 /// How far an event may lie before the latest time so far.
@@ -62,6 +63,7 @@ pub(crate) struct Log {
     last_seq: u64,
     prev: Digest32,
     pub(crate) frontier: Frontier,
+    pub(crate) tiles: FullTiles,
     /// Greatest time since the last clock correction.
     pub(crate) greatest_at: Micros,
     /// The last clock correction.
@@ -85,6 +87,7 @@ impl Log {
             last_seq: 0,
             prev: seal::no_digest(),
             frontier: Frontier::default(),
+            tiles: FullTiles::default(),
             greatest_at: Micros::from_s(0).expect("zero is a time"),
             epoch: 0,
             origin: None,
@@ -203,7 +206,9 @@ impl Log {
 
         self.prev = seal::event_digest(&stored.sealed);
         self.last_seq = seq;
-        self.frontier.push(leaf_hash(&leaf));
+        let tiles = &mut self.tiles;
+        self.frontier
+            .push_with(leaf_hash(&leaf), |node, hash| tiles.completed(node, hash));
         if let Some(wanted) = self.roots.get_mut(&self.count) {
             *wanted = Some(self.frontier.root());
         }

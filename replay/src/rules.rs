@@ -98,6 +98,9 @@ rules! {
     LOG_INDEX "log.index" Minor
         "Head, order index and open permissions are what the events come to."
         "none: no answer is judged by an index";
+    LOG_TILES "log.tiles" Minor
+        "Stored are the full hash tiles of the tree over the events, and no others."
+        "none: a proof made from another tile proves nothing";
 
     ORDER_BEGIN "order.begin" Major
         "An order is recorded once, and nothing happens to it before."

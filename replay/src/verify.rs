@@ -14,7 +14,7 @@ use crate::log::Log;
 use crate::open::{self, Opened};
 use crate::parts::{Decision, Joiner, Pushed};
 use crate::report::{Checked, Money, Report};
-use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules};
+use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules, tiles};
 
 /// Longest anchor that is read: a checkpoint with room for the signatures of many witnesses.
 const ANCHOR_MAX: u64 = 64 * 1024;
@@ -215,6 +215,9 @@ impl Audit<'_> {
         };
         if let Err(error) = index::check(copy, log, wanted, &mut self.findings) {
             self.damaged(&format!("indexes: {error}"));
+        }
+        if let Err(error) = tiles::check(copy, &log.tiles, &mut self.findings) {
+            self.damaged(&format!("hash tiles: {error}"));
         }
         Ok(anchored)
     }

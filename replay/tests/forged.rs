@@ -272,6 +272,19 @@ forgeries! {
         assert!(verify(&VerifyOptions { anchor: None, ..cut }).unwrap().is_sound());
     }
 
+    a_tile_with_another_hash "log.tiles" |rule| {
+        let forged = forge(sound_events());
+        tamper(&forged, |conn| {
+            // The hash of another leaf in the place of one: of the right size, and no hash unknown.
+            let hashes: Vec<u8> = conn.query_row("SELECT hashes FROM tile", [], |row| row.get(0)).unwrap();
+            let swapped = [&hashes[..32], &hashes[..32], &hashes[64..]].concat();
+            conn.execute("UPDATE tile SET hashes = ?1", [swapped]).unwrap();
+        });
+        let report = forged.report();
+        assert_eq!((report.findings.len(), report.findings[0].rule, report.findings[0].seq), (1, rule, None));
+        assert!(report.findings[0].text.contains("tile 0/0"));
+    }
+
     a_head_of_another_time "log.index" |rule| {
         let forged = forge(sound_events());
         tamper(&forged, |conn| {

@@ -40,13 +40,14 @@ const EXCHANGE_KEYS: [&str; 5] = [
 /// What the names of witness sections begin with, without regard to case.
 const WITNESS_PREFIX: &str = "quittance-witness-";
 const WITNESS_KEYS: [&str; 3] = ["URL", "VKEY", "CONNECT_TO"];
-const QUITTANCE_KEYS: [&str; 6] = [
+const QUITTANCE_KEYS: [&str; 7] = [
     "LEDGER",
     "ANCHOR",
     "KEYS",
     "ORIGIN",
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
+    "AUDITOR_TOKEN_FILE",
 ];
 
 /// The address that `quittance serve` listens on.
@@ -111,6 +112,8 @@ pub struct Config {
     pub undeposited: Undeposited,
     /// The file of the token for all instances.
     pub admin_token_file: Option<PathBuf>,
+    /// The file of the token for the ledger's entries.
+    pub auditor_token_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -141,7 +144,10 @@ impl Config {
             Some(value) if value.text.eq_ignore_ascii_case("failure") => Undeposited::Failure,
             Some(value) => return Err(invalid("UNDEPOSITED", value, Problem::Undeposited)),
         };
-        let admin_token_file = options.optional("quittance", "ADMIN_TOKEN_FILE")?;
+        let token_file = |key| {
+            let value = options.optional("quittance", key)?;
+            Ok::<_, ConfigError>(value.map(|value| conf.path(value)).transpose()?)
+        };
         Ok(Config {
             file: file.to_owned(),
             currency,
@@ -154,7 +160,8 @@ impl Config {
             keys,
             origin: origin.text.clone(),
             undeposited,
-            admin_token_file: admin_token_file.map(|value| conf.path(value)).transpose()?,
+            admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
+            auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
         })
     }
 }
@@ -427,6 +434,7 @@ KEYS = keys/
 ORIGIN = shop.example/quittance
 UNDEPOSITED = typed                       # or: failure
 ADMIN_TOKEN_FILE = admin.token            # optional
+AUDITOR_TOKEN_FILE = auditor.token        # optional
 ";
 
     /// Loads a text as `c.conf`; messages come without the folder's name.
@@ -471,6 +479,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
             origin: "shop.example/quittance".to_owned(),
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
+            auditor_token_file: Some(root.join("auditor.token")),
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }
@@ -500,15 +509,25 @@ ADMIN_TOKEN_FILE = admin.token            # optional
     #[test]
     fn what_is_optional_may_be_absent() {
         let mut text = SAMPLE.to_owned();
-        for line in ["BIND_TO", "CONNECT_TO", "UNDEPOSITED", "ADMIN_TOKEN_FILE"] {
+        for line in [
+            "BIND_TO",
+            "CONNECT_TO",
+            "UNDEPOSITED",
+            "ADMIN_TOKEN_FILE",
+            "AUDITOR_TOKEN_FILE",
+        ] {
             text = text.replace(&format!("\n{line} ="), &format!("\n# {line} ="));
         }
         let config = load(&text).unwrap();
         assert_eq!(config.serve.tcp, "127.0.0.1:9966".parse().unwrap());
         assert_eq!(config.exchanges[0].connect_to, None);
         assert_eq!(
-            (config.undeposited, config.admin_token_file),
-            (Undeposited::Typed, None)
+            (
+                config.undeposited,
+                config.admin_token_file,
+                config.auditor_token_file
+            ),
+            (Undeposited::Typed, None, None)
         );
     }
 
@@ -732,7 +751,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
         );
         let message = load(&format!("{SAMPLE}{twice}")).unwrap_err();
         assert!(
-            message.starts_with("c.conf:22: the MASTER_KEY of c.conf:10 again"),
+            message.starts_with("c.conf:23: the MASTER_KEY of c.conf:10 again"),
             "{message}"
         );
     }
@@ -754,7 +773,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
         /// Whatever replaces a line's value, the answer is a configuration or a message that begins with file
         /// and line.
         #[test]
-        fn values_never_panic(line in 0_usize..19, value in r"[ -~\u{e4}]{0,24}") {
+        fn values_never_panic(line in 0_usize..20, value in r"[ -~\u{e4}]{0,24}") {
             let changed = SAMPLE.lines().enumerate().map(|(at, text)| match text.split_once('=') {
                 Some((key, _)) if at == line => format!("{key}={value}\n"),
                 _ => format!("{text}\n"),

@@ -281,6 +281,29 @@ impl Shop {
         self.send("GET", path, None, Vec::new()).await
     }
 
+    /// What caches and readers are told of a reply: content type and cache control, with status and body.
+    pub async fn get_file(&self, path: &str, token: Option<&str>) -> (u16, [String; 2], Vec<u8>) {
+        let mut request = hyper::Request::get(format!("http://{}/{path}", self.app().addr()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let reply = self
+            .client
+            .request(request.body(Full::default()).unwrap())
+            .await
+            .unwrap();
+        let header = |name| {
+            reply
+                .headers()
+                .get(name)
+                .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+        };
+        let headers = [header("content-type"), header("cache-control")];
+        let status = reply.status().as_u16();
+        let body = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
+        (status, headers, body)
+    }
+
     /// As the shop: with its token.
     pub async fn post_private(&self, path: &str, body: &Value) -> Reply {
         self.send("POST", path, Some(&self.token), body.to_string().into_bytes())

@@ -426,7 +426,13 @@ fn a_ledger_behind_its_anchor_is_not_continued() {
         &["rotate-key"],
         &["erase", "--attachment", "2:reason", "--reason", "none"],
     ] {
-        home.fails(command, 3, &["behind its anchor", "backup"]);
+        let told = [
+            "behind its anchor",
+            "What this means",
+            "backup",
+            "quittance init -c NEW --continues OLD --anchor A",
+        ];
+        home.fails(command, 3, &told);
     }
     assert_eq!(fs::read(&ledger).unwrap(), fs::read(&early).unwrap());
     // The right file again: all is well.

@@ -8,6 +8,7 @@ mod support;
 mod approval;
 mod bad_input;
 mod cli;
+mod follower;
 mod intake;
 mod life;
 mod no_foreign_address;
