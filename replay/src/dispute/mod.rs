@@ -1,0 +1,4 @@
+//! Dispute files: one zip that tells the whole story of one order and that an outsider can check without the ledger.
+//! `docs/disputes.md` says what stands in it and what it proves.
+
+pub mod report;
