@@ -1,4 +1,4 @@
-//! Transparency log primitives, as far as checkpoints need them: the Merkle tree of RFC 6962, signed notes and
+//! Transparency log primitives: the Merkle tree of RFC 6962 with its proofs, tiles, signed notes and
 //! checkpoints after the C2SP specifications. One module per specification.
 //!
 //! The crate computes and checks; it reads no file, opens no socket, knows no clock and draws no random number.
@@ -21,8 +21,12 @@
 
 pub mod checkpoint;
 pub mod note;
+pub mod proof;
+pub mod tile;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, CheckpointError, MAX_ORIGIN_BYTES, OriginError, check_origin};
 pub use note::{KeyError, KeyName, Note, NoteError, NoteSignature, NoteSigner, VerifierKey};
-pub use tree::{Frontier, FrontierError, Hash, leaf_hash, node_hash, root_of};
+pub use proof::{Collected, ProofCollector, ProofError};
+pub use tile::{Bundle, Tile, TileError, TilePath};
+pub use tree::{Frontier, FrontierError, Hash, Node, leaf_hash, node_hash, root_of};
