@@ -108,7 +108,7 @@ fn line(stored: &StoredEvent, amounts: &mut Amounts) -> String {
     text
 }
 
-fn time(at: Micros) -> String {
+pub(crate) fn time(at: Micros) -> String {
     let micros = i64::try_from(at.get())
         .ok()
         .and_then(DateTime::<Utc>::from_timestamp_micros);
@@ -118,7 +118,7 @@ fn time(at: Micros) -> String {
     )
 }
 
-fn second(time: Timestamp) -> String {
+pub(crate) fn second(time: Timestamp) -> String {
     let Some(seconds) = time.seconds() else {
         return "never".into();
     };
@@ -140,7 +140,7 @@ fn list(rows: impl Iterator<Item = String>) -> String {
     rows.collect::<Vec<_>>().join(", ")
 }
 
-fn told(event: &Event, amounts: &mut Amounts) -> String {
+pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
     match &event.facts {
         Facts::OrderRecorded(f) => recorded(f),
         Facts::DepositRecorded(f) => format!(
@@ -290,7 +290,7 @@ fn answered(f: &RefundAnswered) -> String {
     )
 }
 
-type Amounts = HashMap<(CoinPub, RefundId), Amount>;
+pub(crate) type Amounts = HashMap<(CoinPub, RefundId), Amount>;
 
 fn carried_in(f: &RefundCarriedIn, amounts: &mut Amounts) -> String {
     amounts.extend(

@@ -26,25 +26,26 @@ const LOOK_UPS_MAX: u32 = 20;
 
 /// An order under replay.
 #[derive(Default)]
-struct Slot {
+pub(crate) struct Slot {
     number: Filed,
     marks: Marks,
     /// Nothing before its `order_recorded`.
-    fold: Option<OrderFold>,
+    pub(crate) fold: Option<OrderFold>,
     /// That events came before it was told once.
     told_unborn: bool,
 }
 
-struct Audit<'a> {
+/// Judges decisions, one after the other. Also used for an excerpt of a ledger: a dispute file.
+pub(crate) struct Audit<'a> {
     options: &'a VerifyOptions,
-    findings: Findings,
-    checked: Checked,
+    pub(crate) findings: Findings,
+    pub(crate) checked: Checked,
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
-    orders: HashMap<OrderKey, Slot>,
+    pub(crate) orders: HashMap<OrderKey, Slot>,
     names: Vec<OrderKey>,
     filed: Vec<(i64, Option<Filed>)>,
-    joiner: Joiner,
+    pub(crate) joiner: Joiner,
     /// The order whose deposits still wait for their extension.
     owing: Option<OrderKey>,
     /// Broken events whose order was looked up.
@@ -73,19 +74,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
         .as_ref()
         .map(|path| read_anchor(path))
         .transpose()?;
-    let mut audit = Audit {
-        options,
-        findings: Findings::default(),
-        checked: Checked::default(),
-        money: BTreeMap::new(),
-        signing_keys: SigningKeys::default(),
-        orders: HashMap::new(),
-        names: Vec::new(),
-        filed: Vec::new(),
-        joiner: Joiner::default(),
-        owing: None,
-        looked_up: 0,
-    };
+    let mut audit = Audit::new(options);
     let opened = open::open(&options.ledger)?;
     let mut log = Log::new(options, std::iter::empty());
     let mut anchored = None;
@@ -141,7 +130,23 @@ fn claimed_size(note: &str) -> Option<u64> {
         .map(|checkpoint| checkpoint.size)
 }
 
-impl Audit<'_> {
+impl<'a> Audit<'a> {
+    pub(crate) fn new(options: &'a VerifyOptions) -> Audit<'a> {
+        Audit {
+            options,
+            findings: Findings::default(),
+            checked: Checked::default(),
+            money: BTreeMap::new(),
+            signing_keys: SigningKeys::default(),
+            orders: HashMap::new(),
+            names: Vec::new(),
+            filed: Vec::new(),
+            joiner: Joiner::default(),
+            owing: None,
+            looked_up: 0,
+        }
+    }
+
     fn damaged(&mut self, why: &str) -> Root {
         self.findings.add(Draft::of_file(&rules::LOG_FILE, why), None)
     }
@@ -311,7 +316,7 @@ impl Audit<'_> {
         self.orders.get_mut(key).expect("it was put there")
     }
 
-    fn judge(&mut self, pushed: Pushed, log: &Log) {
+    pub(crate) fn judge(&mut self, pushed: Pushed, log: &Log) {
         let mut root = None;
         for (seq, what) in pushed.wrong {
             let cause = root
@@ -346,7 +351,7 @@ impl Audit<'_> {
     }
 
     /// A commit is over when the next event is another order's or of another time: what it owes now stays owed.
-    fn settle_owing(&mut self, next: Option<(&OrderKey, &Decision)>) {
+    pub(crate) fn settle_owing(&mut self, next: Option<(&OrderKey, &Decision)>) {
         let Some(key) = self.owing.take() else { return };
         let Some(Slot {
             fold: Some(fold),
