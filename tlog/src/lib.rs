@@ -20,13 +20,19 @@
 //! ```
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod note;
 pub mod proof;
 pub mod tile;
+pub mod tlog_proof;
 pub mod tree;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, MAX_ORIGIN_BYTES, OriginError, check_origin};
-pub use note::{KeyError, KeyName, Note, NoteError, NoteSignature, NoteSigner, VerifierKey};
+pub use cosignature::{CosignError, Cosigner, CosignerKey};
+pub use note::{KeyError, KeyName, Note, NoteError, NoteKey, NoteSignature, NoteSigner, VerifierKey};
 pub use proof::{Collected, ProofCollector, ProofError};
 pub use tile::{Bundle, Tile, TileError, TilePath};
+pub use tlog_proof::{TlogProof, TlogProofError};
 pub use tree::{Frontier, FrontierError, Hash, Node, leaf_hash, node_hash, root_of};
+pub use witness::{AddCheckpoint, RequestError};
