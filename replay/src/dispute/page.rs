@@ -14,8 +14,8 @@ use quittance_taler::{Amount, Currency};
 
 use super::drawing::{CoinMoney, Drawing, draw};
 use super::report::{
-    AttachmentPart, AttachmentState, CoinPart, DisputeReport, EventPart, Outcome, PermissionSource, Standing,
-    Sums,
+    AttachmentPart, AttachmentState, CoinPart, DisputeReport, EventPart, FoundPart, Outcome,
+    PermissionSource, Standing, Sums,
 };
 
 /// Characters of a coin's key that tell one coin of an order from another; as in the sentences of the timeline.
@@ -37,6 +37,10 @@ struct Page<'a> {
     r: &'a DisputeReport,
     verdict: Verdict,
     running_title: String,
+    /// What each mark means, in the report's words.
+    marks: Vec<(Standing, &'a str)>,
+    /// Lines of the rule that are about no single mark.
+    further_rules: Vec<&'a str>,
     sections: [(&'static str, &'static str); 11],
     sums: Vec<SumRow<'a>>,
     drawing: Option<Drawing>,
@@ -82,8 +86,11 @@ impl<'a> Page<'a> {
             .proofs
             .iter()
             .filter_map(|proof| Some((proof.seq, proof.file.as_deref()?)));
+        let (marks, further_rules) = rules(&r.standing_rule);
         Page {
             r,
+            marks,
+            further_rules,
             verdict: Verdict::of(r),
             running_title: running_title(&r.order.id),
             sections: SECTIONS,
@@ -163,7 +170,8 @@ struct Verdict {
 
 impl Verdict {
     fn of(r: &DisputeReport) -> Verdict {
-        let (here, audit) = (r.findings.len(), r.audit.findings.len());
+        let roots = |list: &[FoundPart]| list.iter().filter(|found| !found.consequence).count();
+        let (here, audit) = (roots(&r.findings), roots(&r.audit.findings));
         let (class, words) = if here + audit > 0 {
             let words = format!(
                 "RULES ARE BROKEN. Findings: {here} by this file alone, {audit} by the audit of the whole ledger."
@@ -181,6 +189,24 @@ impl Verdict {
         };
         Verdict { class, words }
     }
+}
+
+/// The rule's lines by the mark that they begin with.
+fn rules(lines: &[String]) -> (Vec<(Standing, &str)>, Vec<&str>) {
+    let (mut marks, mut others) = (Vec::new(), Vec::new());
+    for line in lines {
+        let rest = |word: &str| line.strip_prefix(word)?.strip_prefix(": ");
+        if let Some(rule) = rest("proven") {
+            marks.push((Standing::Proven, rule));
+        } else if let Some(rule) = rest("claimed") {
+            marks.push((Standing::Claimed, rule));
+        } else if let Some(rule) = rest("erased") {
+            marks.push((Standing::Erased, rule));
+        } else {
+            others.push(line.as_str());
+        }
+    }
+    (marks, others)
 }
 
 fn sum_rows(sums: &Sums) -> Vec<SumRow<'_>> {
