@@ -11,6 +11,7 @@ use quittance_tlog::{Checkpoint, Note, VerifierKey};
 use serde_json::Value;
 
 use crate::report::{Finding, Report};
+use crate::rules;
 use crate::story::{second, time};
 
 use super::container::Entries;
@@ -53,7 +54,7 @@ pub(crate) fn compose(
     claims: &Claims,
     pinned: Option<&VerifierKey>,
 ) -> Result<Composed, Uncomposed> {
-    let replayed = replay(contents, None)?;
+    let replayed = replay(contents, pinned)?;
     let report = report(contents, &replayed, claims)?;
     let mut entries = contents.entries();
     let json = serde_json::to_string_pretty(&report).map_err(|e| Uncomposed::Other(e.to_string()))?;
@@ -63,11 +64,6 @@ pub(crate) fn compose(
     entries.insert("refunds.csv".into(), csv);
     entries.insert("report.html".into(), super::page(&report).into_bytes());
     entries.insert("README.txt".into(), readme::text(&report).into_bytes());
-    // What is said does not depend on which key its reader holds; what the reader is told does.
-    let replayed = match pinned {
-        Some(key) => replay(contents, Some(key))?,
-        None => replayed,
-    };
     Ok(Composed {
         report,
         entries,
@@ -109,7 +105,8 @@ fn report(contents: &Contents, replayed: &Replayed, claims: &Claims) -> Result<D
                 .collect(),
         },
         audit: claims.audit.clone(),
-        findings: flatten(&replayed.findings, |_| true),
+        // What is said does not depend on which key its reader brought.
+        findings: flatten(&replayed.findings, |finding| finding.rule != rules::LOG_KEY.id),
         notes: notes(contents, replayed, &checkpoint),
         sums: money::sums(fold, &permissions.list),
         timeline,
