@@ -216,7 +216,7 @@ fn hidden(line: &str) -> String {
         return line.to_owned();
     };
     match name.trim() {
-        "\"digest\"" | "\"root\"" => format!("{name}: (digest)"),
+        "\"digest\"" | "\"root\"" | "\"made_by\"" => format!("{name}: (digest)"),
         "\"receipt\"" => {
             let mut words: Vec<&str> = value.split(' ').collect();
             words[2] = "(digest)";
@@ -291,8 +291,9 @@ fn a_changed_byte_in_any_file_is_found() {
 fn is_claim(report: &[u8], place: usize) -> bool {
     let text = std::str::from_utf8(report).unwrap();
     let at = |needle: &str| text.find(needle).unwrap();
-    let line = text[at("\"key_pinned\"")..].find('\n').unwrap();
-    (at("\"key_pinned\"")..at("\"key_pinned\"") + line).contains(&place)
+    let line = |name: &str| at(name)..at(name) + text[at(name)..].find('\n').unwrap();
+    line("\"key_pinned\"").contains(&place)
+        || line("\"made_by\"").contains(&place)
         || (at("\"audit\": {")..at("\n  \"findings\": [")).contains(&place)
 }
 

@@ -129,6 +129,7 @@ fn report() -> DisputeReport {
     let claimed = "only the shop's word";
     DisputeReport {
         format: REPORT_FORMAT,
+        made_by: "quittance-replay".into(),
         ledger: Ledger {
             origin: "shop.example/quittance".into(),
             event_key: "shop.example/quittance+1234abcd+AQID".into(),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Unusable;
 
-use super::compose::{Claims, Composed, compose, flatten};
+use super::compose::{Claims, Composed, MADE_BY, compose, flatten};
 use super::container::{self, ContainerError, Entries};
 use super::contents::Contents;
 use super::limits::{BUNDLE_MAX, REPORT_MAX};
@@ -139,7 +139,7 @@ pub fn check(bytes: &[u8], file: &str, ledger_key: Option<&VerifierKey>) -> Resu
         Ok(composed) => {
             told(&mut report, &composed, &claims);
             proofs(&mut report, &contents, &composed.replayed.checkpoint_key);
-            same(&mut report, bytes, &entries, &composed.entries);
+            same(&mut report, bytes, &entries, &composed);
         }
     }
     Ok(report)
@@ -163,6 +163,7 @@ fn claims(entries: &Entries) -> Result<Claims, Unusable> {
     let read: Option<DisputeReport> = serde_json::from_slice(bytes).ok();
     Ok(read.map_or_else(
         || Claims {
+            made_by: MADE_BY.to_owned(),
             key_pinned: false,
             audit: Audit {
                 sound: false,
@@ -177,6 +178,7 @@ fn claims(entries: &Entries) -> Result<Claims, Unusable> {
             },
         },
         |read| Claims {
+            made_by: read.made_by,
             key_pinned: read.ledger.key_pinned,
             audit: read.audit,
         },
@@ -261,8 +263,15 @@ fn proofs(report: &mut BundleReport, contents: &Contents, key: &VerifierKey) {
 }
 
 /// Every entry, and then the zip itself, against what follows from the evidence.
-fn same(report: &mut BundleReport, bytes: &[u8], found: &Entries, expected: &Entries) {
+fn same(report: &mut BundleReport, bytes: &[u8], found: &Entries, composed: &Composed) {
     let before = report.findings.len();
+    let expected = &composed.entries;
+    let made_by = &composed.report.made_by;
+    let why = if made_by == MADE_BY {
+        String::new()
+    } else {
+        format!(": it was made by {made_by}, which may be why; check it with that version too")
+    };
     for (name, content) in found {
         match expected.get(name) {
             None => report.find(
@@ -274,7 +283,7 @@ fn same(report: &mut BundleReport, bytes: &[u8], found: &Entries, expected: &Ent
                 report.find(
                     "bundle.derived",
                     None,
-                    format!("{name} does not say what follows from the events"),
+                    format!("{name} does not say what follows from the events{why}"),
                 );
             }
             Some(_) => {}

@@ -26,9 +26,13 @@ use super::{csv_list, money, readme, timeline};
 /// What the exporter says and nobody can recompute from the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claims {
+    pub(crate) made_by: String,
     pub(crate) key_pinned: bool,
     pub(crate) audit: Audit,
 }
+
+/// What this program says of itself in the files that it makes.
+pub(crate) const MADE_BY: &str = concat!("quittance-replay ", env!("CARGO_PKG_VERSION"));
 
 /// Why nothing can be derived.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,7 @@ fn report(contents: &Contents, replayed: &Replayed, claims: &Claims) -> Result<D
     let terms = &fold.terms;
     Ok(DisputeReport {
         format: REPORT_FORMAT,
+        made_by: claims.made_by.clone(),
         ledger: Ledger {
             origin: replayed.origin.clone(),
             event_key: replayed.event_key.to_string(),

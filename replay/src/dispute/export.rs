@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::open::{self, Opened};
 use crate::{Unusable, VerifyOptions, verify};
 
-use super::compose::{Claims, audit_part, compose};
+use super::compose::{Claims, MADE_BY, audit_part, compose};
 use super::container;
 use super::contents::{Absence, Contents, Held, Item};
 
@@ -173,6 +173,7 @@ pub(crate) fn bundle(options: &ExportOptions) -> Result<(Vec<u8>, Exported), Exp
     }
     let contents = contents(copy, &found, &options.redact)?;
     let claims = Claims {
+        made_by: MADE_BY.to_owned(),
         key_pinned: audited.key_pinned,
         audit: audit_part(&audited, &options.instance, &options.order),
     };

@@ -1,6 +1,6 @@
 //! What a dispute file says of its order, as plain data: `report.json`, and the only input of the page for people.
-//! A pure function of the other files of the bundle, but for [`Audit`] and `Ledger::key_pinned`, which are the
-//! exporter's word about a ledger that the reader does not have. Judges nothing itself, reads no file, and has one
+//! A pure function of the other files of the bundle, but for [`Audit`], `made_by` and `Ledger::key_pinned`, which are
+//! the exporter's word about a ledger that the reader does not have. Judges nothing itself, reads no file, and has one
 //! form: equal input gives equal bytes. Fields and their meaning for readers: `docs/disputes.md`.
 //!
 //! Amounts are in Taler's output form, times RFC 3339 in UTC or `never`, keys, coins and digests base32, hashes of
@@ -17,6 +17,8 @@ pub const REPORT_FORMAT: u64 = 1;
 pub struct DisputeReport {
     /// [`REPORT_FORMAT`].
     pub format: u64,
+    /// Which program made the file. The exporter's word; another version may word what it derives otherwise.
+    pub made_by: String,
     /// Whose word it is.
     pub ledger: Ledger,
     /// What it is about.
