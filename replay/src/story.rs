@@ -200,7 +200,8 @@ pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
                 let status = row
                     .exchange_status
                     .map_or_else(String::new, |status| format!(" {status}"));
-                format!("{} {:?}{status}", coin(&row.coin_pub), row.kind).to_lowercase()
+                let kind = format!("{:?}", row.kind).to_lowercase();
+                format!("{} {kind}{status}", coin(&row.coin_pub))
             });
             format!(
                 "abort answered {} on the state of event {}: {}",
@@ -282,12 +283,10 @@ fn answered(f: &RefundAnswered) -> String {
             second(row.execution_s)
         )
     });
-    format!(
-        "refund request answered {} on the state of event {}: {total}; {}",
-        f.http_status,
-        f.as_of,
-        list(rows)
-    )
+    let rows = list(rows);
+    let then = if rows.is_empty() { "" } else { "; " };
+    let (status, as_of) = (f.http_status, f.as_of);
+    format!("refund request answered {status} on the state of event {as_of}: {total}{then}{rows}")
 }
 
 pub(crate) type Amounts = HashMap<(CoinPub, RefundId), Amount>;

@@ -83,8 +83,39 @@ fn coin(n: u64, deposited: &str, permissions: Vec<PermissionPart>) -> CoinPart {
     }
 }
 
-/// An order with one of everything that the page tells apart.
-fn report() -> DisputeReport {
+fn order() -> OrderPart {
+    OrderPart {
+        instance: "default".into(),
+        id: "2026.325-01".into(),
+        summary: Some("a book".into()),
+        h_contract: digest(3).repeat(2),
+        amount: "KUDOS:12.5".into(),
+        made_at: "2026-11-21T12:00:00Z".into(),
+        refund_deadline: "2026-12-11T12:00:00Z".into(),
+        wire_deadline: "never".into(),
+        merchant_pub: digest(2),
+        exchanges: vec![ExchangePart {
+            url: "https://exchange.example/".into(),
+            master_pub: digest(4),
+        }],
+    }
+}
+
+fn audit() -> Audit {
+    Audit {
+        sound: true,
+        sentence: "The whole ledger was replayed and every rule held.".into(),
+        events: 700,
+        signatures: 700,
+        orders: 12,
+        answers: 34,
+        anchored: Some(700),
+        findings: vec![],
+        findings_elsewhere: 0,
+    }
+}
+
+fn timeline() -> Vec<EventPart> {
     let reason = AttachmentPart {
         name: "reason".into(),
         state: AttachmentState::Included,
@@ -127,6 +158,81 @@ fn report() -> DisputeReport {
     );
     confirmed.attachments = vec![absent(AttachmentState::Redacted)];
     let claimed = "only the shop's word";
+    vec![
+        event(
+            3,
+            "order_recorded",
+            "order recorded: KUDOS:12.5",
+            Standing::Claimed,
+            claimed,
+        ),
+        event(
+            4,
+            "deposit_recorded",
+            "deposit of KUDOS:10",
+            Standing::Claimed,
+            claimed,
+        ),
+        approved,
+        event(
+            8,
+            "refund_requested",
+            "about to ask the exchange for the first time",
+            Standing::Claimed,
+            claimed,
+        ),
+        put_off,
+        confirmed,
+        event(
+            11,
+            "refund_answered",
+            "refund request answered 200",
+            Standing::Claimed,
+            claimed,
+        ),
+    ]
+}
+
+fn coins() -> Vec<CoinPart> {
+    vec![
+        coin(
+            1,
+            "10",
+            vec![
+                permission(1, "3", Outcome::Confirmed),
+                permission(2, "2", Outcome::Open),
+                permission(3, "1", Outcome::Refused),
+                permission(4, "1", Outcome::NotAsked),
+            ],
+        ),
+        coin(2, "2.5", vec![permission(0, "2.5", Outcome::Confirmed)]),
+        CoinPart {
+            coin_pub: coin_pub(3),
+            deposit: None,
+            counted: false,
+            aborted: true,
+            permissions: vec![],
+        },
+    ]
+}
+
+fn answers() -> Vec<AnswerPart> {
+    vec![AnswerPart {
+        seq: 11,
+        at: at(11),
+        to: "refund".into(),
+        http_status: 200,
+        refund_amount: Some("KUDOS:7".into()),
+        as_of: 10,
+        body: digest(111),
+        rebuilt: None,
+        receipt: format!("shop.example/quittance 11 {} {}", digest(11), digest(111)),
+        delivered_at: Some(at(12)),
+    }]
+}
+
+/// An order with one of everything that the page tells apart.
+fn report() -> DisputeReport {
     DisputeReport {
         format: REPORT_FORMAT,
         made_by: "quittance-replay".into(),
@@ -136,32 +242,8 @@ fn report() -> DisputeReport {
             checkpoint_key: "shop.example/quittance+5678abcd+AQIE".into(),
             key_pinned: true,
         },
-        order: OrderPart {
-            instance: "default".into(),
-            id: "2026.325-01".into(),
-            summary: Some("a book".into()),
-            h_contract: digest(3).repeat(2),
-            amount: "KUDOS:12.5".into(),
-            made_at: "2026-11-21T12:00:00Z".into(),
-            refund_deadline: "2026-12-11T12:00:00Z".into(),
-            wire_deadline: "never".into(),
-            merchant_pub: digest(2),
-            exchanges: vec![ExchangePart {
-                url: "https://exchange.example/".into(),
-                master_pub: digest(4),
-            }],
-        },
-        audit: Audit {
-            sound: true,
-            sentence: "The whole ledger was replayed and every rule held.".into(),
-            events: 700,
-            signatures: 700,
-            orders: 12,
-            answers: 34,
-            anchored: Some(700),
-            findings: vec![],
-            findings_elsewhere: 0,
-        },
+        order: order(),
+        audit: audit(),
         findings: vec![],
         notes: vec![NotePart {
             seq: Some(9),
@@ -179,78 +261,16 @@ fn report() -> DisputeReport {
             given_back_refused: "KUDOS:0".into(),
             given_back_open: "KUDOS:0".into(),
         },
-        timeline: vec![
-            event(
-                3,
-                "order_recorded",
-                "order recorded: KUDOS:12.5",
-                Standing::Claimed,
-                claimed,
-            ),
-            event(
-                4,
-                "deposit_recorded",
-                "deposit of KUDOS:10",
-                Standing::Claimed,
-                claimed,
-            ),
-            approved,
-            event(
-                8,
-                "refund_requested",
-                "about to ask the exchange for the first time",
-                Standing::Claimed,
-                claimed,
-            ),
-            put_off,
-            confirmed,
-            event(
-                11,
-                "refund_answered",
-                "refund request answered 200",
-                Standing::Claimed,
-                claimed,
-            ),
-        ],
+        timeline: timeline(),
         context: vec![event(
             1,
             "ledger_opened",
             "the ledger was opened",
             Standing::Claimed,
-            claimed,
+            "only the shop's word",
         )],
-        coins: vec![
-            coin(
-                1,
-                "10",
-                vec![
-                    permission(1, "3", Outcome::Confirmed),
-                    permission(2, "2", Outcome::Open),
-                    permission(3, "1", Outcome::Refused),
-                    permission(4, "1", Outcome::NotAsked),
-                ],
-            ),
-            coin(2, "2.5", vec![permission(0, "2.5", Outcome::Confirmed)]),
-            CoinPart {
-                coin_pub: coin_pub(3),
-                deposit: None,
-                counted: false,
-                aborted: true,
-                permissions: vec![],
-            },
-        ],
-        answers: vec![AnswerPart {
-            seq: 11,
-            at: at(11),
-            to: "refund".into(),
-            http_status: 200,
-            refund_amount: Some("KUDOS:7".into()),
-            as_of: 10,
-            body: digest(111),
-            rebuilt: None,
-            receipt: format!("shop.example/quittance 11 {} {}", digest(11), digest(111)),
-            delivered_at: Some(at(12)),
-        }],
+        coins: coins(),
+        answers: answers(),
         checkpoint: CheckpointPart {
             size: 700,
             root: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(),
@@ -445,7 +465,7 @@ fn readers_of_the_screen_find_their_way() {
             _ => None,
         })
         .collect();
-    assert_eq!(headings.iter().filter(|level| **level == b'1').count(), 1);
+    assert_eq!(tags.iter().filter(|tag| **tag == "h1").count(), 1);
     assert_eq!(headings[0], b'1');
     assert!(
         headings.windows(2).all(|pair| pair[1] <= pair[0] + 1),
@@ -488,7 +508,7 @@ fn each_verdict_says_so_in_words() {
         "RULES ARE BROKEN. Findings: 1 by this file alone, 1 by the audit of the whole ledger.",
         "Follows from it: the answer tells it",
         "The ledger's key is not pinned:",
-        "1 of the events below are newer than the checkpoint",
+        "Events below that are newer than the checkpoint, and so have no proof yet: 1.",
         "no proof: newer than the checkpoint",
         "the merchant's signature does NOT verify",
         "NOT as sealed",
@@ -625,6 +645,6 @@ fn sixty_coins_are_all_in_the_table() {
     let html = page(&report);
     assert_eq!(attributes(&html, "data-coin").len(), 60);
     let text = text_of(&html);
-    assert!(text.contains("53 smaller coins"));
+    assert!(text.contains("53 other coins"));
     assert!(text.contains("KUDOS:1860 deposited with 60 coins."));
 }

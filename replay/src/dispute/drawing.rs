@@ -299,7 +299,7 @@ fn rows(coins: &[&CoinMoney]) -> (Vec<Row>, bool) {
             }
         }
         rows.push(Row {
-            name: format!("{} smaller coins", small.len()),
+            name: format!("{} other coins", small.len()),
             split,
         });
     }
@@ -470,7 +470,7 @@ mod tests {
         let drawing = draw("KUDOS", &coins).unwrap();
         assert_legible(&drawing);
         assert_eq!(drawing.coins.len(), BARS_MAX);
-        assert_eq!(drawing.coins[BARS_MAX - 1].name, "53 smaller coins");
+        assert_eq!(drawing.coins[BARS_MAX - 1].name, "53 other coins");
         let drawn: u128 = drawing.coins.iter().map(|bar| bar.units).sum();
         assert_eq!(drawn, coins.iter().map(|coin| coin.deposited).sum());
         let alone = |name: &str| drawing.coins.iter().any(|bar| bar.name == name);
