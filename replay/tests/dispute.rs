@@ -809,3 +809,42 @@ fn a_copy_of_a_running_service_is_exported_with_its_wal() {
     assert!(judged(&bytes).is_sound());
     assert_eq!(told(&bytes).sums.not_asked, "KUDOS:0.5");
 }
+
+/// The guide names every finding of a dispute file, every column of the tables and every sort of entry.
+#[test]
+fn the_guide_says_what_there_is() {
+    let guide = include_str!("../../docs/disputes.md");
+    let code = include_str!("../src/dispute/check.rs");
+    let in_quotes = |text: &str| -> BTreeSet<String> {
+        let found = text.split('"').filter(|word| word.starts_with("bundle."));
+        found.map(ToOwned::to_owned).collect()
+    };
+    let in_guide: BTreeSet<String> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `bundle.")?.split('`').next())
+        .map(|name| format!("bundle.{name}"))
+        .collect();
+    assert_eq!(in_quotes(code), in_guide);
+    let bytes = exported(PAID);
+    let table = String::from_utf8(entry(&bytes, "refunds.csv")).unwrap();
+    for column in table.lines().next().unwrap().split(',') {
+        assert!(guide.contains(&format!("`{column}`")), "{column}");
+    }
+    let readme = String::from_utf8(entry(&bytes, "README.txt")).unwrap();
+    for (name, _) in entries(&bytes) {
+        let sort = match name.split_once('/') {
+            None => name.clone(),
+            Some((folder, file)) => {
+                let end = file.trim_start_matches(|c: char| c.is_ascii_digit());
+                let end = if end.starts_with('-') { "-NAME" } else { end };
+                format!("{folder}/SEQ{end}")
+            }
+        };
+        assert!(guide.contains(&sort), "{name}: {sort} is not in the guide");
+        assert!(
+            sort == "README.txt" || readme.contains(&sort),
+            "{name}: {sort} is not in README.txt"
+        );
+    }
+    assert!(!guide.contains("tamper-proof"));
+}

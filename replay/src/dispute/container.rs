@@ -197,4 +197,36 @@ mod tests {
         }
         assert!(unpack(b"").is_err());
     }
+
+    #[test]
+    fn what_is_beyond_the_limits_is_refused() {
+        let longer = usize::try_from(BUNDLE_MAX).unwrap() + 1;
+        assert!(matches!(unpack(&vec![0; longer]), Err(ContainerError::TooLarge)));
+        let many: Entries = (0..=ENTRIES_MAX).map(|n| (format!("x{n}"), Vec::new())).collect();
+        assert!(matches!(pack(&many), Err(ContainerError::TooMany)));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in many.keys() {
+            zip.start_file(name.as_str(), options).unwrap();
+        }
+        let packed = zip.finish().unwrap().into_inner();
+        assert!(matches!(unpack(&packed), Err(ContainerError::TooMany)));
+    }
+
+    /// Many directory entries may claim the same bytes; together they are no more than a file may have.
+    #[test]
+    fn entries_that_overlap_are_bounded() {
+        const LONG: usize = 8 * 1024 * 1024;
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file("long", options).unwrap();
+        zip.write_all(&vec![7; LONG]).unwrap();
+        for n in 0..40 {
+            zip.shallow_copy_file("long", &format!("copy{n}")).unwrap();
+        }
+        let packed = zip.finish().unwrap().into_inner();
+        assert!(packed.len() < 2 * LONG);
+        let found = unpack(&packed);
+        assert!(found.is_err(), "{:?}", found.map(|entries| entries.len()));
+    }
 }

@@ -87,6 +87,9 @@ pub enum ExportError {
     /// The ledger cannot be read all through, or holds no checkpoint that its events bear out.
     #[error("{0}; see what `verify` says of this ledger")]
     Unsound(String),
+    /// The order has more events than a dispute file may hold.
+    #[error("the file would be beyond what its readers accept: {0}")]
+    Bounds(String),
     /// An attachment to leave out that the file would not have anyway.
     #[error("event {} of this order has no attachment {} to leave out", .0.seq, .0.name.as_str())]
     NothingToRedact(Redaction),
@@ -178,7 +181,7 @@ pub(crate) fn bundle(options: &ExportOptions) -> Result<(Vec<u8>, Exported), Exp
         audit: audit_part(&audited, &options.instance, &options.order),
     };
     let composed = compose(&contents, &claims, None).map_err(unsound)?;
-    let bytes = container::pack(&composed.entries).map_err(unsound)?;
+    let bytes = container::pack(&composed.entries).map_err(|e| ExportError::Bounds(e.to_string()))?;
     let exported = Exported {
         events: contents.events.len(),
         unproven: composed.report.checkpoint.unproven,
