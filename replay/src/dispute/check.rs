@@ -325,7 +325,7 @@ pub fn print_bundle(report: &BundleReport) -> String {
     let mut text = String::new();
     let unknown = || "unknown".to_owned();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<12} {value}");
+        let _ = writeln!(text, "{name:<10} {value}");
     };
     line("file", plain(&report.file));
     line("order", plain(&report.order.clone().unwrap_or_else(unknown)));
@@ -360,7 +360,7 @@ pub fn print_bundle(report: &BundleReport) -> String {
         ),
     );
     if let Some(audit) = &report.audit {
-        line("exporter says", plain(audit));
+        line("exporter", format!("says: {}", plain(audit)));
     }
     for note in &report.notes {
         let at = note.seq.map_or_else(String::new, |seq| format!("event {seq}: "));
