@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use quittance_events::erase::EraseError;
 use quittance_events::ledger::{OpenError, Paths};
+use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
 use tokio::net::TcpListener;
@@ -45,6 +47,12 @@ pub enum StartError {
     /// An instance that cannot be opened or closed.
     #[error("{0}")]
     Instance(String),
+    /// Nothing was erased.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
+    /// No key was rotated.
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
     /// No client for an exchange.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -65,7 +73,9 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_) => 2,
-            StartError::Ledger(OpenError::BehindAnchor(_)) => 3,
+            StartError::Ledger(OpenError::BehindAnchor(_))
+            | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
+            | StartError::Rotate(RotateError::Open(OpenError::BehindAnchor(_))) => 3,
             _ => 1,
         }
     }
@@ -97,8 +107,11 @@ pub fn open_ledger(config: &Config, holder: &str) -> Result<Ledger, StartError> 
     if !config.ledger.exists() {
         return Err(OpenError::Missing(config.ledger.clone()).into());
     }
-    let keys = KeyFolder(config.keys.clone()).read_ledger_keys(&origin(config)?)?;
-    Ok(Ledger::open(&paths(config), keys, holder)?)
+    let folder = KeyFolder(config.keys.clone());
+    let ring = folder.read_ring(&origin(config)?, &[])?;
+    let ledger = Ledger::open(&paths(config), ring, holder)?;
+    folder.settle(&ledger.book().keys)?;
+    Ok(ledger)
 }
 
 /// A running service.

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod exchange;
 pub mod http;
 pub mod instance;
+pub mod keyring;
 pub mod limits;
 pub mod open;
 pub mod refusal;

@@ -177,6 +177,30 @@ pub(crate) fn open_immutable(path: &Path) -> Result<Connection, ConnectError> {
     Ok(conn)
 }
 
+/// Has SQLite overwrite what it deletes.
+///
+/// # Errors
+/// The setting does not hold.
+pub(crate) fn delete_securely(conn: &Connection) -> Result<(), ConnectError> {
+    set(conn, "secure_delete", "ON", "1")
+}
+
+/// Takes the WAL into the file and empties it.
+///
+/// # Errors
+/// Somebody else reads the file just now, or it cannot be written.
+pub(crate) fn truncate_wal(conn: &Connection) -> Result<(), ConnectError> {
+    let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy == 0 {
+        return Ok(());
+    }
+    Err(ConnectError::Refused {
+        pragma: "wal_checkpoint",
+        wanted: "TRUNCATE",
+        got: "busy: another program reads the ledger".into(),
+    })
+}
+
 /// Reads `application_id` and `user_version`.
 ///
 /// # Errors

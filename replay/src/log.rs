@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quittance_events::copy::{StoredAttachment, StoredEvent};
-use quittance_events::event::EventError;
-use quittance_events::seal::{self, EventPub, SALT_LEN};
+use quittance_events::event::{EventError, FIRST_VERSION, FORMAT_VERSION};
+use quittance_events::facts::{Authority, KeyRole};
+use quittance_events::seal::{self, SALT_LEN};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::{Digest32, EddsaSignature, Micros};
-use quittance_tlog::{Frontier, Hash, KeyName, VerifierKey, leaf_hash};
+use quittance_tlog::{Frontier, Hash, VerifierKey, leaf_hash};
 
 use crate::case::named_amounts;
+use crate::erased::Erasures;
 use crate::findings::{Draft, Findings, Root};
+use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
 use crate::report::Checked;
 use crate::rules::{self, Rule};
@@ -64,19 +67,16 @@ pub(crate) struct Log {
     /// The last clock correction.
     pub(crate) epoch: u64,
     pub(crate) origin: Option<String>,
-    event_key: Option<EventPub>,
-    pub(crate) checkpoint_key: Option<VerifierKey>,
+    pub(crate) keys: LedgerKeys,
+    pub(crate) erasures: Erasures,
+    /// The event format of the next event.
+    version: u64,
     pub(crate) is_successor: bool,
     /// Attachments that an excerpt of a ledger leaves out. Of an excerpt, what lies between its events is not known,
     /// so that neither gaps nor the chain over them can be judged; of a whole ledger, nothing.
     pub(crate) excerpt: Option<BTreeSet<(u64, AttachmentName)>>,
     /// Sizes whose roots are asked for, and the roots.
     pub(crate) roots: BTreeMap<u64, Option<Hash>>,
-}
-
-/// The VKEY of a key under the ledger's name.
-fn vkey(origin: &str, key: &Digest32) -> Option<VerifierKey> {
-    VerifierKey::new(KeyName::new(origin).ok()?, *key.as_bytes()).ok()
 }
 
 impl Log {
@@ -91,18 +91,38 @@ impl Log {
             greatest_at: Micros::from_s(0).expect("zero is a time"),
             epoch: 0,
             origin: None,
-            // In force until a first event that can be read says otherwise.
-            event_key: pinned.map(|key| EventPub::new(Digest32::from_bytes(*key.public_key()))),
-            checkpoint_key: None,
+            keys: LedgerKeys::pinned(pinned),
+            erasures: Erasures::default(),
+            version: FIRST_VERSION,
             is_successor: false,
             excerpt: None,
             roots: sizes.map(|size| (size, None)).collect(),
         }
     }
 
-    /// The event key that signatures are checked with.
-    pub(crate) fn event_vkey(&self) -> Option<VerifierKey> {
-        vkey(self.origin.as_deref()?, &self.event_key?.key())
+    /// The event key that stands in the report: the one that the auditor was given, where it was in force at any time,
+    /// or else the first.
+    pub(crate) fn event_vkey(&self, options: &VerifyOptions) -> Option<VerifierKey> {
+        self.origin.as_ref()?;
+        let pinned = options.ledger_key.as_ref();
+        self.keys
+            .event_vkeys()
+            .find(|key| Some(key) == pinned)
+            .or_else(|| self.keys.event_vkeys().next())
+    }
+
+    /// After the walk: whether the auditor's key was in force at any time.
+    pub(crate) fn pin(&self, options: &VerifyOptions, findings: &mut Findings) {
+        let Some(pinned) = options.ledger_key.as_ref().filter(|_| self.origin.is_some()) else {
+            return;
+        };
+        if self.keys.event_vkeys().all(|key| key != *pinned) {
+            let found = self.event_vkey(options);
+            let found = found.map_or_else(String::new, |found| found.to_string());
+            // A foreign key explains nothing else: what follows is judged under the ledger's own.
+            let draft = Draft::new(&rules::LOG_KEY, 1, "the ledger is under another event key");
+            findings.add(draft.differs(pinned, found), None);
+        }
     }
 
     /// Judges the next stored event. A decision comes back where the event can be read; otherwise the order that its
@@ -110,7 +130,6 @@ impl Log {
     pub(crate) fn take(
         &mut self,
         stored: StoredEvent,
-        options: &VerifyOptions,
         findings: &mut Findings,
         checked: &mut Checked,
     ) -> Result<Result<Decision, (Option<OrderKey>, Root)>, Unusable> {
@@ -133,7 +152,7 @@ impl Log {
             findings,
         };
         if let (1, Some(event)) = (self.count, &event) {
-            self.genesis(event, options, &mut at);
+            self.genesis(event, &mut at);
         }
         if self.excerpt.is_none() {
             self.numbers(seq, &mut at);
@@ -169,6 +188,8 @@ impl Log {
                     event.ledger.to_string(),
                 );
             }
+            self.version(event, &mut at);
+            self.rotation(event, &mut at);
             self.time(event, &mut at);
         } else if self.count == 1 {
             at.find(
@@ -182,6 +203,7 @@ impl Log {
             event.as_ref(),
             stored.attachments,
             self.excerpt.as_ref(),
+            &mut self.erasures,
             &mut at,
             checked,
         );
@@ -208,7 +230,7 @@ impl Log {
         })
     }
 
-    fn genesis(&mut self, event: &Event, options: &VerifyOptions, at: &mut AtEvent) {
+    fn genesis(&mut self, event: &Event, at: &mut AtEvent) {
         let Facts::LedgerOpened(genesis) = &event.facts else {
             let found = event.facts.kind().to_owned();
             at.find(
@@ -221,27 +243,14 @@ impl Log {
         };
         self.greatest_at = event.at_us;
         self.origin = Some(genesis.origin.clone());
-        self.event_key = Some(EventPub::new(genesis.event_key));
         self.is_successor = genesis.predecessor.is_some();
-        self.checkpoint_key = vkey(&genesis.origin, &genesis.checkpoint_key);
-        let own = vkey(&genesis.origin, &genesis.event_key);
-        if own.is_none() || self.checkpoint_key.is_none() {
+        if !self.keys.begin(genesis) {
             at.find(
                 &rules::LOG_GENESIS,
                 "it names a key that is none",
                 String::new(),
                 String::new(),
             );
-        }
-        if let Some(pinned) = options
-            .ledger_key
-            .as_ref()
-            .filter(|pinned| own.as_ref() != Some(pinned))
-        {
-            let found = own.map_or_else(String::new, |own| own.to_string());
-            // A foreign key explains nothing else: what follows is judged under the ledger's own.
-            let draft = Draft::new(&rules::LOG_KEY, at.seq, "the ledger is under another event key");
-            at.findings.add(draft.differs(pinned, found), None);
         }
     }
 
@@ -266,15 +275,19 @@ impl Log {
         at: &mut AtEvent,
         checked: &mut Checked,
     ) -> Result<(), Unusable> {
-        let Some(key) = self.event_key else { return Ok(()) };
+        let Some(key) = self.keys.seals(at.event) else {
+            return Ok(());
+        };
         let signature = <[u8; seal::SIGNATURE_LEN]>::try_from(stored.signature.as_slice())
             .map(EddsaSignature::from_bytes);
         if signature.is_ok_and(|signature| key.verify_event(&stored.sealed, &signature)) {
             checked.signatures += 1;
             // Only what the ledger's key signed may say that this tool is too old.
-            if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts) {
+            if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts)
+                && raised.version > FORMAT_VERSION
+            {
                 return Err(Unusable::Newer(format!(
-                    "event {} raises the event format to version {}; this program knows version 1: use a newer one",
+                    "event {} raises the event format to version {}; this program knows version {FORMAT_VERSION}: use a newer one",
                     at.seq, raised.version
                 )));
             }
@@ -284,6 +297,55 @@ impl Log {
             at.findings.mark_place(at.seq, root);
         }
         Ok(())
+    }
+
+    /// One version up to the event that raises it, the next one after it.
+    fn version(&mut self, event: &Event, at: &mut AtEvent) {
+        if event.version != self.version {
+            let (expected, found) = (self.version.to_string(), event.version.to_string());
+            let text = "it is of another format version than the ledger is at here";
+            at.find(&rules::LOG_VERSION, text, expected, found);
+        }
+        if let Facts::FormatRaised(raised) = &event.facts {
+            let expected = self.version + 1;
+            if raised.version == expected {
+                self.version = expected;
+            } else {
+                let text = "it raises the format to another version than the next";
+                let found = raised.version.to_string();
+                at.find(&rules::LOG_VERSION, text, expected.to_string(), found);
+            }
+        }
+    }
+
+    /// A key gives way to another.
+    fn rotation(&mut self, event: &Event, at: &mut AtEvent) {
+        let Facts::LedgerKeyRotated(f) = &event.facts else {
+            return;
+        };
+        if let Some(wrong) = self.keys.rotate(at.seq, f) {
+            let root = at.find(&rules::LOG_ROTATION, wrong, String::new(), String::new());
+            // What follows is under a key that nobody let in.
+            at.findings.all_orders = at.findings.all_orders.or(Some(root));
+            return;
+        }
+        let new = self.origin.as_deref().and_then(|origin| vkey(origin, &f.new_key));
+        let (what, by) = (
+            match f.role {
+                KeyRole::Event => "event",
+                KeyRole::Checkpoint => "checkpoint",
+            },
+            match f.authorised_by {
+                Authority::EventKey => "the event key in force before",
+                Authority::RecoveryKey => "the recovery key",
+            },
+        );
+        let new = new.map_or_else(String::new, |new| new.to_string());
+        at.findings.note(
+            Some(at.seq),
+            None,
+            format!("the {what} key is {new} from here on, authorised by {by}"),
+        );
     }
 
     fn chain(&self, event: &Event, seq: u64, at: &mut AtEvent) {
@@ -367,7 +429,10 @@ fn misplaced(event: &Event) -> Option<String> {
         Facts::LedgerOpened(_)
         | Facts::ExchangeKeysSeen(_)
         | Facts::ClockCorrected(_)
+        | Facts::LedgerKeyRotated(_)
         | Facts::FormatRaised(_) => (false, false),
+        // As the event has it whose attachment it was; the rule of erasures compares them.
+        Facts::AttachmentErased(_) => (event.order.is_some(), event.order.is_some()),
         Facts::InstanceAdded(_) | Facts::InstanceClosed(_) => (true, false),
         _ => (true, true),
     };
@@ -388,7 +453,9 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
         Facts::AbortRequested(_) => &[AttachmentName::Body],
         Facts::ExchangeReplied(_) => &[AttachmentName::Reply],
         Facts::ExchangeKeysSeen(_) => &[AttachmentName::Keys],
-        Facts::RefundApproved(_) | Facts::ClockCorrected(_) => &[AttachmentName::Reason],
+        Facts::RefundApproved(_) | Facts::ClockCorrected(_) | Facts::AttachmentErased(_) => {
+            &[AttachmentName::Reason]
+        }
         _ => &[],
     }
 }
@@ -397,12 +464,14 @@ fn attachments(
     event: Option<&Event>,
     stored: Vec<StoredAttachment>,
     left_out: Option<&BTreeSet<(u64, AttachmentName)>>,
+    erasures: &mut Erasures,
     at: &mut AtEvent,
     checked: &mut Checked,
 ) -> BTreeMap<AttachmentName, Attachment> {
     let mut found = BTreeMap::new();
     // Bytes behind an event that cannot be read cannot be judged; the event's own finding stands for them.
     let Some(event) = event else { return found };
+    let seq = at.seq;
     let mut wrong = |what: String| at.find(&rules::LOG_ATTACHMENTS, what, String::new(), String::new());
     for StoredAttachment {
         name, salt, bytes, ..
@@ -417,7 +486,7 @@ fn attachments(
         let held = match (salt, bytes) {
             (None, None) => {
                 checked.erased += 1;
-                wrong(format!("{name} is erased, and no event says so"));
+                erasures.found(seq, known, event);
                 Attachment::Gone
             }
             (Some(salt), Some(bytes)) => match <[u8; SALT_LEN]>::try_from(salt) {

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
-use quittance_events::{Facts, OrderKey};
-use quittance_tlog::{Checkpoint, Note};
+use quittance_events::{Event, Facts, OrderKey};
 
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
@@ -102,7 +101,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
     Ok(Report {
         ledger: options.ledger.display().to_string(),
         origin: log.origin.clone(),
-        event_key: log.event_vkey().map(|key| key.to_string()),
+        event_key: log.event_vkey(options).map(|key| key.to_string()),
         key_pinned: options.ledger_key.is_some(),
         anchored,
         checked: audit.checked,
@@ -121,13 +120,6 @@ fn read_anchor(path: &std::path::Path) -> Result<String, Unusable> {
         .map_err(|e| Unusable::unreadable(path, e))?;
     // What is no text is no checkpoint; that is told as such.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The size that a note speaks of, before anybody checked its signature.
-fn claimed_size(note: &str) -> Option<u64> {
-    Checkpoint::parse_text(Note::parse(note).ok()?.text())
-        .ok()
-        .map(|checkpoint| checkpoint.size)
 }
 
 impl<'a> Audit<'a> {
@@ -173,7 +165,10 @@ impl<'a> Audit<'a> {
         let stored_sizes = checkpoints
             .iter()
             .filter_map(|(size, _)| u64::try_from(*size).ok());
-        *log = Log::new(self.options, stored_sizes.chain(anchor.and_then(claimed_size)));
+        *log = Log::new(
+            self.options,
+            stored_sizes.chain(anchor.and_then(notes::claimed_size)),
+        );
         let walked = copy.walk::<Stop>(|item| match item {
             Ok(stored) => self.stored(copy, stored, log).map_err(Stop::Unusable),
             Err(orphan) => {
@@ -200,6 +195,8 @@ impl<'a> Audit<'a> {
         let rest = self.joiner.end();
         self.judge(rest, log);
         self.settle_owing(None);
+        log.pin(self.options, &mut self.findings);
+        log.erasures.untold(&mut self.findings);
         self.checkpoints(&checkpoints, log);
         let anchored = anchor
             .and_then(|note| notes::check_note(&rules::LOG_ANCHOR, note, None, log, &mut self.findings));
@@ -242,7 +239,7 @@ impl<'a> Audit<'a> {
 
     fn stored(&mut self, copy: &Copy, stored: StoredEvent, log: &mut Log) -> Result<(), Unusable> {
         let seq = stored.seq;
-        let taken = log.take(stored, self.options, &mut self.findings, &mut self.checked)?;
+        let taken = log.take(stored, &mut self.findings, &mut self.checked)?;
         let in_doubt = u64::try_from(seq)
             .ok()
             .and_then(|seq| self.findings.place_at(seq));
@@ -251,6 +248,15 @@ impl<'a> Audit<'a> {
         }
         match taken {
             Ok(decision) => {
+                if let Facts::AttachmentErased(f) = &decision.event.facts {
+                    // Read by its number: what is damaged there is told where it stands.
+                    let target = (f.seq.get() < decision.first())
+                        .then(|| copy.event(f.seq.sql()).ok().flatten())
+                        .flatten()
+                        .and_then(|stored| Event::parse(&stored.sealed).ok());
+                    log.erasures
+                        .told(target.as_ref(), &decision, f, &mut self.findings);
+                }
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.slot(key).number);
                 self.filed.push((seq, Some(number)));
@@ -443,12 +449,14 @@ impl<'a> Audit<'a> {
             Facts::RefundAnswered(f) => answers::refund(order, f, &mut case),
             Facts::AbortAnswered(f) => answers::abort(order, f, &mut case),
             Facts::RefundDelivered(f) => answers::delivered(order, f, &mut case),
+            Facts::AttachmentErased(f) => order.erased(f.seq.get()),
             // The form of the event is told of by the log's rules.
             Facts::LedgerOpened(_)
             | Facts::InstanceAdded(_)
             | Facts::InstanceClosed(_)
             | Facts::ExchangeKeysSeen(_)
             | Facts::ClockCorrected(_)
+            | Facts::LedgerKeyRotated(_)
             | Facts::FormatRaised(_) => return,
         }
         order.advance(first, last, at, facts.moves_order());

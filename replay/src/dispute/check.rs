@@ -138,7 +138,7 @@ pub fn check(bytes: &[u8], file: &str, ledger_key: Option<&VerifierKey>) -> Resu
         Err(e) => report.find("bundle.story", None, format!("its story cannot be told: {e}")),
         Ok(composed) => {
             told(&mut report, &composed, &claims);
-            proofs(&mut report, &contents, &composed.replayed.checkpoint_key);
+            proofs(&mut report, &contents, &composed.checkpoint_key);
             same(&mut report, bytes, &entries, &composed);
         }
     }

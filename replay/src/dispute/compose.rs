@@ -50,6 +50,8 @@ pub(crate) struct Composed {
     pub(crate) report: DisputeReport,
     pub(crate) entries: Entries,
     pub(crate) replayed: Replayed,
+    /// The key in force at the checkpoint's size.
+    pub(crate) checkpoint_key: VerifierKey,
 }
 
 /// Derives everything.
@@ -59,7 +61,8 @@ pub(crate) fn compose(
     pinned: Option<&VerifierKey>,
 ) -> Result<Composed, Uncomposed> {
     let replayed = replay(contents, pinned)?;
-    let report = report(contents, &replayed, claims)?;
+    let (checkpoint, checkpoint_key) = checkpoint(contents, &replayed)?;
+    let report = report(contents, &replayed, claims, checkpoint, &checkpoint_key);
     let mut entries = contents.entries();
     let json = serde_json::to_string_pretty(&report).map_err(|e| Uncomposed::Other(e.to_string()))?;
     let csv = csv_list::of_order(&replayed.key, &money::permissions(&replayed))
@@ -72,22 +75,29 @@ pub(crate) fn compose(
         report,
         entries,
         replayed,
+        checkpoint_key,
     })
 }
 
-fn report(contents: &Contents, replayed: &Replayed, claims: &Claims) -> Result<DisputeReport, Uncomposed> {
+fn report(
+    contents: &Contents,
+    replayed: &Replayed,
+    claims: &Claims,
+    checkpoint: CheckpointPart,
+    checkpoint_key: &VerifierKey,
+) -> DisputeReport {
     let (timeline, context) = timeline::events(contents, replayed);
     let permissions = money::permissions(replayed);
-    let checkpoint = checkpoint(contents, replayed)?;
     let fold = &replayed.fold;
     let terms = &fold.terms;
-    Ok(DisputeReport {
+    DisputeReport {
         format: REPORT_FORMAT,
         made_by: claims.made_by.clone(),
         ledger: Ledger {
             origin: replayed.origin.clone(),
-            event_key: replayed.event_key.to_string(),
-            checkpoint_key: replayed.checkpoint_key.to_string(),
+            // What is said does not depend on which key its reader brought.
+            event_key: replayed.first_key.to_string(),
+            checkpoint_key: checkpoint_key.to_string(),
             key_pinned: claims.key_pinned,
         },
         order: OrderPart {
@@ -110,7 +120,7 @@ fn report(contents: &Contents, replayed: &Replayed, claims: &Claims) -> Result<D
                 .collect(),
         },
         audit: claims.audit.clone(),
-        // What is said does not depend on which key its reader brought.
+        // Nor does this.
         findings: flatten(&replayed.findings, |finding| finding.rule != rules::LOG_KEY.id),
         notes: notes(contents, replayed, &checkpoint),
         sums: money::sums(fold, &permissions.list),
@@ -129,7 +139,7 @@ fn report(contents: &Contents, replayed: &Replayed, claims: &Claims) -> Result<D
         checkpoint,
         exchange_keys: exchange_keys(replayed),
         standing_rule: timeline::standing_rule(),
-    })
+    }
 }
 
 /// Findings as a flat list, each root before what follows from it; those that `keep` names, and the roots of those.
@@ -238,20 +248,25 @@ fn notes(contents: &Contents, replayed: &Replayed, checkpoint: &CheckpointPart) 
     notes
 }
 
-fn checkpoint(contents: &Contents, replayed: &Replayed) -> Result<CheckpointPart, Uncomposed> {
+fn checkpoint(contents: &Contents, replayed: &Replayed) -> Result<(CheckpointPart, VerifierKey), Uncomposed> {
     let wrong = |e: &dyn std::fmt::Display| Uncomposed::Checkpoint(e.to_string());
     let text = std::str::from_utf8(&contents.checkpoint).map_err(|e| wrong(&e))?;
     let note = Note::parse(text).map_err(|e| wrong(&e))?;
     let read = Checkpoint::parse_text(note.text()).map_err(|e| wrong(&e))?;
-    let key = &replayed.checkpoint_key;
+    let key = replayed
+        .keys
+        .checkpoint_at(read.size)
+        .cloned()
+        .ok_or(Untold::NoGenesis)?;
     let others = note.signatures().iter().filter(|line| line.name() != key.name());
     let newer = contents.events.keys().filter(|seq| **seq > read.size).count();
-    Ok(CheckpointPart {
+    let part = CheckpointPart {
         size: read.size,
         root: note.text().lines().nth(2).unwrap_or_default().to_owned(),
         cosigners: others.map(|line| line.name().to_string()).collect(),
         unproven: u64::try_from(newer).unwrap_or(u64::MAX),
-    })
+    };
+    Ok((part, key))
 }
 
 /// What wallets were answered.

@@ -11,9 +11,11 @@ use quittance_events::copy::{Copy, CopyError, StoredEvent};
 use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderKey};
 use quittance_taler::MasterPub;
 use quittance_tlog::tlog_proof::TlogProof;
-use quittance_tlog::{Checkpoint, KeyName, Note, ProofCollector, VerifierKey, leaf_hash};
+use quittance_tlog::{Checkpoint, Note, ProofCollector, leaf_hash};
 use tempfile::TempDir;
 
+use crate::keys::LedgerKeys;
+use crate::notes::claimed_size;
 use crate::open::{self, Opened};
 use crate::{Unusable, VerifyOptions, verify};
 
@@ -170,11 +172,11 @@ pub(crate) fn bundle(options: &ExportOptions) -> Result<(Vec<u8>, Exported), Exp
         Opened::Damaged(why) => return Err(unsound(why)),
         Opened::Readable { copy, .. } => copy,
     };
-    let found = wanted(copy, &key)?;
-    if found.order.is_empty() {
+    let read = read_all(copy, &key)?;
+    if read.order.is_empty() {
         return Err(missing().into());
     }
-    let contents = contents(copy, &found, &options.redact)?;
+    let contents = contents(copy, &read, &options.redact)?;
     let claims = Claims {
         made_by: MADE_BY.to_owned(),
         key_pinned: audited.key_pinned,
@@ -224,77 +226,116 @@ impl Still {
     }
 }
 
-/// Numbers of the events that a file needs.
+/// What may be needed of a ledger, by the numbers of events.
 #[derive(Default)]
-struct Wanted {
+struct Read {
     order: BTreeSet<i64>,
-    context: BTreeSet<i64>,
-    checkpoint_key: Option<VerifierKey>,
+    /// The first event, and the order's instance.
+    beginnings: BTreeSet<i64>,
+    keys_seen: BTreeMap<i64, MasterPub>,
+    /// The order's exchanges.
+    masters: BTreeSet<MasterPub>,
+    corrections: BTreeSet<i64>,
+    /// New keys of the ledger, and what raises its format for them.
+    rotations: BTreeSet<i64>,
+    /// Erasures, and the events whose attachments they erased.
+    erasures: BTreeMap<i64, i64>,
+    keys: LedgerKeys,
 }
 
 /// Reads all events: an index that lies leaves nothing out.
-fn wanted(copy: &Copy, key: &OrderKey) -> Result<Wanted, ExportError> {
-    let mut found = Wanted::default();
-    // Of these, those before the order's last event are needed, and of exchanges only the order's.
-    let mut keys_seen: BTreeMap<i64, MasterPub> = BTreeMap::new();
-    let mut others: BTreeSet<i64> = BTreeSet::new();
-    let mut masters: BTreeSet<MasterPub> = BTreeSet::new();
+fn read_all(copy: &Copy, key: &OrderKey) -> Result<Read, ExportError> {
+    let mut found = Read::default();
     copy.walk::<ExportError>(|item| {
         let Ok(stored) = item else { return Ok(()) };
         let Ok(event) = Event::parse(&stored.sealed) else {
             return Ok(());
         };
+        let seq = stored.seq;
         if event.order_key().as_ref() == Some(key) {
-            found.order.insert(stored.seq);
+            found.order.insert(seq);
         }
         match &event.facts {
-            Facts::LedgerOpened(f) if stored.seq == 1 => {
-                others.insert(stored.seq);
-                found.checkpoint_key = KeyName::new(f.origin.as_str())
-                    .and_then(|name| VerifierKey::new(name, *f.checkpoint_key.as_bytes()))
-                    .ok();
+            Facts::LedgerOpened(f) if seq == 1 => {
+                found.beginnings.insert(seq);
+                found.keys.begin(f);
             }
             Facts::InstanceAdded(_) | Facts::InstanceClosed(_) if is_of(&event, &key.instance) => {
-                others.insert(stored.seq);
+                found.beginnings.insert(seq);
             }
-            Facts::ClockCorrected(_) | Facts::FormatRaised(_) => {
-                others.insert(stored.seq);
+            Facts::ClockCorrected(_) => {
+                found.corrections.insert(seq);
+            }
+            Facts::FormatRaised(_) => {
+                found.rotations.insert(seq);
+            }
+            Facts::LedgerKeyRotated(f) => {
+                found.rotations.insert(seq);
+                // What is wrong with it, the audit tells.
+                found.keys.rotate(u64::try_from(seq).map_err(unsound)?, f);
+            }
+            Facts::AttachmentErased(f) => {
+                found.erasures.insert(seq, f.seq.sql());
             }
             Facts::ExchangeKeysSeen(f) => {
-                keys_seen.insert(stored.seq, f.master_pub);
+                found.keys_seen.insert(seq, f.master_pub);
             }
-            Facts::OrderRecorded(f) if found.order.contains(&stored.seq) => {
-                masters.extend(f.exchanges.iter().map(|exchange| exchange.master_pub));
+            Facts::OrderRecorded(f) if found.order.contains(&seq) => {
+                let exchanges = f.exchanges.iter();
+                found
+                    .masters
+                    .extend(exchanges.map(|exchange| exchange.master_pub));
             }
-            Facts::DepositRecorded(f) if found.order.contains(&stored.seq) => {
-                masters.insert(f.exchange_master_pub);
+            Facts::DepositRecorded(f) if found.order.contains(&seq) => {
+                found.masters.insert(f.exchange_master_pub);
             }
             _ => {}
         }
         Ok(())
     })?;
-    let last = found.order.last().copied().unwrap_or(0);
-    let of_exchanges = keys_seen
-        .into_iter()
-        .filter(|(_, master)| masters.contains(master))
-        .map(|(seq, _)| seq);
-    found.context = others
-        .into_iter()
-        .chain(of_exchanges)
-        .filter(|seq| *seq < last)
-        .collect();
     Ok(found)
+}
+
+impl Read {
+    /// The events that a file needs whose checkpoint is of this size: the order's, and those that they rest on.
+    fn wanted(&self, checkpoint: u64) -> BTreeSet<i64> {
+        let last = self.order.last().copied().unwrap_or(0);
+        let of_exchanges = self.keys_seen.iter();
+        let of_exchanges = of_exchanges.filter(|(_, master)| self.masters.contains(master));
+        let before = self.beginnings.iter().chain(of_exchanges.map(|(seq, _)| seq));
+        let mut wanted: BTreeSet<i64> = before.copied().filter(|seq| *seq < last).collect();
+        wanted.extend(&self.order);
+        // The checkpoint is judged under the key in force there.
+        let signed = self.rotations.iter().copied();
+        wanted.extend(signed.filter(|seq| u64::try_from(*seq).is_ok_and(|seq| seq <= checkpoint)));
+        // Each of these may call for others: an erasure is sealed under a key, at a time that corrections explain, and
+        // a correction's reason may be erased.
+        loop {
+            let (before, last) = (wanted.len(), wanted.last().copied().unwrap_or(0));
+            wanted.extend(self.rotations.union(&self.corrections).filter(|seq| **seq < last));
+            let erasures = self.erasures.iter();
+            let of_these: Vec<i64> = erasures
+                .filter(|(_, target)| wanted.contains(target))
+                .map(|(seq, _)| *seq)
+                .collect();
+            wanted.extend(of_these);
+            if wanted.len() == before {
+                return wanted;
+            }
+        }
+    }
 }
 
 fn is_of(event: &Event, instance: &InstanceId) -> bool {
     event.instance.as_ref() == Some(instance)
 }
 
-fn contents(copy: &Copy, found: &Wanted, redact: &[Redaction]) -> Result<Contents, ExportError> {
+fn contents(copy: &Copy, read: &Read, redact: &[Redaction]) -> Result<Contents, ExportError> {
+    let (size, note) = last_checkpoint(copy, &read.keys)?;
     let mut contents = Contents::default();
-    for seq in found.order.union(&found.context) {
-        let Some(stored) = copy.event(*seq)? else { continue };
-        let number = u64::try_from(*seq).map_err(unsound)?;
+    for seq in read.wanted(size) {
+        let Some(stored) = copy.event(seq)? else { continue };
+        let number = u64::try_from(seq).map_err(unsound)?;
         contents.events.insert(number, item(stored));
     }
     for redaction in redact {
@@ -305,7 +346,6 @@ fn contents(copy: &Copy, found: &Wanted, redact: &[Redaction]) -> Result<Content
             .ok_or(ExportError::NothingToRedact(*redaction))?;
         *held = redacted();
     }
-    let (size, note) = last_checkpoint(copy, found)?;
     let proofs = proofs(copy, &contents, size, &note)?;
     for (seq, item) in &mut contents.events {
         item.proof = proofs.get(seq).map(|proof| proof.to_string().into_bytes());
@@ -348,18 +388,18 @@ fn item(stored: StoredEvent) -> Item {
     }
 }
 
-/// The last checkpoint that the ledger's own key signed. Whether the events bear it out shows with the proofs.
-fn last_checkpoint(copy: &Copy, found: &Wanted) -> Result<(u64, Note), ExportError> {
-    let key = found
-        .checkpoint_key
-        .as_ref()
-        .ok_or_else(|| unsound("no first event names a checkpoint key"))?;
+/// The last checkpoint that the ledger's own key signed, the one in force at its size. Whether the events bear it out
+/// shows with the proofs.
+fn last_checkpoint(copy: &Copy, keys: &LedgerKeys) -> Result<(u64, Note), ExportError> {
+    let opened = |note: &str| {
+        let key = keys.checkpoint_at(claimed_size(note)?)?;
+        let size = Checkpoint::open(note, key).ok()?.size;
+        Some((size, Note::parse(note).ok()?))
+    };
     let notes = copy.checkpoints()?;
-    notes
-        .iter()
-        .rev()
-        .find_map(|(_, note)| Some((Checkpoint::open(note, key).ok()?.size, Note::parse(note).ok()?)))
-        .filter(|(size, _)| *size > 0)
+    let mut signed = notes.iter().rev().filter_map(|(_, note)| opened(note));
+    signed
+        .find(|(size, _)| *size > 0)
         .ok_or_else(|| unsound("the ledger holds no checkpoint that its key signed"))
 }
 

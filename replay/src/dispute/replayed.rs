@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quittance_events::{Facts, OrderKey, RefundId};
+use quittance_events::{Event, Facts, OrderKey, RefundId};
 use quittance_taler::{CoinPub, Micros};
 use quittance_tlog::VerifierKey;
 
 use crate::fold::OrderFold;
+use crate::keys::LedgerKeys;
 use crate::log::Log;
 use crate::parts::Decision;
 use crate::report::{Checked, Finding, Note};
@@ -20,8 +21,11 @@ use super::contents::Contents;
 pub(crate) struct Replayed {
     pub(crate) key: OrderKey,
     pub(crate) origin: String,
+    /// The first event key, whichever one the reader brought.
+    pub(crate) first_key: VerifierKey,
+    /// The reader's, where it was in force at any time, or else the first.
     pub(crate) event_key: VerifierKey,
-    pub(crate) checkpoint_key: VerifierKey,
+    pub(crate) keys: LedgerKeys,
     pub(crate) findings: Vec<Finding>,
     pub(crate) findings_unlisted: u64,
     pub(crate) notes: Vec<Note>,
@@ -64,7 +68,7 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
     let mut key: Option<OrderKey> = None;
     for stored in contents.stored() {
         let seq = u64::try_from(stored.seq).unwrap_or(0);
-        let taken = log.take(stored, &options, &mut audit.findings, &mut audit.checked)?;
+        let taken = log.take(stored, &mut audit.findings, &mut audit.checked)?;
         let Ok(decision) = taken else {
             return Err(Untold::Unreadable(seq));
         };
@@ -72,6 +76,14 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
             && key.get_or_insert_with(|| of.clone()) != &of
         {
             return Err(Untold::Foreign(seq));
+        }
+        if let Facts::AttachmentErased(f) = &decision.event.facts {
+            let target = (f.seq.get() < decision.first())
+                .then(|| contents.events.get(&f.seq.get()))
+                .flatten()
+                .and_then(|item| Event::parse(&item.sealed).ok());
+            log.erasures
+                .told(target.as_ref(), &decision, f, &mut audit.findings);
         }
         let pushed = audit.joiner.push(decision);
         for ready in pushed.ready.clone() {
@@ -84,23 +96,25 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
     decisions.extend(rest.ready.clone());
     audit.judge(rest, &log);
     audit.settle_owing(None);
+    log.pin(&options, &mut audit.findings);
+    log.erasures.untold(&mut audit.findings);
     let key = key.ok_or(Untold::NoOrder)?;
     let fold = audit
         .orders
         .remove(&key)
         .and_then(|slot| slot.fold)
         .ok_or(Untold::Unborn)?;
-    let (Some(origin), Some(event_key), Some(checkpoint_key)) =
-        (log.origin.clone(), log.event_vkey(), log.checkpoint_key.clone())
-    else {
+    let (first_key, event_key) = (log.keys.event_vkeys().next(), log.event_vkey(&options));
+    let (Some(origin), Some(first_key), Some(event_key)) = (log.origin.clone(), first_key, event_key) else {
         return Err(Untold::NoGenesis);
     };
     let (findings, findings_unlisted, notes) = audit.findings.finish();
     Ok(Replayed {
         key,
         origin,
+        first_key,
         event_key,
-        checkpoint_key,
+        keys: log.keys,
         findings,
         findings_unlisted,
         notes,

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use quittance_events::facts::{ExchangeKeysSeen, Verdict};
+use quittance_events::facts::{Authority, ExchangeKeysSeen, KeyRole, LedgerKeyRotated, Verdict};
 use quittance_events::{AttachmentName, Event, Facts, RefundId, seal};
 use quittance_taler::{CoinPub, EddsaSignature, message};
 use serde_json::Value;
 
 use crate::approvals::merchant_signed;
+use crate::keys::vkey;
 use crate::story::{Amounts, second, time, told};
 
 use super::contents::{Absence, Contents, Item, attachment_file};
@@ -86,12 +87,26 @@ fn sentence(event: &Event, amounts: &mut Amounts) -> String {
             )
         }
         Facts::FormatRaised(f) => format!("the event format was raised to version {}", f.version),
+        Facts::LedgerKeyRotated(f) => rotated(&event.ledger, f),
         _ => told(event, amounts),
     };
     match event.facts.part() {
         Some(part) => format!("{text} (part {} of {})", part.0, part.1),
         None => text,
     }
+}
+
+fn rotated(origin: &str, f: &LedgerKeyRotated) -> String {
+    let what = match f.role {
+        KeyRole::Event => "signs events from this one on",
+        KeyRole::Checkpoint => "signs checkpoints from this size on",
+    };
+    let by = match f.authorised_by {
+        Authority::EventKey => "the event key in force before",
+        Authority::RecoveryKey => "the recovery key",
+    };
+    let new = vkey(origin, &f.new_key).map_or_else(|| f.new_key.to_string(), |key| key.to_string());
+    format!("the ledger's key was rotated: {new} {what}, authorised by {by}")
 }
 
 fn standing(event: &Event, seq: u64, item: &Item, replayed: &Replayed) -> (Standing, String) {
