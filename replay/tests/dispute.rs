@@ -8,8 +8,8 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quittance_events::Facts;
 use quittance_events::facts::{ExchangeReplied, Verdict};
+use quittance_events::{AttachmentName, Facts};
 use quittance_replay::VerifyOptions;
 use quittance_replay::dispute::report::{
     AttachmentState, DisputeReport, Outcome, PermissionSource, Standing,
@@ -475,34 +475,204 @@ fn what_is_left_out_leaves_its_digest() {
 /// Bytes and salt gone from the ledger: the file says so, and what rests on them is no longer checked.
 #[test]
 fn what_is_erased_is_told_as_such() {
-    let dir = tempfile::tempdir().unwrap();
-    for name in ["ledger.sqlite3", "ledger.anchor"] {
-        std::fs::copy(sound().join(name), dir.path().join(name)).unwrap();
-    }
     let events = sound_events();
-    let seq = i64::try_from(nth(&events, PAID, "refund_approved", 0)).unwrap() + 1;
-    tampered(&dir.path().join("ledger.sqlite3"), |conn| {
+    let place = nth(&events, PAID, "refund_approved", 0);
+    let seq = u64::try_from(place).unwrap() + 1;
+    let state = |told: &DisputeReport| {
+        let event = told.timeline.iter().find(|event| event.seq == seq).unwrap();
+        event.attachments[0].state
+    };
+
+    let lawful = continued();
+    let paths = paths(lawful.dir.path());
+    let erasure = erase_of(
+        &paths,
+        keys().into(),
+        place,
+        AttachmentName::Reason,
+        after(&events),
+    );
+    let bytes = exported_with(lawful.dir.path(), PAID, &[]);
+    let report = judged(&bytes);
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert_eq!(report.proven, report.events);
+    let story = told(&bytes);
+    assert_eq!(state(&story), AttachmentState::Erased);
+    let last = story.timeline.last().unwrap();
+    assert_eq!((last.seq, last.standing), (erasure.get(), Standing::Claimed));
+    assert_eq!(
+        last.sentence,
+        format!("attachment reason of event {seq} was erased")
+    );
+    assert!(entry(&bytes, &format!("attachments/{seq}-reason.erased")).starts_with(b"The attachment"));
+
+    // No event says that it was erased, and the tool says that.
+    let silent = continued();
+    tampered(&silent.ledger(), |conn| {
         conn.execute(
             "UPDATE attachment SET salt = NULL, bytes = NULL WHERE seq = ?1",
-            [seq],
+            [i64::try_from(seq).unwrap()],
         )
         .unwrap();
     });
-    let bytes = exported_with(dir.path(), PAID, &[]);
-    let told = told(&bytes);
-    let event = told
-        .timeline
-        .iter()
-        .find(|e| i64::try_from(e.seq) == Ok(seq))
-        .unwrap();
-    assert_eq!(event.attachments[0].state, AttachmentState::Erased);
-    assert!(entry(&bytes, &format!("attachments/{seq}-reason.erased")).starts_with(b"The attachment"));
-    // No event says that it was erased, and the tool says that.
+    let bytes = exported_with(silent.dir.path(), PAID, &[]);
+    assert_eq!(state(&told(&bytes)), AttachmentState::Erased);
+    let report = judged(&bytes);
     assert!(
-        rules(&judged(&bytes)).contains(&"log.attachments"),
+        rules(&report).contains(&"log.attachments"),
         "{:?}",
-        rules(&judged(&bytes))
+        rules(&report)
     );
+}
+
+/// Erasures may be of the events that an order rests on, newer than it, and of the reason of a correction that only
+/// another erasure calls for: each comes with what it needs to be judged.
+#[test]
+fn erasures_of_what_an_order_rests_on_are_in_its_file() {
+    let forged = continued();
+    let events = sound_events();
+    let of_kind = |kind: &str| events.iter().position(|(event, _)| event.facts.kind() == kind);
+    let (seen, corrected) = (
+        of_kind("exchange_keys_seen").unwrap(),
+        of_kind("clock_corrected").unwrap(),
+    );
+    let paths = paths(forged.dir.path());
+    let erase = |place: usize, name, s| {
+        let at = after(&events).plus_s(s);
+        erase_of(&paths, keys().into(), place, name, at)
+    };
+    let erasures = [
+        erase(seen, AttachmentName::Keys, 1),
+        erase(corrected, AttachmentName::Reason, 2),
+    ];
+    for order in [PAID, UNTOUCHED] {
+        let bytes = exported_with(forged.dir.path(), order, &[]);
+        let report = judged(&bytes);
+        assert!(report.is_sound(), "{order}: {:#?}", report.findings);
+        let context = told(&bytes).context;
+        let of_kind = |kind: &str| context.iter().filter(|event| event.kind == kind).count();
+        assert_eq!(
+            ["attachment_erased", "clock_corrected", "format_raised"].map(of_kind),
+            [2, 1, 1],
+            "{order}"
+        );
+        assert!(
+            erasures
+                .iter()
+                .all(|seq| context.iter().any(|event| event.seq == seq.get()))
+        );
+    }
+}
+
+/// A story with both keys rotated in its middle.
+fn rotated() -> tempfile::TempDir {
+    let mut world = World::new();
+    world.own(keys_seen(vec![signing_key(
+        5,
+        START_S - DAY_S,
+        START_S + 30 * DAY_S,
+    )]));
+    world.record(PAID, "10", 20);
+    world.pay(PAID, &[(1, "10")]);
+    world.approve(PAID, &[(1, 1, "3")]);
+    let mut world = world.rotated();
+    world.request(PAID, &[(1, 1)]);
+    world.confirm(PAID, 1, 1, 1);
+    world.answer_refund(PAID);
+    world.finish()
+}
+
+#[test]
+fn an_order_over_a_rotation_checks_under_the_first_key() {
+    let dir = rotated();
+    let bytes = exported_with(dir.path(), PAID, &[]);
+    let report = judged(&bytes);
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert_eq!((report.signatures, report.proven), (report.events, report.events));
+    assert_eq!(report.event_key, Some(ledger_key().to_string()));
+    let story = told(&bytes);
+    assert_eq!(story.ledger.event_key, ledger_key().to_string());
+    assert_eq!(story.ledger.checkpoint_key, signer(72).verifier().to_string());
+    let rotations: Vec<&str> = story
+        .context
+        .iter()
+        .filter(|event| event.kind == "ledger_key_rotated")
+        .map(|event| event.sentence.as_str())
+        .collect();
+    let new = quittance_events::ledger::vkey(ORIGIN, &event_key(71).public().key()).unwrap();
+    let by = "authorised by the event key in force before";
+    assert!(
+        rotations.contains(
+            &format!("the ledger's key was rotated: {new} signs events from this one on, {by}").as_str()
+        ),
+        "{rotations:?}"
+    );
+    let checkpoints = format!(
+        "{} signs checkpoints from this size on, {by}",
+        signer(72).verifier()
+    );
+    assert!(
+        rotations.iter().any(|told| told.ends_with(&checkpoints)),
+        "{rotations:?}"
+    );
+    let page = String::from_utf8(entry(&bytes, "report.html")).unwrap();
+    assert!(page.contains(&new.to_string()) && page.contains("That is the ledger's first key"));
+
+    // The reader may bring the new key as well; the file says the same. A foreign one is told.
+    let report = check(&bytes, "file", Some(&new)).unwrap();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert_eq!(report.event_key, Some(new.to_string()));
+    let foreign = quittance_events::ledger::vkey(ORIGIN, &event_key(73).public().key()).unwrap();
+    assert_eq!(
+        rules(&check(&bytes, "file", Some(&foreign)).unwrap()),
+        ["log.key"]
+    );
+    assert!(check(&bytes, "file", None).unwrap().is_sound());
+
+    // Without the rotations, what follows is under a key that nobody let in.
+    let mut without = entries(&bytes);
+    for event in story
+        .context
+        .iter()
+        .filter(|event| event.kind == "ledger_key_rotated")
+    {
+        let of_event = [
+            format!("events/{}.json", event.seq),
+            format!("events/{}.sig", event.seq),
+            format!("proofs/{}.tlog-proof", event.seq),
+        ];
+        without.retain(|(name, _)| !of_event.contains(name));
+    }
+    let report = judged(&zipped(&without));
+    assert!(rules(&report).contains(&"log.signature"), "{:?}", rules(&report));
+}
+
+/// The order was over when the keys were rotated: the checkpoint is by the new one all the same.
+#[test]
+fn a_rotation_after_the_order_is_in_its_file() {
+    let forged = continued();
+    let events = sound_events();
+    let paths = paths(forged.dir.path());
+    rotate_both(&paths, after(&events));
+    // And an erasure under the new key.
+    let place = nth(&events, PAID, "refund_approved", 0);
+    let at = after(&events).plus_s(1);
+    erase_of(&paths, ring(&[71], &[72]), place, AttachmentName::Reason, at);
+    for order in [PAID, LATE] {
+        let bytes = exported_with(forged.dir.path(), order, &[]);
+        let report = judged(&bytes);
+        assert!(report.is_sound(), "{order}: {:#?}", report.findings);
+        assert_eq!(report.proven, report.events, "{order}");
+        let story = told(&bytes);
+        assert_eq!(
+            story.ledger.checkpoint_key,
+            signer(72).verifier().to_string(),
+            "{order}"
+        );
+        let rotations = story.context.iter();
+        let rotations = rotations.filter(|event| event.kind == "ledger_key_rotated");
+        assert_eq!(rotations.count(), 2, "{order}");
+    }
 }
 
 /// A confirmation that no exchange signed: the file tells of it, and of the money at stake.

@@ -49,6 +49,8 @@ struct Page<'a> {
     listed: BTreeSet<u64>,
     proofs: BTreeMap<u64, &'a str>,
     absent: Vec<(u64, &'a AttachmentPart)>,
+    /// Events that rotated a key of the ledger.
+    rotations: Vec<u64>,
 }
 
 /// A line of the table of sums.
@@ -86,6 +88,10 @@ impl<'a> Page<'a> {
             .proofs
             .iter()
             .filter_map(|proof| Some((proof.seq, proof.file.as_deref()?)));
+        let rotations = r
+            .context
+            .iter()
+            .filter(|event| event.kind == "ledger_key_rotated");
         let (marks, further_rules) = rules(&r.standing_rule);
         Page {
             r,
@@ -101,6 +107,7 @@ impl<'a> Page<'a> {
             events,
             proofs: proofs.collect(),
             absent,
+            rotations: rotations.map(|event| event.seq).collect(),
         }
     }
 }

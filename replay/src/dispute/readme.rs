@@ -29,8 +29,9 @@ Check it with the program
     quittance-replay verify-bundle FILE.zip --ledger-key VKEY
 
 VKEY is the ledger's event key. Get it from where the shop published it, not from this file,
-which says
+which says that the first one was
     {event_key}
+A key that an event of kind ledger_key_rotated puts into force later is taken as well.
 
 Check it by hand
 ----------------
@@ -39,10 +40,12 @@ b3sum is the program of BLAKE3. It prints hexadecimal; events name digests in Cr
 digest of an event       b3sum --derive-key 'quittance 2026-11-21 event v1' events/{seq}.json
 digest of an attachment  cat attachments/SEQ-NAME.salt attachments/SEQ-NAME |
                              b3sum --derive-key 'quittance 2026-11-21 attachment v1'
-signature of an event    Ed25519 by the event key over "quittance/event/v1\n" and then events/{seq}.json
+signature of an event    Ed25519 by the event key over "quittance/event/v1\n" and then events/{seq}.json;
+                         from a ledger_key_rotated of role "event" on, by the key that it names
 leaf of an event         SHA-256 of a zero byte, then events/{seq}.json, then events/{seq}.sig
 its place in the tree    leaf {index}, led to the root by proofs/{seq}.tlog-proof as in RFC 6962
-the checkpoint           a signed note by the key that event 1 names:
+the checkpoint           a signed note by the key that event 1 names, or the last ledger_key_rotated of
+                         role "checkpoint" that it covers:
     {checkpoint_key}
 
 What it shows where the check passes, and what it cannot show
