@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quittance_events::copy::Copy;
 use quittance_events::facts::AttachmentErased;
 use quittance_events::{AttachmentName, Event, OrderKey};
 use quittance_taler::Amount;
@@ -33,28 +32,24 @@ impl Erasures {
         self.gone.insert((seq, name), Gone { order, amounts });
     }
 
-    /// An event says that an attachment is erased.
+    /// An event says that an attachment is erased. `target`: the earlier event that it names, where there is one that
+    /// can be read.
     pub(crate) fn told(
         &mut self,
-        copy: &Copy,
+        target: Option<&Event>,
         decision: &Decision,
         f: &AttachmentErased,
         findings: &mut Findings,
     ) {
-        let (target, own) = (f.seq.get(), decision.event.order_key());
-        // Read by its number: what is damaged there is told where it stands.
-        let event = (target < decision.first())
-            .then(|| copy.event(f.seq.sql()).ok().flatten())
-            .flatten()
-            .and_then(|stored| Event::parse(&stored.sealed).ok());
-        let is_new = self.told.insert((target, f.name));
-        let wrong = match &event {
+        let (seq, own) = (f.seq.get(), decision.event.order_key());
+        let is_new = self.told.insert((seq, f.name));
+        let wrong = match target {
             Some(event) if event.attachments.contains_key(&f.name) => {
                 if event.order_key() != own {
                     Some("it belongs to another order, or to none")
                 } else if !is_new {
                     Some("it was told before")
-                } else if !self.gone.contains_key(&(target, f.name)) {
+                } else if !self.gone.contains_key(&(seq, f.name)) {
                     Some("its salt and bytes are still there")
                 } else {
                     None
@@ -64,16 +59,18 @@ impl Erasures {
         };
         let Some(wrong) = wrong else { return };
         let text = format!(
-            "attachment {} of event {target} is said to be erased: {wrong}",
+            "attachment {} of event {seq} is said to be erased: {wrong}",
             f.name.as_str()
         );
-        let amounts = event.map(|event| named_amounts(&event.facts)).unwrap_or_default();
+        let amounts = target
+            .map(|event| named_amounts(&event.facts))
+            .unwrap_or_default();
         let draft = Draft::new(&rules::LOG_ERASED, decision.first(), text)
             .of(own.as_ref())
             .stake(amounts);
         let cause = decision
             .root
-            .or_else(|| findings.place_at(target))
+            .or_else(|| findings.place_at(seq))
             .or(findings.all_orders);
         findings.add(draft, cause);
     }

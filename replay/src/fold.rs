@@ -269,6 +269,17 @@ impl OrderFold {
             .map(|refund| refund.amount)
     }
 
+    /// How a permission that may have been sent stands with the exchange.
+    pub(crate) fn standing(&self, coin: &CoinPub, id: RefundId) -> Option<&Standing> {
+        if id == RefundId::ABORT {
+            let aborted = self.aborted.get(coin)?;
+            return aborted.amount.is_some().then_some(&aborted.standing);
+        }
+        self.refund(coin, id)
+            .filter(|refund| refund.requested)
+            .map(|refund| &refund.standing)
+    }
+
     pub(crate) fn standing_mut(&mut self, coin: &CoinPub, id: RefundId) -> Option<&mut Standing> {
         if id == RefundId::ABORT {
             return self

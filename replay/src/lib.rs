@@ -13,6 +13,7 @@ mod answers;
 mod approvals;
 mod bodies;
 mod case;
+pub mod dispute;
 mod erased;
 mod exchange;
 mod findings;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
-use quittance_events::{Facts, OrderKey};
+use quittance_events::{Event, Facts, OrderKey};
 
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
@@ -25,25 +25,26 @@ const LOOK_UPS_MAX: u32 = 20;
 
 /// An order under replay.
 #[derive(Default)]
-struct Slot {
+pub(crate) struct Slot {
     number: Filed,
     marks: Marks,
     /// Nothing before its `order_recorded`.
-    fold: Option<OrderFold>,
+    pub(crate) fold: Option<OrderFold>,
     /// That events came before it was told once.
     told_unborn: bool,
 }
 
-struct Audit<'a> {
+/// Judges decisions, one after the other. Also used for an excerpt of a ledger: a dispute file.
+pub(crate) struct Audit<'a> {
     options: &'a VerifyOptions,
-    findings: Findings,
-    checked: Checked,
+    pub(crate) findings: Findings,
+    pub(crate) checked: Checked,
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
-    orders: HashMap<OrderKey, Slot>,
+    pub(crate) orders: HashMap<OrderKey, Slot>,
     names: Vec<OrderKey>,
     filed: Vec<(i64, Option<Filed>)>,
-    joiner: Joiner,
+    pub(crate) joiner: Joiner,
     /// The order whose deposits still wait for their extension.
     owing: Option<OrderKey>,
     /// Broken events whose order was looked up.
@@ -72,19 +73,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
         .as_ref()
         .map(|path| read_anchor(path))
         .transpose()?;
-    let mut audit = Audit {
-        options,
-        findings: Findings::default(),
-        checked: Checked::default(),
-        money: BTreeMap::new(),
-        signing_keys: SigningKeys::default(),
-        orders: HashMap::new(),
-        names: Vec::new(),
-        filed: Vec::new(),
-        joiner: Joiner::default(),
-        owing: None,
-        looked_up: 0,
-    };
+    let mut audit = Audit::new(options);
     let opened = open::open(&options.ledger)?;
     let mut log = Log::new(options, std::iter::empty());
     let mut anchored = None;
@@ -133,7 +122,23 @@ fn read_anchor(path: &std::path::Path) -> Result<String, Unusable> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-impl Audit<'_> {
+impl<'a> Audit<'a> {
+    pub(crate) fn new(options: &'a VerifyOptions) -> Audit<'a> {
+        Audit {
+            options,
+            findings: Findings::default(),
+            checked: Checked::default(),
+            money: BTreeMap::new(),
+            signing_keys: SigningKeys::default(),
+            orders: HashMap::new(),
+            names: Vec::new(),
+            filed: Vec::new(),
+            joiner: Joiner::default(),
+            owing: None,
+            looked_up: 0,
+        }
+    }
+
     fn damaged(&mut self, why: &str) -> Root {
         self.findings.add(Draft::of_file(&rules::LOG_FILE, why), None)
     }
@@ -247,7 +252,13 @@ impl Audit<'_> {
         match taken {
             Ok(decision) => {
                 if let Facts::AttachmentErased(f) = &decision.event.facts {
-                    log.erasures.told(copy, &decision, f, &mut self.findings);
+                    // Read by its number: what is damaged there is told where it stands.
+                    let target = (f.seq.get() < decision.first())
+                        .then(|| copy.event(f.seq.sql()).ok().flatten())
+                        .flatten()
+                        .and_then(|stored| Event::parse(&stored.sealed).ok());
+                    log.erasures
+                        .told(target.as_ref(), &decision, f, &mut self.findings);
                 }
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.slot(key).number);
@@ -314,7 +325,7 @@ impl Audit<'_> {
         self.orders.get_mut(key).expect("it was put there")
     }
 
-    fn judge(&mut self, pushed: Pushed, log: &Log) {
+    pub(crate) fn judge(&mut self, pushed: Pushed, log: &Log) {
         let mut root = None;
         for (seq, what) in pushed.wrong {
             let cause = root
@@ -349,7 +360,7 @@ impl Audit<'_> {
     }
 
     /// A commit is over when the next event is another order's or of another time: what it owes now stays owed.
-    fn settle_owing(&mut self, next: Option<(&OrderKey, &Decision)>) {
+    pub(crate) fn settle_owing(&mut self, next: Option<(&OrderKey, &Decision)>) {
         let Some(key) = self.owing.take() else { return };
         let Some(Slot {
             fold: Some(fold),

@@ -4,50 +4,22 @@
 mod support;
 
 use quittance_events::create::{Beginnings, init_with};
-use quittance_events::erase::erase;
 use quittance_events::facts::*;
-use quittance_events::keys::KeyRing;
 use quittance_events::ledger::vkey;
 use quittance_events::rotate::{NewKeys, Rotator};
-use quittance_events::seal::{EventKey, rotation_message};
+use quittance_events::seal::rotation_message;
 use quittance_events::{AttachmentName, Event, Ledger, NewEvent, Seq};
 use quittance_replay::{Report, VerifyOptions, show, verify};
 use quittance_taler::{Digest32, Micros};
-use quittance_tlog::{KeyName, NoteSigner};
 use support::*;
-
-const BOTH: [KeyRole; 2] = [KeyRole::Event, KeyRole::Checkpoint];
-
-fn event_key(n: u8) -> EventKey {
-    EventKey::new(secret(n))
-}
-
-fn signer(n: u8) -> NoteSigner {
-    NoteSigner::new(KeyName::new(ORIGIN).unwrap(), &[n; 32])
-}
-
-fn ring(event: &[u8], checkpoint: &[u8]) -> KeyRing {
-    KeyRing {
-        origin: KeyName::new(ORIGIN).unwrap(),
-        event: event.iter().map(|n| event_key(*n)).collect(),
-        checkpoint: checkpoint.iter().map(|n| signer(*n)).collect(),
-    }
-}
 
 /// Rotates both keys to 71, 72.
 fn rotate(forged: &Forged, at: Micros) {
-    let rotator = Rotator::open(&paths(forged.dir.path()), keys().into(), &BOTH, None, "test").unwrap();
-    let new = NewKeys {
-        event: Some(event_key(71)),
-        checkpoint: Some(signer(72)),
-    };
-    rotator.rotate(new, None, at).unwrap();
+    rotate_both(&paths(forged.dir.path()), at);
 }
 
 fn erased(forged: &Forged, place: usize, name: AttachmentName, at: Micros) {
-    let target = (Seq::new(u64::try_from(place).unwrap() + 1).unwrap(), name);
-    let paths = paths(forged.dir.path());
-    erase(&paths, keys().into(), target, "asked to", at, "test", |_, _| None).unwrap();
+    erase_of(&paths(forged.dir.path()), keys().into(), place, name, at);
 }
 
 #[track_caller]

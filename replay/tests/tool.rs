@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use quittance_events::NewEvent;
 use quittance_events::facts::FormatRaised;
 use quittance_replay::{VerifyOptions, verify};
-use support::{PAID, World, forge, ledger_key, master_pub, sound, sound_events};
+use support::{ABORTED, PAID, World, forge, ledger_key, master_pub, sound, sound_events};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_quittance-replay"))
@@ -170,6 +170,10 @@ fn show_tells_an_orders_story() {
     }
     let lines = out.lines().count();
     assert_eq!(lines, 28, "a headline and one line an event");
+    let (_, out) = told(&run(&["show", text(&ledger), "--order", ABORTED]));
+    for expected in ["coin 005W1G60 success 200", "coin 006C1G60 undeposited"] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
     assert_eq!(told(&run(&["show", text(&ledger), "--order", "none"])).0, 2);
     assert_eq!(
         told(&run(&[
