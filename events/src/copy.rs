@@ -227,15 +227,58 @@ impl Copy {
         Ok(())
     }
 
-    /// All checkpoints, by size.
+    /// Walks the sealed bytes of all events in stored order, without anything else.
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn checkpoints(&self) -> Result<Vec<(i64, String)>, CopyError> {
+    pub fn walk_sealed(&self, mut each: impl FnMut(i64, &[u8])) -> Result<(), CopyError> {
+        let mut statement = self.conn.prepare("SELECT seq, sealed FROM event ORDER BY seq")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let sealed = row.get_ref(1)?;
+            each(row.get(0)?, sealed.as_bytes().map_err(rusqlite::Error::from)?);
+        }
+        Ok(())
+    }
+
+    /// The next events after a sequence, without their attachments; as many as asked for, fewer at the end.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<StoredEvent>, CopyError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT seq, sealed, signature FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        let rows = statement.query_map((seq, limit), |row| {
+            Ok(StoredEvent {
+                seq: row.get(0)?,
+                sealed: row.get(1)?,
+                signature: row.get(2)?,
+                attachments: Vec::new(),
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The greatest sequence stored; 0 where there is none.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn last_seq(&self) -> Result<i64, CopyError> {
+        Ok(self
+            .conn
+            .query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| row.get(0))?)
+    }
+
+    /// The next checkpoints from a size on, by size; as many as asked for, fewer at the end.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn checkpoints_from(&self, size: i64, limit: u32) -> Result<Vec<(i64, String)>, CopyError> {
         let mut statement = self
             .conn
-            .prepare("SELECT size, note FROM checkpoint ORDER BY size")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, lossy(row.get_ref(1)?))))?;
+            .prepare_cached("SELECT size, note FROM checkpoint WHERE size >= ?1 ORDER BY size LIMIT ?2")?;
+        let rows = statement.query_map((size, limit), |row| Ok((row.get(0)?, lossy(row.get_ref(1)?))))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -15,15 +15,17 @@ use crate::rules;
 /// A successor's ids begin at a multiple of this: those of the ledger that was lost stay below.
 const GENERATION: u64 = 1 << 20;
 
-/// Whether the merchant signed this refund.
+/// Whether the merchant signed this refund. What was judged before is not checked again: nothing in the order's
+/// state rests on it.
 pub(crate) fn merchant_signed(
+    case: &Case,
     order: &OrderFold,
     (coin, id): (&CoinPub, RefundId),
     amount: &Amount,
     signature: &EddsaSignature,
 ) -> bool {
     let message = message::refund_request(&order.terms.h_contract, coin, id.get(), amount);
-    order.terms.merchant_pub.verify(&message, signature)
+    case.is_again || order.terms.merchant_pub.verify(&message, signature)
 }
 
 /// Refunds made elsewhere.
@@ -62,6 +64,7 @@ pub(crate) fn carried_in(order: &mut OrderFold, f: &RefundCarriedIn, case: &mut 
             case.find(draft, &depends, &[permission]);
         }
         if !merchant_signed(
+            case,
             order,
             (&row.coin_pub, row.rtransaction_id),
             &row.amount,
@@ -184,6 +187,7 @@ pub(crate) fn approved(order: &mut OrderFold, f: &RefundApproved, is_successor: 
             case.find(draft, &[permission], &[permission]);
         }
         if !merchant_signed(
+            case,
             order,
             (&row.coin_pub, row.rtransaction_id),
             &row.amount,

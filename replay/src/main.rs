@@ -83,6 +83,7 @@ fn run(command: Command) -> Result<(String, ExitCode), Unusable> {
                 anchor,
                 ledger_key,
                 exchange_keys: exchange_key,
+                ..VerifyOptions::default()
             })?;
             let text = if json {
                 let json = serde_json::to_string_pretty(&report).expect("a report is plain data");

@@ -80,6 +80,8 @@ pub struct Checked {
     pub aborts: u64,
     /// Exchange replies judged anew.
     pub exchange_replies: u64,
+    /// Genuine receipts whose answers the ledger has.
+    pub receipts: u64,
     /// Answers rebuilt and compared, byte for byte by digest.
     pub answers: u64,
     /// Answers of which the body could not be rebuilt because a reply is erased.
@@ -110,6 +112,8 @@ impl Serialize for Sum {
 /// A currency's figures, as plain decimal numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Money {
+    /// Sum of all deposits that the ledger records.
+    pub deposited: Sum,
     /// Sum of all approved refunds, those taken over included.
     pub approved: Sum,
     /// Of these, confirmed by an exchange with a signature that verifies.
@@ -121,7 +125,7 @@ pub struct Money {
 }
 
 /// What `verify` came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The file.
     pub ledger: String,
@@ -133,6 +137,12 @@ pub struct Report {
     pub key_pinned: bool,
     /// Events that the anchor covers, where one was given and holds.
     pub anchored: Option<u64>,
+    /// Events that the checkpoint of an earlier audit covers, where one was given and the ledger extends it.
+    pub since: Option<u64>,
+    /// The last event of the past state that was looked at; nothing where it was all of the ledger.
+    pub as_of: Option<u64>,
+    /// Event signatures were checked in lists; each is as good as if it had been checked alone.
+    pub fast: bool,
     /// How much was checked.
     pub checked: Checked,
     /// Figures by currency.

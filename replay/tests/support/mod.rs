@@ -750,12 +750,29 @@ impl Forged {
             anchor: Some(self.dir.path().join("ledger.anchor")),
             ledger_key: Some(ledger_key()),
             exchange_keys: vec![master_pub()],
+            ..VerifyOptions::default()
         }
     }
 
     pub fn report(&self) -> Report {
-        verify(&self.options()).unwrap()
+        report_all_ways(&self.options())
     }
+}
+
+/// The report, which must be the same however much memory it takes and however signatures are checked.
+pub fn report_all_ways(options: &VerifyOptions) -> Report {
+    let report = verify(options).unwrap();
+    let folded_anew = VerifyOptions {
+        states_kept: Some(0),
+        fast: true,
+        ..options.clone()
+    };
+    let other = Report {
+        fast: false,
+        ..verify(&folded_anew).unwrap()
+    };
+    assert_eq!(report, other);
+    report
 }
 
 /// The place of the first event of this order that fits.
