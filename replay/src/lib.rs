@@ -16,6 +16,8 @@ mod as_of;
 mod bodies;
 mod book;
 mod case;
+mod check_receipt;
+mod diff;
 mod exchange;
 mod findings;
 mod fold;
@@ -36,6 +38,8 @@ mod story;
 mod verify;
 
 pub use as_of::{AsOf, AsOfError};
+pub use check_receipt::{ReceiptReport, check_receipt, print_receipt};
+pub use diff::{Difference, Side, SideCheckpoint, SideEvent, diff, print_difference};
 pub use open::Unusable;
 pub use print::print_report;
 pub use receipts::read_receipt;

@@ -61,7 +61,7 @@ pub(crate) enum Opened {
         /// The reader.
         copy: Copy,
         /// Another, for another thread.
-        second: Copy,
+        second: Box<Copy>,
         /// The main file's header says WAL and there is none.
         wal_missing: bool,
         /// Keeps the private copy while it is read.
@@ -94,7 +94,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, Unusable> {
             let wal_missing = folder.is_none() && header.get(18..20) == Some(&[2, 2]);
             Ok(Opened::Readable {
                 copy,
-                second,
+                second: Box::new(second),
                 wal_missing,
                 _folder: folder,
             })

@@ -155,7 +155,7 @@ pub fn verify_watched(options: &VerifyOptions, watch: impl FnMut(u64, u64)) -> R
                 upto: as_of.unwrap_or(i64::MAX),
             };
             report.as_of = as_of.and_then(|seq| u64::try_from(seq).ok());
-            audit.replay(second, watch)?;
+            audit.replay(*second, watch)?;
             audit.compare(&given, &mut report);
             audit.checked.orders = u64::try_from(audit.book.born()).unwrap_or(u64::MAX);
             report.origin.clone_from(&audit.log.origin);

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a module of tests is public to its tests only")]
 #![allow(missing_docs, reason = "test helpers say by their names what they are")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -13,6 +14,7 @@ use quittance_events::copy::{Copy, CopyError};
 use quittance_events::create::{create, init};
 use quittance_events::facts::*;
 use quittance_events::ledger::{Keys, Paths, vkey};
+use quittance_events::receipt::Receipt;
 use quittance_events::seal::EventKey;
 use quittance_events::{
     Append, AttachmentName, Event, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId, Seq,
@@ -697,6 +699,40 @@ pub fn sound() -> &'static Path {
     SOUND.get_or_init(tell_all).path()
 }
 
+/// The receipt that a wallet got with the last answer to an order's refund request.
+pub fn last_receipt(folder: &Path, order: &str) -> Receipt {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["ledger.sqlite3", "ledger.anchor"] {
+        std::fs::copy(folder.join(name), dir.path().join(name)).unwrap();
+    }
+    let events = events_of(&dir.path().join("ledger.sqlite3"));
+    let of_order = |event: &Event| event.order_key().as_ref() == Some(&key(order));
+    let answers = events.iter().filter(|(event, _)| of_order(event));
+    let body = answers
+        .filter_map(|(event, _)| event.facts.answer_body())
+        .last()
+        .unwrap();
+    let ledger = Ledger::open(&paths(dir.path()), keys(), "test").unwrap();
+    let order = ledger.order(&key(order)).unwrap().unwrap();
+    let receipt = Receipt::sign(ORIGIN, &keys().event, order.recorded_answer(&body).unwrap());
+    ledger.close();
+    receipt
+}
+
+/// The body that was served with it.
+pub fn last_body(folder: &Path, order: &str) -> Vec<u8> {
+    let events = events_of(&folder.join("ledger.sqlite3"));
+    let is_answer = |event: &Event| {
+        event.order_key().as_ref() == Some(&key(order)) && matches!(event.facts, Facts::RefundAnswered(_))
+    };
+    let place = events.iter().rposition(|(event, _)| is_answer(event)).unwrap();
+    let state = order_at(&events, order, place);
+    match answer::refund(&state, events[place].0.at_us).unwrap() {
+        RefundAnswer::Recorded(answer) => answer.body,
+        _ => panic!("the answer was recorded"),
+    }
+}
+
 pub type Events = Vec<(Event, NewEvent)>;
 
 /// The events of a ledger file, to be forged.
@@ -861,19 +897,30 @@ pub fn order_at(events: &Events, order: &str, upto: usize) -> Order {
     folded.unwrap()
 }
 
-/// Asserts that the report's one root finding is this rule at this place (an index into the events), with this
-/// money.
+/// Asserts that the report's one root finding is this rule at this place (an index into the events; none where the
+/// finding is about the file), with this money, and that exactly these rules stand beneath it.
 #[track_caller]
-pub fn assert_root<'a>(report: &'a Report, rule: &str, place: usize, stake: &str) -> &'a Finding {
+pub fn assert_root<'a>(
+    report: &'a Report,
+    rule: &str,
+    place: impl Into<Option<usize>>,
+    stake: &str,
+    beneath: &[&str],
+) -> &'a Finding {
     let roots: Vec<_> = report
         .findings
         .iter()
         .map(|f| (f.rule, f.seq, f.text.as_str()))
         .collect();
-    assert_eq!(report.findings.len(), 1, "{roots:#?}");
+    assert_eq!(
+        (report.findings.len(), report.findings_unlisted),
+        (1, 0),
+        "{roots:#?}"
+    );
     let finding = &report.findings[0];
     assert_eq!(finding.rule, rule, "{roots:#?}");
-    assert_eq!(finding.seq, Some(u64::try_from(place).unwrap() + 1), "{roots:#?}");
+    let seq = place.into().map(|place| u64::try_from(place).unwrap() + 1);
+    assert_eq!(finding.seq, seq, "{roots:#?}");
     let found: Vec<String> = finding.at_stake.iter().map(ToString::to_string).collect();
     let expected: Vec<String> = if stake.is_empty() {
         vec![]
@@ -881,6 +928,13 @@ pub fn assert_root<'a>(report: &'a Report, rule: &str, place: usize, stake: &str
         vec![format!("KUDOS:{stake}")]
     };
     assert_eq!(found, expected, "{finding:#?}");
+    let consequences: BTreeSet<&str> = finding.consequences.iter().map(|f| f.rule).collect();
+    assert_eq!(
+        consequences,
+        beneath.iter().copied().collect(),
+        "{:#?}",
+        finding.consequences
+    );
     finding
 }
 
