@@ -2,7 +2,9 @@
 //! nothing that it reads: rows come back as they are stored, and what they should be is the reader's to judge.
 //! Never writes, not even beside the file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement};
@@ -158,18 +160,25 @@ impl Copy {
     /// # Errors
     /// The file is damaged.
     pub fn schema_differences(&self) -> Result<Vec<String>, CopyError> {
-        fn objects(
-            conn: &Connection,
-        ) -> rusqlite::Result<std::collections::BTreeMap<String, Option<String>>> {
+        type Objects = BTreeMap<String, Option<String>>;
+        fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
             conn.prepare(
                 "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect()
         }
-        let model = Connection::open_in_memory()?;
-        model.execute_batch(schema::SCHEMA)?;
-        let (wanted, found) = (objects(&model)?, objects(&self.conn)?);
+        static WANTED: OnceLock<Objects> = OnceLock::new();
+        let wanted = match WANTED.get() {
+            Some(wanted) => wanted,
+            None => {
+                let model = Connection::open_in_memory()?;
+                model.execute_batch(schema::SCHEMA)?;
+                let wanted = objects(&model)?;
+                WANTED.get_or_init(|| wanted)
+            }
+        };
+        let found = objects(&self.conn)?;
         let missing = wanted
             .keys()
             .filter(|name| !found.contains_key(*name))

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(unreachable_pub, reason = "a module of tests is public to its tests only")]
 #![allow(missing_docs, reason = "test helpers say by their names what they are")]
+#![allow(clippy::wildcard_imports, reason = "every kind of event is told here")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -189,36 +190,7 @@ impl World {
     /// An order of so much, with a wire deadline in so many days.
     pub fn record(&mut self, order: &str, price: &str, wire_days: u64) {
         self.pass(1);
-        let time = |s: u64| json!({"t_s": s});
-        let (timestamp, wire) = (START_S, START_S + wire_days * DAY_S);
-        let terms = json!({
-            "order_id": order, "amount": amount(price), "summary": "a book", "timestamp": time(timestamp),
-            "refund_deadline": time(wire), "wire_transfer_deadline": time(wire),
-            "merchant_pub": merchant().merchant_pub(), "merchant_base_url": "https://shop.example/",
-            "exchanges": [{"url": URL, "master_pub": master_pub()}],
-        });
-        let facts = OrderRecorded {
-            h_contract: contract_hash(&terms).unwrap(),
-            amount: amount(price),
-            timestamp_s: second(timestamp),
-            refund_deadline_s: second(wire),
-            wire_deadline_s: second(wire),
-            merchant_pub: merchant().merchant_pub(),
-            exchanges: vec![NamedExchange {
-                url: URL.into(),
-                master_pub: master_pub(),
-            }],
-            choice_index: None,
-            by: Some(token()),
-        };
-        self.tell(
-            order,
-            vec![NewEvent::with(
-                facts,
-                AttachmentName::Terms,
-                taler_json::canonical(&terms),
-            )],
-        );
+        self.tell(order, vec![recorded(order, price, wire_days)]);
     }
 
     pub fn pay(&mut self, order: &str, coins: &[(u16, &str)]) {
@@ -295,6 +267,32 @@ pub fn paths(dir: &Path) -> Paths {
         ledger: dir.join("ledger.sqlite3"),
         anchor: dir.join("ledger.anchor"),
     }
+}
+
+pub fn recorded(order: &str, price: &str, wire_days: u64) -> NewEvent {
+    let time = |s: u64| json!({"t_s": s});
+    let (timestamp, wire) = (START_S, START_S + wire_days * DAY_S);
+    let terms = json!({
+        "order_id": order, "amount": amount(price), "summary": "a book", "timestamp": time(timestamp),
+        "refund_deadline": time(wire), "wire_transfer_deadline": time(wire),
+        "merchant_pub": merchant().merchant_pub(), "merchant_base_url": "https://shop.example/",
+        "exchanges": [{"url": URL, "master_pub": master_pub()}],
+    });
+    let facts = OrderRecorded {
+        h_contract: contract_hash(&terms).unwrap(),
+        amount: amount(price),
+        timestamp_s: second(timestamp),
+        refund_deadline_s: second(wire),
+        wire_deadline_s: second(wire),
+        merchant_pub: merchant().merchant_pub(),
+        exchanges: vec![NamedExchange {
+            url: URL.into(),
+            master_pub: master_pub(),
+        }],
+        choice_index: None,
+        by: Some(token()),
+    };
+    NewEvent::with(facts, AttachmentName::Terms, taler_json::canonical(&terms))
 }
 
 pub fn deposit(n: u16, value: &str) -> NewEvent {
@@ -710,7 +708,7 @@ pub fn last_receipt(folder: &Path, order: &str) -> Receipt {
     let answers = events.iter().filter(|(event, _)| of_order(event));
     let body = answers
         .filter_map(|(event, _)| event.facts.answer_body())
-        .last()
+        .next_back()
         .unwrap();
     let ledger = Ledger::open(&paths(dir.path()), keys(), "test").unwrap();
     let order = ledger.order(&key(order)).unwrap().unwrap();
@@ -729,7 +727,7 @@ pub fn last_body(folder: &Path, order: &str) -> Vec<u8> {
     let state = order_at(&events, order, place);
     match answer::refund(&state, events[place].0.at_us).unwrap() {
         RefundAnswer::Recorded(answer) => answer.body,
-        _ => panic!("the answer was recorded"),
+        RefundAnswer::NoContent => panic!("the answer was recorded"),
     }
 }
 
