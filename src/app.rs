@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use quittance_events::erase::EraseError;
 use quittance_events::ledger::{OpenError, Paths};
+use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
 use tokio::net::TcpListener;
@@ -23,6 +25,7 @@ use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::run_background;
 use crate::token::{Token, TokenError};
+use crate::witness;
 
 /// Why the service did not start, or a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,12 @@ pub enum StartError {
     /// An instance that cannot be opened or closed.
     #[error("{0}")]
     Instance(String),
+    /// Nothing was erased.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
+    /// No key was rotated.
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
     /// No client for an exchange.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -65,7 +74,9 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_) => 2,
-            StartError::Ledger(OpenError::BehindAnchor(_)) => 3,
+            StartError::Ledger(OpenError::BehindAnchor(_))
+            | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
+            | StartError::Rotate(RotateError::Open(OpenError::BehindAnchor(_))) => 3,
             _ => 1,
         }
     }
@@ -97,8 +108,11 @@ pub fn open_ledger(config: &Config, holder: &str) -> Result<Ledger, StartError> 
     if !config.ledger.exists() {
         return Err(OpenError::Missing(config.ledger.clone()).into());
     }
-    let keys = KeyFolder(config.keys.clone()).read_ledger_keys(&origin(config)?)?;
-    Ok(Ledger::open(&paths(config), keys, holder)?)
+    let folder = KeyFolder(config.keys.clone());
+    let ring = folder.read_ring(&origin(config)?, &[])?;
+    let ledger = Ledger::open(&paths(config), ring, holder)?;
+    folder.settle(&ledger.book().keys)?;
+    Ok(ledger)
 }
 
 /// A running service.
@@ -107,8 +121,8 @@ pub struct App {
     pub service: Arc<Service>,
     addr: SocketAddr,
     stop: watch::Sender<bool>,
-    server: JoinHandle<()>,
-    background: JoinHandle<()>,
+    /// Background, witnesses and server.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl App {
@@ -170,13 +184,14 @@ impl App {
             // An error means that the App is gone, which ends the service as well.
             let _ = until.changed().await;
         }));
-        let background = tokio::spawn(run_background(Arc::clone(&service), stopped));
+        let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
+        tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
+        tasks.push(server);
         Ok(App {
             service,
             addr,
             stop,
-            server,
-            background,
+            tasks,
         })
     }
 
@@ -189,7 +204,7 @@ impl App {
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        for task in [self.background, self.server] {
+        for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a part of the service had failed");
             }

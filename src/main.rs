@@ -10,10 +10,14 @@ use quittance::app::{App, StartError};
 use quittance::commands::{self, NewInstance};
 use quittance::config::Config;
 use quittance::exchange::Times;
+use quittance::keyring::ROLES;
 use quittance::{clock, demo};
-use quittance_events::InstanceId;
-use quittance_events::ledger::OpenError;
+use quittance_events::create::Beginnings;
+use quittance_events::facts::KeyRole;
+use quittance_events::ledger::vkey;
+use quittance_events::{AttachmentName, InstanceId, Seq};
 use quittance_sandbox::{Sandbox, SandboxConfig};
+use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -28,7 +32,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Make data folder, keys, ledger and anchor; prints the event key as VKEY
-    Init(ConfigFile),
+    Init {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// May authorise a new event key when it is lost: what `recovery-key` printed
+        #[arg(long, value_name = "PUB", value_parser = public_key)]
+        recovery_key: Option<Digest32>,
+    },
     /// Serve wallets and the shop
     Serve(ConfigFile),
     /// Open or close a merchant instance
@@ -41,6 +51,34 @@ enum Command {
         /// Why; recorded as an attachment
         #[arg(long)]
         reason: String,
+    },
+    /// Erase an attachment's bytes for a lawful reason; the ledger stays verifiable. Prints the event that says so
+    Erase {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Which: an event's number and the attachment's name, as `quittance-replay show` tells them
+        #[arg(long, value_name = "SEQ:NAME", value_parser = attachment)]
+        attachment: (Seq, AttachmentName),
+        /// Why; recorded as an attachment
+        #[arg(long)]
+        reason: String,
+    },
+    /// Put new keys of the ledger into force; prints each as `ROLE VKEY`
+    RotateKey {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Which keys
+        #[arg(long, value_enum, default_value_t = Roles::Both)]
+        role: Roles,
+        /// Authorise with this key instead of the event key, which may be lost
+        #[arg(long, value_name = "FILE")]
+        recovery_key: Option<PathBuf>,
+    },
+    /// Make a recovery key, to be kept off this machine; prints its public half for `init --recovery-key`
+    RecoveryKey {
+        /// Where to write it; never over another file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// Show the whole of it on this machine: refunds, an abort, a failing exchange, an audit
     Demo,
@@ -94,6 +132,41 @@ enum InstanceCommand {
     },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Roles {
+    Event,
+    Checkpoint,
+    Both,
+}
+
+impl Roles {
+    fn all(self) -> &'static [KeyRole] {
+        match self {
+            Roles::Event => &[KeyRole::Event],
+            Roles::Checkpoint => &[KeyRole::Checkpoint],
+            Roles::Both => &ROLES,
+        }
+    }
+}
+
+/// `SEQ:NAME`.
+fn attachment(text: &str) -> Result<(Seq, AttachmentName), String> {
+    let (seq, name) = text.split_once(':').ok_or("it is SEQ:NAME, such as 17:reason")?;
+    let number: u64 = seq.parse().map_err(|_| "SEQ is an event's number".to_owned())?;
+    let names = AttachmentName::ALL.map(AttachmentName::as_str).join(", ");
+    let name = AttachmentName::from_name(name).ok_or(format!("NAME is one of {names}"))?;
+    Ok((Seq::new(number).map_err(|e| e.to_string())?, name))
+}
+
+/// A public key in base32 under which a signature proves something.
+fn public_key(text: &str) -> Result<Digest32, String> {
+    let key: Digest32 = text
+        .parse()
+        .map_err(|_| "32 bytes in base32, as `recovery-key` prints them".to_owned())?;
+    vkey("recovery", &key).map_err(|_| "no usable Ed25519 public key".to_owned())?;
+    Ok(key)
+}
+
 #[derive(clap::Args)]
 struct ConfigFile {
     /// Configuration file
@@ -118,7 +191,7 @@ fn main() -> ExitCode {
                 Some(start) => eprintln!("quittance: {start}"),
                 None => eprintln!("quittance: {error:#}"),
             }
-            if let Some(StartError::Ledger(OpenError::BehindAnchor(_))) = start {
+            if start.is_some_and(|start| start.exit_code() == 3) {
                 eprintln!("{BEHIND_ANCHOR}");
             }
             ExitCode::from(start.map_or(1, StartError::exit_code))
@@ -134,7 +207,13 @@ would sign a second history. Find the right file; if it is lost, keep both as ev
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();
     match command {
-        Command::Init(file) => println!("{}", commands::init(&load(&file.config)?, &clock)?),
+        Command::Init { config, recovery_key } => {
+            let beginnings = Beginnings { recovery_key };
+            println!(
+                "{}",
+                commands::init_with(&load(&config.config)?, &clock, &beginnings)?
+            );
+        }
         Command::Serve(file) => serve(&load(&file.config)?)?,
         Command::Instance(InstanceCommand::Add {
             config,
@@ -164,6 +243,25 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 to.get()
             );
         }
+        Command::Erase {
+            config,
+            attachment,
+            reason,
+        } => {
+            let erasure = commands::erase(&load(&config.config)?, &clock, attachment, &reason)?;
+            println!("erased, as event {erasure} says");
+        }
+        Command::RotateKey {
+            config,
+            role,
+            recovery_key,
+        } => {
+            let config = load(&config.config)?;
+            for (role, vkey) in commands::rotate_keys(&config, &clock, role.all(), recovery_key.as_deref())? {
+                println!("{} {vkey}", role.as_str());
+            }
+        }
+        Command::RecoveryKey { out } => println!("{}", commands::make_recovery_key(&out)?),
         Command::Demo => runtime()?.block_on(demo::run())?,
         Command::Sandbox { bind, seed, currency } => runtime()?.block_on(sandbox(bind, seed, &currency))?,
         Command::DemoVerify {

@@ -50,6 +50,7 @@ impl Story {
             order: order.map(|order| order.parse().unwrap()),
             prev: no_digest(),
             seq: Seq::new(u64::try_from(self.events.len()).unwrap() + 1).unwrap(),
+            version: 1,
         };
         self.events.push((event.clone(), new));
         event

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use quittance_events::Event;
-use quittance_events::Facts;
 use quittance_events::receipt::Receipt;
-use quittance_events::seal::{self, EventPub};
-use quittance_tlog::{KeyName, VerifierKey};
+use quittance_events::seal;
+use quittance_tlog::VerifierKey;
 use serde::Serialize;
 
 use crate::findings::Findings;
+use crate::keys::{LedgerKeys, vkey};
 use crate::open::{self, Opened, Unusable};
 use crate::receipts::{self, Found};
 use crate::report::Finding;
@@ -51,28 +51,25 @@ pub fn check_receipt(
         Opened::Damaged(why) => return Err(Unusable::unreadable(ledger, why)),
     };
     let damaged = |e| Unusable::unreadable(ledger, e);
-    let first = copy.events_after(i64::MIN, 1).map_err(damaged)?.pop();
-    let genesis = first
-        .and_then(|first| Event::parse(&first.sealed).ok())
-        .map(|event| event.facts);
-    let named = match genesis {
-        Some(Facts::LedgerOpened(genesis)) => KeyName::new(genesis.origin)
-            .ok()
-            .and_then(|name| VerifierKey::new(name, *genesis.event_key.as_bytes()).ok()),
-        _ => None,
-    };
-    let Some(key) = ledger_key.or(named.as_ref()) else {
-        return Err(Unusable::unreadable(
-            ledger,
-            "no first event names a key, and none is given",
-        ));
-    };
-    let event_key = EventPub::new(quittance_taler::Digest32::from_bytes(*key.public_key()));
-    if !receipts::is_of(receipt, Some(key.name().as_str()), event_key) {
-        return Err(Unusable::NoReceipt(format!(
-            "the key {key} did not sign this receipt: it proves nothing about this ledger"
-        )));
+    let mut keys = LedgerKeys::read(copy).map_err(damaged)?;
+    if let Some(given) = ledger_key.filter(|given| keys.event_vkeys().all(|key| key != **given)) {
+        // The ledger names others: what the auditor brings counts, and that alone.
+        keys = LedgerKeys::named(given);
     }
+    let key = keys
+        .receipting(receipt.seq.get())
+        .find(|key| receipt.verify(key))
+        .and_then(|key| vkey(keys.origin()?, &key.key()))
+        .filter(|key| key.name().as_str() == receipt.origin);
+    let Some(key) = key else {
+        let whose = ledger_key.map_or_else(
+            || "no event key that the ledger names for then or later".to_owned(),
+            |key| format!("neither {key} nor a key that it let in"),
+        );
+        return Err(Unusable::NoReceipt(format!(
+            "{whose} signed this receipt: it proves nothing about this ledger"
+        )));
+    };
     if body.is_some_and(|body| seal::answer_digest(body) != receipt.body) {
         return Err(Unusable::NoReceipt(
             "the body given is not the one that the receipt speaks of".into(),

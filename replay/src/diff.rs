@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
-use quittance_events::seal::{self, EventPub};
-use quittance_events::{Event, Facts};
+use quittance_events::seal;
 use quittance_taler::{Digest32, EddsaSignature};
-use quittance_tlog::{Checkpoint, Frontier, KeyName, VerifierKey, leaf_hash};
+use quittance_tlog::{Checkpoint, Frontier, leaf_hash};
 use serde::Serialize;
 
+use crate::keys::{LedgerKeys, vkey};
 use crate::open::{self, Opened, Unusable};
 
 /// Events read at once.
@@ -48,7 +48,7 @@ pub enum Difference {
         a: Box<Side>,
         /// Likewise.
         b: Box<Side>,
-        /// Both sides hold the place under a valid signature of the same key.
+        /// Both sides hold the place under a valid signature of the ledger's event key.
         proven: bool,
     },
 }
@@ -66,7 +66,7 @@ impl Difference {
 pub struct Side {
     /// The file.
     pub ledger: String,
-    /// The key that its first event names, as VKEY.
+    /// The event key in force there, as VKEY.
     pub event_key: Option<String>,
     /// The event; nothing where this copy has a gap.
     pub event: Option<SideEvent>,
@@ -155,36 +155,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The keys that a copy's first event names.
-struct Keys {
-    event: Option<EventPub>,
-    vkey: Option<String>,
-    checkpoint: Option<VerifierKey>,
-}
-
-fn keys(copy: &Copy) -> Result<Keys, CopyError> {
-    let first = copy.events_after(i64::MIN, 1)?.pop();
-    let facts = first
-        .and_then(|first| Event::parse(&first.sealed).ok())
-        .map(|event| event.facts);
-    let Some(Facts::LedgerOpened(genesis)) = facts else {
-        return Ok(Keys {
-            event: None,
-            vkey: None,
-            checkpoint: None,
-        });
-    };
-    let vkey = |key: &Digest32| {
-        let name = KeyName::new(&*genesis.origin).ok()?;
-        VerifierKey::new(name, *key.as_bytes()).ok()
-    };
-    Ok(Keys {
-        event: Some(EventPub::new(genesis.event_key)),
-        vkey: vkey(&genesis.event_key).map(|key| key.to_string()),
-        checkpoint: vkey(&genesis.checkpoint_key),
-    })
-}
-
 /// Compares two copies.
 ///
 /// # Errors
@@ -245,7 +215,8 @@ fn compare((path_a, a): (&Path, &Copy), (path_b, b): (&Path, &Copy)) -> Result<D
         let a = side(path_a, left, of_left, shared.unwrap_or(covering)).map_err(of_a)?;
         let b = side(path_b, right, of_right, shared.unwrap_or(covering)).map_err(of_b)?;
         let holds = |side: &Side| side.event.as_ref().is_some_and(|event| event.signature_holds);
-        let proven = holds(&a) && holds(&b) && a.event_key == b.event_key;
+        // Where they begin alike, the keys of both are the ledger's; a rotation that was not let in makes none.
+        let proven = holds(&a) && holds(&b) && (common > 0 || a.event_key == b.event_key);
         return Ok(Difference::Parts {
             common,
             seq,
@@ -284,7 +255,10 @@ fn shared_size(a: &Copy, b: &Copy, covering: u64) -> Result<Option<u64>, CopyErr
 }
 
 fn side(path: &Path, mut reader: Reader, event: Option<StoredEvent>, size: u64) -> Result<Side, CopyError> {
-    let keys = keys(reader.copy)?;
+    let keys = LedgerKeys::read(reader.copy)?;
+    let sealing = event
+        .as_ref()
+        .and_then(|event| keys.event_at(u64::try_from(event.seq).ok()?));
     let event = event.map(|event| {
         let signature = <[u8; seal::SIGNATURE_LEN]>::try_from(event.signature.as_slice())
             .ok()
@@ -292,8 +266,7 @@ fn side(path: &Path, mut reader: Reader, event: Option<StoredEvent>, size: u64) 
         SideEvent {
             digest: seal::event_digest(&event.sealed),
             signature,
-            signature_holds: keys
-                .event
+            signature_holds: sealing
                 .zip(signature)
                 .is_some_and(|(key, signature)| key.verify_event(&event.sealed, &signature)),
             sealed: String::from_utf8_lossy(&event.sealed).into_owned(),
@@ -305,7 +278,9 @@ fn side(path: &Path, mut reader: Reader, event: Option<StoredEvent>, size: u64) 
         Some((size, note)) => {
             let size = u64::try_from(size).unwrap_or(0);
             let grown = reader.grow(size)?;
-            let signed = keys.checkpoint.and_then(|key| Checkpoint::open(&note, &key).ok());
+            let signed = keys
+                .checkpoint_at(size)
+                .and_then(|key| Checkpoint::open(&note, key).ok());
             Some(SideCheckpoint {
                 size,
                 holds: grown
@@ -316,7 +291,10 @@ fn side(path: &Path, mut reader: Reader, event: Option<StoredEvent>, size: u64) 
     };
     Ok(Side {
         ledger: path.display().to_string(),
-        event_key: keys.vkey,
+        event_key: sealing
+            .and_then(|key| vkey(keys.origin()?, &key.key()))
+            .or_else(|| keys.event_vkeys().next())
+            .map(|key| key.to_string()),
         event,
         checkpoint,
     })
@@ -357,12 +335,12 @@ fn write(difference: &Difference, out: &mut String) -> std::fmt::Result {
             if *proven {
                 writeln!(
                     out,
-                    "The same event key signed both: whoever holds it told two histories. Keep both copies."
+                    "The ledger's event key signed both: whoever holds it told two histories. Keep both copies."
                 )?;
             } else {
                 writeln!(
                     out,
-                    "Not both are signed by one key: one of the copies may be changed, damaged or another ledger."
+                    "Not both are signed by the ledger's key: one of the copies may be changed, damaged or another ledger."
                 )?;
             }
             for (letter, side) in [('A', a), ('B', b)] {

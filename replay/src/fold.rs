@@ -42,6 +42,8 @@ pub(crate) struct Standing {
     /// Greatest attempt number recorded.
     pub(crate) attempt: u64,
     pub(crate) said: Said,
+    /// The event that says so.
+    pub(crate) said_at: u64,
 }
 
 impl Standing {
@@ -49,6 +51,7 @@ impl Standing {
         Standing {
             attempt: 0,
             said: Said::Nothing,
+            said_at: 0,
         }
     }
 
@@ -320,6 +323,21 @@ impl OrderFold {
         let lists = self.deposits.len() + self.carried_in.len() + self.approved.len() + self.aborted.len();
         let names: usize = self.refusals.iter().map(Vec::len).sum();
         8 + 2 * lists + self.answers.len() / 4 + names / 16 + self.handed_on / 128
+    }
+
+    /// A reply's bytes were erased: from here on nobody is handed them. What was handed on before cannot be known.
+    pub(crate) fn erased(&mut self, seq: u64) {
+        let refunds = self.carried_in.iter_mut().chain(&mut self.approved);
+        let standings = refunds.map(|refund| &mut refund.standing);
+        let aborted = self.aborted.values_mut().map(|coin| &mut coin.standing);
+        for standing in standings
+            .chain(aborted)
+            .filter(|standing| standing.said_at == seq)
+        {
+            if let Said::Replied { handed_on, .. } = &mut standing.said {
+                *handed_on = HandedOn::Nothing;
+            }
+        }
     }
 
     /// Keeps what later events can still refer to.

@@ -88,12 +88,14 @@ pub(crate) fn judge(
         Facts::RefundAnswered(f) => answers::refund(order, f, case),
         Facts::AbortAnswered(f) => answers::abort(order, f, case),
         Facts::RefundDelivered(f) => answers::delivered(order, f, case),
+        Facts::AttachmentErased(f) => order.erased(f.seq.get()),
         // The form of the event is told of by the log's rules.
         Facts::LedgerOpened(_)
         | Facts::InstanceAdded(_)
         | Facts::InstanceClosed(_)
         | Facts::ExchangeKeysSeen(_)
         | Facts::ClockCorrected(_)
+        | Facts::LedgerKeyRotated(_)
         | Facts::FormatRaised(_) => return,
     }
     order.advance(first, last, at, facts.moves_order());

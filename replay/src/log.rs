@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 
 use quittance_events::copy::StoredAttachment;
+use quittance_events::event::{FIRST_VERSION, FORMAT_VERSION};
+use quittance_events::facts::{Authority, KeyRole};
 use quittance_events::seal::{self, EventPub};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::{Digest32, Micros};
-use quittance_tlog::{Frontier, Hash, KeyName, VerifierKey};
+use quittance_tlog::{Frontier, Hash, VerifierKey};
 
 use crate::case::named_amounts;
+use crate::erased::Erasures;
 use crate::findings::{Draft, Findings, Root};
+use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
 use crate::prepare::{Hashed, Prepared};
 use crate::report::Checked;
@@ -64,16 +68,13 @@ pub(crate) struct Log {
     /// The last clock correction.
     pub(crate) epoch: u64,
     pub(crate) origin: Option<String>,
-    event_key: Option<EventPub>,
-    pub(crate) checkpoint_key: Option<VerifierKey>,
+    pub(crate) keys: LedgerKeys,
+    pub(crate) erasures: Erasures,
+    /// The event format of the next event.
+    version: u64,
     pub(crate) is_successor: bool,
     /// Sizes whose roots are asked for, and the roots.
     pub(crate) roots: BTreeMap<u64, Option<Hash>>,
-}
-
-/// The VKEY of a key under the ledger's name.
-fn vkey(origin: &str, key: &Digest32) -> Option<VerifierKey> {
-    VerifierKey::new(KeyName::new(origin).ok()?, *key.as_bytes()).ok()
 }
 
 impl Log {
@@ -88,22 +89,42 @@ impl Log {
             greatest_at: Micros::from_s(0).expect("zero is a time"),
             epoch: 0,
             origin: None,
-            // In force until a first event that can be read says otherwise.
-            event_key: pinned.map(|key| EventPub::new(Digest32::from_bytes(*key.public_key()))),
-            checkpoint_key: None,
+            keys: LedgerKeys::pinned(pinned),
+            erasures: Erasures::default(),
+            version: FIRST_VERSION,
             is_successor: false,
             roots: sizes.map(|size| (size, None)).collect(),
         }
     }
 
-    /// The event key that signatures are checked with.
-    pub(crate) fn event_vkey(&self) -> Option<VerifierKey> {
-        vkey(self.origin.as_deref()?, &self.event_key?.key())
+    /// The event key that stands in the report: the one that the auditor was given, where it was in force at any time,
+    /// or else the first.
+    pub(crate) fn event_vkey(&self, options: &VerifyOptions) -> Option<VerifierKey> {
+        self.origin.as_ref()?;
+        let pinned = options.ledger_key.as_ref();
+        self.keys
+            .event_vkeys()
+            .find(|key| Some(key) == pinned)
+            .or_else(|| self.keys.event_vkeys().next())
+    }
+
+    /// After the walk: whether the auditor's key was in force at any time.
+    pub(crate) fn pin(&self, options: &VerifyOptions, findings: &mut Findings) {
+        let Some(pinned) = options.ledger_key.as_ref().filter(|_| self.origin.is_some()) else {
+            return;
+        };
+        if self.keys.event_vkeys().all(|key| key != *pinned) {
+            let found = self.event_vkey(options);
+            let found = found.map_or_else(String::new, |found| found.to_string());
+            // A foreign key explains nothing else: what follows is judged under the ledger's own.
+            let draft = Draft::new(&rules::LOG_KEY, 1, "the ledger is under another event key");
+            findings.add(draft.differs(pinned, found), None);
+        }
     }
 
     /// The event key in force, as far as the ledger has told by now.
     pub(crate) fn event_key(&self) -> Option<EventPub> {
-        self.event_key
+        self.keys.seals(None)
     }
 
     /// Judges the next stored event. A decision comes back where the event can be read; otherwise the order that its
@@ -111,7 +132,6 @@ impl Log {
     pub(crate) fn take(
         &mut self,
         stored: Prepared,
-        options: &VerifyOptions,
         findings: &mut Findings,
         checked: &mut Checked,
     ) -> Result<Result<Decision, (Option<OrderKey>, Root)>, Unusable> {
@@ -127,7 +147,7 @@ impl Log {
             findings,
         };
         if let (1, Some(event)) = (self.count, &stored.event) {
-            self.genesis(event, options, &mut at);
+            self.genesis(event, &mut at);
         }
         self.numbers(seq, &mut at);
         self.signature(&stored, &mut at, checked)?;
@@ -139,6 +159,8 @@ impl Log {
         canonical(&stored, &mut at);
         if let Some(event) = &stored.event {
             self.names(event, &mut at);
+            self.version(event, &mut at);
+            self.rotation(event, &mut at);
             self.time(event, &mut at);
         } else if self.count == 1 {
             at.find(
@@ -148,7 +170,13 @@ impl Log {
                 String::new(),
             );
         }
-        let attachments = attachments(stored.event.as_ref(), stored.attachments, &mut at, checked);
+        let attachments = attachments(
+            stored.event.as_ref(),
+            stored.attachments,
+            &mut self.erasures,
+            &mut at,
+            checked,
+        );
         let root = at.root;
 
         self.prev = stored.digest;
@@ -193,7 +221,7 @@ impl Log {
         }
     }
 
-    fn genesis(&mut self, event: &Event, options: &VerifyOptions, at: &mut AtEvent) {
+    fn genesis(&mut self, event: &Event, at: &mut AtEvent) {
         let Facts::LedgerOpened(genesis) = &event.facts else {
             let found = event.facts.kind().to_owned();
             at.find(
@@ -206,27 +234,14 @@ impl Log {
         };
         self.greatest_at = event.at_us;
         self.origin = Some(genesis.origin.clone());
-        self.event_key = Some(EventPub::new(genesis.event_key));
         self.is_successor = genesis.predecessor.is_some();
-        self.checkpoint_key = vkey(&genesis.origin, &genesis.checkpoint_key);
-        let own = vkey(&genesis.origin, &genesis.event_key);
-        if own.is_none() || self.checkpoint_key.is_none() {
+        if !self.keys.begin(genesis) {
             at.find(
                 &rules::LOG_GENESIS,
                 "it names a key that is none",
                 String::new(),
                 String::new(),
             );
-        }
-        if let Some(pinned) = options
-            .ledger_key
-            .as_ref()
-            .filter(|pinned| own.as_ref() != Some(pinned))
-        {
-            let found = own.map_or_else(String::new, |own| own.to_string());
-            // A foreign key explains nothing else: what follows is judged under the ledger's own.
-            let draft = Draft::new(&rules::LOG_KEY, at.seq, "the ledger is under another event key");
-            at.findings.add(draft.differs(pinned, found), None);
         }
     }
 
@@ -246,13 +261,17 @@ impl Log {
     }
 
     fn signature(&self, stored: &Prepared, at: &mut AtEvent, checked: &mut Checked) -> Result<(), Unusable> {
-        let Some(key) = self.event_key else { return Ok(()) };
+        let Some(key) = self.keys.seals(at.event) else {
+            return Ok(());
+        };
         if stored.is_signed(key) {
             checked.signatures += 1;
             // Only what the ledger's key signed may say that this tool is too old.
-            if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts) {
+            if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts)
+                && raised.version > FORMAT_VERSION
+            {
                 return Err(Unusable::Newer(format!(
-                    "event {} raises the event format to version {}; this program knows version 1: use a newer one",
+                    "event {} raises the event format to version {}; this program knows version {FORMAT_VERSION}: use a newer one",
                     at.seq, raised.version
                 )));
             }
@@ -262,6 +281,55 @@ impl Log {
             at.findings.mark_place(at.seq, root);
         }
         Ok(())
+    }
+
+    /// One version up to the event that raises it, the next one after it.
+    fn version(&mut self, event: &Event, at: &mut AtEvent) {
+        if event.version != self.version {
+            let (expected, found) = (self.version.to_string(), event.version.to_string());
+            let text = "it is of another format version than the ledger is at here";
+            at.find(&rules::LOG_VERSION, text, expected, found);
+        }
+        if let Facts::FormatRaised(raised) = &event.facts {
+            let expected = self.version + 1;
+            if raised.version == expected {
+                self.version = expected;
+            } else {
+                let text = "it raises the format to another version than the next";
+                let found = raised.version.to_string();
+                at.find(&rules::LOG_VERSION, text, expected.to_string(), found);
+            }
+        }
+    }
+
+    /// A key gives way to another.
+    fn rotation(&mut self, event: &Event, at: &mut AtEvent) {
+        let Facts::LedgerKeyRotated(f) = &event.facts else {
+            return;
+        };
+        if let Some(wrong) = self.keys.rotate(at.seq, f) {
+            let root = at.find(&rules::LOG_ROTATION, wrong, String::new(), String::new());
+            // What follows is under a key that nobody let in.
+            at.findings.all_orders = at.findings.all_orders.or(Some(root));
+            return;
+        }
+        let new = self.origin.as_deref().and_then(|origin| vkey(origin, &f.new_key));
+        let (what, by) = (
+            match f.role {
+                KeyRole::Event => "event",
+                KeyRole::Checkpoint => "checkpoint",
+            },
+            match f.authorised_by {
+                Authority::EventKey => "the event key in force before",
+                Authority::RecoveryKey => "the recovery key",
+            },
+        );
+        let new = new.map_or_else(String::new, |new| new.to_string());
+        at.findings.note(
+            Some(at.seq),
+            None,
+            format!("the {what} key is {new} from here on, authorised by {by}"),
+        );
     }
 
     fn chain(&self, event: &Event, seq: u64, at: &mut AtEvent) {
@@ -347,7 +415,10 @@ fn misplaced(event: &Event) -> Option<String> {
         Facts::LedgerOpened(_)
         | Facts::ExchangeKeysSeen(_)
         | Facts::ClockCorrected(_)
+        | Facts::LedgerKeyRotated(_)
         | Facts::FormatRaised(_) => (false, false),
+        // As the event has it whose attachment it was; the rule of erasures compares them.
+        Facts::AttachmentErased(_) => (event.order.is_some(), event.order.is_some()),
         Facts::InstanceAdded(_) | Facts::InstanceClosed(_) => (true, false),
         _ => (true, true),
     };
@@ -368,7 +439,9 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
         Facts::AbortRequested(_) => &[AttachmentName::Body],
         Facts::ExchangeReplied(_) => &[AttachmentName::Reply],
         Facts::ExchangeKeysSeen(_) => &[AttachmentName::Keys],
-        Facts::RefundApproved(_) | Facts::ClockCorrected(_) => &[AttachmentName::Reason],
+        Facts::RefundApproved(_) | Facts::ClockCorrected(_) | Facts::AttachmentErased(_) => {
+            &[AttachmentName::Reason]
+        }
         _ => &[],
     }
 }
@@ -376,12 +449,14 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
 fn attachments(
     event: Option<&Event>,
     stored: Vec<Hashed>,
+    erasures: &mut Erasures,
     at: &mut AtEvent,
     checked: &mut Checked,
 ) -> BTreeMap<AttachmentName, Attachment> {
     let mut found = BTreeMap::new();
     // Bytes behind an event that cannot be read cannot be judged; the event's own finding stands for them.
     let Some(event) = event else { return found };
+    let seq = at.seq;
     let mut wrong = |what: String| at.find(&rules::LOG_ATTACHMENTS, what, String::new(), String::new());
     for (
         StoredAttachment {
@@ -399,7 +474,7 @@ fn attachments(
         let held = match (salt, bytes) {
             (None, None) => {
                 checked.erased += 1;
-                wrong(format!("{name} is erased, and no event says so"));
+                erasures.found(seq, known, event);
                 Attachment::Gone
             }
             (Some(_), Some(bytes)) if hashed == Some(*digest) => {
@@ -453,7 +528,8 @@ pub(crate) fn read_again(
         root: None,
         findings,
     };
-    let attachments = attachments(Some(&event), stored.attachments, &mut at, checked);
+    let erasures = &mut Erasures::default();
+    let attachments = attachments(Some(&event), stored.attachments, erasures, &mut at, checked);
     Some(Decision {
         row: stored.seq,
         last: event.seq.get(),

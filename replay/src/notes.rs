@@ -45,7 +45,8 @@ fn judge(
     root_of: impl FnOnce(u64) -> Option<Hash>,
 ) -> Result<u64, Fault> {
     let fault = |seq, why| Err(Fault { seq, why });
-    let Some(key) = &log.checkpoint_key else {
+    let size = claimed(note).map_or(0, |checkpoint| checkpoint.size);
+    let Some(key) = log.keys.checkpoint_at(size) else {
         return fault(wanted_size, Why::NoKey);
     };
     let checkpoint = match Checkpoint::open(note, key) {
@@ -83,7 +84,7 @@ fn foreign(note: &str, error: &CheckpointError) -> String {
     );
     match error {
         CheckpointError::Note(NoteError::NotSigned(_)) => format!(
-            "it is signed by {}, a key that the first event does not name",
+            "it is signed by {}, a key that neither the first event nor a rotation names",
             signers.join(", ")
         ),
         error => format!("it is no checkpoint of this ledger: {error}"),

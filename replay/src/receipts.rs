@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use quittance_events::receipt::{HEADER, Receipt};
-use quittance_events::seal::EventPub;
 use quittance_events::{Event, OrderKey};
 use quittance_taler::{Amount, Digest32, json};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use crate::Unusable;
 use crate::case::named_amounts;
 use crate::findings::Draft;
+use crate::keys::LedgerKeys;
 use crate::open::read_text;
 use crate::rules;
 
@@ -63,8 +63,9 @@ impl Found {
 }
 
 /// Whether a receipt is this ledger's.
-pub(crate) fn is_of(receipt: &Receipt, origin: Option<&str>, key: EventPub) -> bool {
-    origin.is_none_or(|origin| origin == receipt.origin) && receipt.verify(&key)
+pub(crate) fn is_of(receipt: &Receipt, keys: &LedgerKeys) -> bool {
+    keys.origin().is_none_or(|origin| origin == receipt.origin)
+        && keys.receipting(receipt.seq.get()).any(|key| receipt.verify(&key))
 }
 
 /// Compares a genuine receipt with the ledger. `told`: the money that its body tells of, where the body is at hand.

@@ -215,6 +215,9 @@ fn told(event: &Event, amounts: &mut Amounts) -> String {
                 list(coins)
             )
         }
+        Facts::AttachmentErased(f) => {
+            format!("attachment {} of event {} was erased", f.name.as_str(), f.seq)
+        }
         Facts::RefundDelivered(f) => format!("the answer of event {} was delivered", f.answer),
         other => format!("{}, which belongs to no order", other.kind()),
     }

@@ -14,6 +14,7 @@ use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Root};
 use crate::fold::amount_of;
 use crate::judge::{Ledger, judge};
+use crate::keys::LedgerKeys;
 use crate::log::Log;
 use crate::open::{self, Opened, read_text};
 use crate::parts::{Decision, Joiner, Pushed};
@@ -159,7 +160,7 @@ pub fn verify_watched(options: &VerifyOptions, watch: impl FnMut(u64, u64)) -> R
             audit.compare(&given, &mut report);
             audit.checked.orders = u64::try_from(audit.book.born()).unwrap_or(u64::MAX);
             report.origin.clone_from(&audit.log.origin);
-            report.event_key = audit.log.event_vkey().map(|key| key.to_string());
+            report.event_key = audit.log.event_vkey(options).map(|key| key.to_string());
             (report.checked, report.money) = (audit.checked, audit.money);
             findings = audit.findings;
         }
@@ -234,6 +235,10 @@ impl Audit<'_> {
             }
         }
         self.last_decision()?;
+        self.pin();
+        if self.is_whole() {
+            self.log.erasures.untold(&mut self.findings);
+        }
         match stored_notes.end(self.is_whole(), &self.log, &mut self.findings) {
             Ok(sound) => self.checked.checkpoints = sound,
             Err(error) => {
@@ -241,6 +246,17 @@ impl Audit<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the auditor's key is one of the ledger's. Of a past state it may have come into force later.
+    fn pin(&mut self) {
+        let pinned = self.options.ledger_key.as_ref();
+        let came_later = !self.is_whole()
+            && LedgerKeys::read(self.copy)
+                .is_ok_and(|keys| keys.event_vkeys().any(|key| Some(&key) == pinned));
+        if !came_later {
+            self.log.pin(self.options, &mut self.findings);
+        }
     }
 
     /// The event key that the first event names, whether or not that event is sound.
@@ -298,7 +314,8 @@ impl Audit<'_> {
                 self.damaged(&format!("indexes: {error}"));
             }
         } else {
-            let text = "of a past state, anchor, indexes, projections and later checkpoints say nothing: not compared";
+            let text = "of a past state, anchor, indexes, projections and later checkpoints say nothing, nor what was \
+                        erased later: not compared";
             self.findings.note(None, None, text);
         }
         self.receipts();
@@ -326,9 +343,9 @@ impl Audit<'_> {
     fn receipts(&mut self) {
         for receipt in &self.options.receipts {
             let seq = receipt.seq.get();
-            let key = self.log.event_key();
-            if !key.is_some_and(|key| receipts::is_of(receipt, self.log.origin.as_deref(), key)) {
-                let text = "a receipt given for this event is not signed by the ledger's event key: it proves nothing";
+            if !receipts::is_of(receipt, &self.log.keys) {
+                let text = "a receipt given for this event is not signed by an event key of the ledger that was in force \
+                            then or later: it proves nothing";
                 self.findings.note(Some(seq), None, text);
                 continue;
             }
@@ -353,7 +370,7 @@ impl Audit<'_> {
         let digest = stored.digest;
         let taken = self
             .log
-            .take(stored, self.options, &mut self.findings, &mut self.checked)
+            .take(stored, &mut self.findings, &mut self.checked)
             .map_err(Stop::Unusable)?;
         let seq = u64::try_from(row).ok();
         if let Some(root) = seq.and_then(|seq| self.findings.place_at(seq)) {
@@ -363,6 +380,10 @@ impl Audit<'_> {
         self.keep_receipted(seq, digest, event);
         match taken {
             Ok(decision) => {
+                if let Facts::AttachmentErased(f) = &decision.event.facts {
+                    let erasures = &mut self.log.erasures;
+                    erasures.told(self.copy, &decision, f, &mut self.findings);
+                }
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.book.number(key));
                 self.book.file(row, Some(number));

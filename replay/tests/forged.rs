@@ -6,10 +6,11 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use quittance_events::erase::erase;
 use quittance_events::facts::*;
 use quittance_events::ledger::vkey;
-use quittance_events::seal::{EventKey, answer_digest};
-use quittance_events::{Event, Facts, NewEvent, Order, Seq};
+use quittance_events::seal::{EventKey, answer_digest, rotation_message};
+use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq};
 use quittance_replay::rules::RULES;
 use quittance_replay::{VerifyOptions, verify};
 use quittance_taler::{Digest32, EddsaSignature, Timestamp};
@@ -152,6 +153,54 @@ forgeries! {
         let forged = forge(events);
         reseal_last(&forged, 1, |sealed| [b"{ ", &sealed[1..]].concat());
         assert_root(&forged.report(), rule, last, "0.5", &["log.anchor", "log.index", "log.tree"]);
+    }
+
+    an_event_of_a_version_that_nothing_raised "log.version" |rule| {
+        let mut events = sound_events();
+        let last = events.len() - 1;
+        events[last].0.version = 2;
+        assert_root(&forge(events).report(), rule, last, "0.5", &[]);
+    }
+
+    a_new_key_that_nobody_let_in "log.rotation" |rule| {
+        let mut events = sound_events();
+        append_own(&mut events, 1, NewEvent::bare(FormatRaised { version: 2 }));
+        let (place, key) = (events.len(), EventKey::new(secret(71)));
+        let seq = Seq::new(u64::try_from(place).unwrap() + 1).unwrap();
+        let message = rotation_message(ORIGIN, seq, KeyRole::Event, &key.public().key());
+        append_own(&mut events, 2, NewEvent::bare(LedgerKeyRotated {
+            role: KeyRole::Event,
+            new_key: key.public().key(),
+            authorised_by: Authority::EventKey,
+            // Whoever took the file, and not the key.
+            authorisation: secret(71).sign(message.as_bytes()),
+            possession: secret(71).sign(message.as_bytes()),
+        }));
+        assert_root(&forge_rotated(events, &[&key]).report(), rule, place, "", &[]);
+    }
+
+    an_erasure_that_erased_nothing "log.erased" |rule| {
+        let events = sound_events();
+        let place = nth(&events, PAID, "refund_approved", 0);
+        let forged = continued();
+        let seq = Seq::new(u64::try_from(place).unwrap() + 1).unwrap();
+        let paths = paths(forged.dir.path());
+        let target = (seq, AttachmentName::Reason);
+        erase(&paths, keys().into(), target, "asked to", after(&events), "test", |_, _| None).unwrap();
+        assert!(forged.report().is_sound());
+        tamper(&forged, |conn| {
+            let original = sound().join("ledger.sqlite3");
+            conn.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
+            conn.execute(
+                "UPDATE attachment SET (salt, bytes) =
+                     (SELECT salt, bytes FROM original.attachment WHERE seq = ?1) WHERE seq = ?1",
+                [row(place)],
+            )
+            .unwrap();
+            conn.execute_batch("DETACH original").unwrap();
+        });
+        // The format is raised before the erasure.
+        assert_root(&forged.report(), rule, events.len() + 1, "3", &[]);
     }
 
     parts_that_differ "log.parts" |rule| {

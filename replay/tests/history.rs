@@ -84,7 +84,7 @@ fn a_checkpoint_by_a_key_that_the_genesis_does_not_name_is_told_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let since = dir.path().join("checkpoint");
     for (name, says) in [
-        (ORIGIN, "a key that the first event does not name"),
+        (ORIGIN, "a key that neither the first event nor a rotation names"),
         ("other.example/q", "other.example/q+"),
     ] {
         let signer = NoteSigner::new(KeyName::new(name).unwrap(), &[99; 32]);

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use quittance_events::facts::Undeposited;
 use quittance_taler::{Currency, MasterPub};
+use quittance_tlog::CosignerKey;
 use url::Url;
 
 pub use error::{ConfigError, Problem};
@@ -36,6 +37,9 @@ const EXCHANGE_KEYS: [&str; 5] = [
     "CONNECT_TO",
     "DISABLED",
 ];
+/// What the names of witness sections begin with, without regard to case.
+const WITNESS_PREFIX: &str = "quittance-witness-";
+const WITNESS_KEYS: [&str; 3] = ["URL", "VKEY", "CONNECT_TO"];
 const QUITTANCE_KEYS: [&str; 6] = [
     "LEDGER",
     "ANCHOR",
@@ -67,6 +71,19 @@ pub struct ExchangeConfig {
     pub connect_to: Option<SocketAddr>,
 }
 
+/// A witness that is asked to cosign checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// Its section's name.
+    pub section: String,
+    /// Where it is asked, `add-checkpoint` goes behind it; ends in `/`.
+    pub url: Url,
+    /// Its key.
+    pub vkey: CosignerKey,
+    /// The address to connect to in place of the URL's.
+    pub connect_to: Option<SocketAddr>,
+}
+
 /// All that an operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -80,6 +97,8 @@ pub struct Config {
     pub base_url: Url,
     /// The exchanges of our currency, by section name; may be empty.
     pub exchanges: Vec<ExchangeConfig>,
+    /// Witnesses, by section name; may be empty.
+    pub witnesses: Vec<WitnessConfig>,
     /// The ledger file. This and all paths below are absolute.
     pub ledger: PathBuf,
     /// The file of the last checkpoint, another one than the ledger.
@@ -129,6 +148,7 @@ impl Config {
             serve: options.bind()?,
             base_url: options.base_url("merchant", "BASE_URL", "https://shop.example/")?,
             exchanges: options.exchanges(currency)?,
+            witnesses: options.witnesses()?,
             ledger,
             anchor,
             keys,
@@ -250,11 +270,7 @@ impl<'a> Options<'a> {
 
     fn exchanges(&self, ours: Currency) -> Result<Vec<ExchangeConfig>, ConfigError> {
         let mut exchanges: Vec<ExchangeConfig> = Vec::new();
-        let is_exchange = |name: &&str| {
-            name.get(..EXCHANGE_PREFIX.len())
-                .is_some_and(|p| p.eq_ignore_ascii_case(EXCHANGE_PREFIX))
-        };
-        for section in self.conf.section_names().filter(is_exchange) {
+        for section in self.sections(EXCHANGE_PREFIX) {
             if self.yes(section, "DISABLED")? {
                 continue;
             }
@@ -280,13 +296,7 @@ impl<'a> Options<'a> {
                     other: other.at.clone(),
                 });
             }
-            let connect_to = match self.optional(section, "CONNECT_TO")? {
-                None => None,
-                Some(value) => match value.text.parse::<SocketAddr>() {
-                    Ok(address) if address.port() != 0 => Some(address),
-                    _ => return Err(invalid("CONNECT_TO", value, Problem::SocketAddress)),
-                },
-            };
+            let connect_to = self.connect_to(section)?;
             exchanges.push(ExchangeConfig {
                 section: section.to_owned(),
                 base_url,
@@ -296,6 +306,46 @@ impl<'a> Options<'a> {
             });
         }
         Ok(exchanges)
+    }
+
+    fn connect_to(&self, section: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        match self.optional(section, "CONNECT_TO")? {
+            None => Ok(None),
+            Some(value) => match value.text.parse::<SocketAddr>() {
+                Ok(address) if address.port() != 0 => Ok(Some(address)),
+                _ => Err(invalid("CONNECT_TO", value, Problem::SocketAddress)),
+            },
+        }
+    }
+
+    fn witnesses(&self) -> Result<Vec<WitnessConfig>, ConfigError> {
+        let mut witnesses: Vec<WitnessConfig> = Vec::new();
+        for section in self.sections(WITNESS_PREFIX) {
+            self.refuse_unknown(section, &WITNESS_KEYS)?;
+            let value = self.required(section, "VKEY", "witness.example/w1+0123abcd+BAUG...")?;
+            let vkey: CosignerKey = value
+                .text
+                .parse()
+                .map_err(|_| invalid("VKEY", value, Problem::WitnessKey))?;
+            if witnesses.iter().any(|other| other.vkey == vkey) {
+                return Err(invalid("VKEY", value, Problem::SameWitness));
+            }
+            witnesses.push(WitnessConfig {
+                section: section.to_owned(),
+                url: self.base_url(section, "URL", "https://witness.example/")?,
+                vkey,
+                connect_to: self.connect_to(section)?,
+            });
+        }
+        Ok(witnesses)
+    }
+
+    /// Names of sections that begin so, without regard to case.
+    fn sections(&self, prefix: &'static str) -> impl Iterator<Item = &'a str> {
+        self.conf.section_names().filter(move |name| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        })
     }
 
     fn yes(&self, section: &str, key: &'static str) -> Result<bool, ConfigError> {
@@ -414,6 +464,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
                 currency: "KUDOS".parse().unwrap(),
                 connect_to: Some("127.0.0.1:8443".parse().unwrap()),
             }],
+            witnesses: Vec::new(),
             ledger: root.join("ledger.sqlite3"),
             anchor: root.join("anchor/ledger.anchor"),
             keys: root.join("keys/"),
@@ -422,6 +473,28 @@ ADMIN_TOKEN_FILE = admin.token            # optional
             admin_token_file: Some(root.join("admin.token")),
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
+    }
+
+    #[test]
+    fn witnesses_are_read() {
+        const VKEY: &str = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
+        let section = |name: &str, vkey: &str| {
+            format!("[Quittance-Witness-{name}]\nURL = https://w.example/log/\nVKEY = {vkey}\n")
+        };
+        let witnesses = load(&(SAMPLE.to_owned() + &section("one", VKEY)))
+            .unwrap()
+            .witnesses;
+        assert_eq!(witnesses.len(), 1);
+        assert_eq!(witnesses[0].vkey.to_string(), VKEY);
+        assert_eq!(witnesses[0].url.as_str(), "https://w.example/log/");
+        let twice = load(&(SAMPLE.to_owned() + &section("one", VKEY) + &section("two", VKEY))).unwrap_err();
+        assert!(twice.contains("a witness is its key"), "{twice}");
+        // A log's key, of type 0x01, is no witness's.
+        let log = "shop.example/demo+37c25771+ASV1pM3+6huQGxMkYL3Z7qJDxBJZZG0CK5AUQ5Em3Iu9";
+        let wrong = load(&(SAMPLE.to_owned() + &section("one", log))).unwrap_err();
+        assert!(wrong.contains("cosignature key"), "{wrong}");
+        let typo = load(&(SAMPLE.to_owned() + &section("one", VKEY) + "VKEYS = x\n")).unwrap_err();
+        assert!(typo.contains("VKEY"), "{typo}");
     }
 
     #[test]

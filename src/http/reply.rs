@@ -66,8 +66,10 @@ pub(super) fn served(service: &Arc<Service>, served: Served) -> Response {
     let receipt = service.ledger.receipt(&served.recorded);
     let status = StatusCode::from_u16(served.answer.http_status).expect("answers are 200 or 410");
     let mut response = with_body(status, served.answer.body);
-    let receipt = HeaderValue::from_str(&receipt).expect("a receipt is visible ASCII and spaces");
-    response.headers_mut().insert(HEADER, receipt);
+    if let Some(receipt) = receipt {
+        let receipt = HeaderValue::from_str(&receipt).expect("a receipt is visible ASCII and spaces");
+        response.headers_mut().insert(HEADER, receipt);
+    }
     response
 }
 

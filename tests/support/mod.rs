@@ -88,6 +88,7 @@ impl Default for Options {
                 call: Duration::from_secs(5),
                 keys: Duration::from_secs(5),
                 request: Duration::from_secs(8),
+                witness: Duration::from_millis(20),
             },
         }
     }

@@ -9,6 +9,7 @@ mod approval;
 mod bad_input;
 mod cli;
 mod intake;
+mod life;
 mod no_foreign_address;
 mod refunds;
 mod snapshots;

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use quittance_events::answer::{self, AbortAnswer, RefundAnswer};
 use quittance_events::copy::{Copy, CopyError};
-use quittance_events::create::{create, init};
+use quittance_events::create::{create, create_rotated, init};
 use quittance_events::facts::*;
 use quittance_events::ledger::{Keys, Paths, vkey};
 use quittance_events::receipt::Receipt;
@@ -771,6 +771,35 @@ pub fn forge(events: Events) -> Forged {
     let dir = tempfile::tempdir().unwrap();
     create(&paths(dir.path()), &keys(), events).unwrap();
     Forged { dir }
+}
+
+/// Likewise, where the events put new event keys into force.
+pub fn forge_rotated(events: Events, later: &[&EventKey]) -> Forged {
+    let dir = tempfile::tempdir().unwrap();
+    create_rotated(&paths(dir.path()), &keys(), later, events).unwrap();
+    Forged { dir }
+}
+
+/// The sound ledger in a folder of its own, to go on with.
+pub fn continued() -> Forged {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["ledger.sqlite3", "ledger.anchor"] {
+        std::fs::copy(sound().join(name), dir.path().join(name)).unwrap();
+    }
+    Forged { dir }
+}
+
+/// A moment after all of these events.
+pub fn after(events: &Events) -> Micros {
+    events.last().unwrap().0.at_us.plus_s(1)
+}
+
+/// Appends an event of the ledger's own, of this format version, at the time of the last one.
+pub fn append_own(events: &mut Events, version: u64, new: NewEvent) {
+    let mut event = events.last().unwrap().0.clone();
+    (event.instance, event.order, event.version) = (None, None, version);
+    event.facts = new.facts.clone();
+    events.push((event, new));
 }
 
 impl Forged {
