@@ -383,6 +383,7 @@ pub fn verify(ledger: &Path, anchor: &Path, ledger_key: &str) -> anyhow::Result<
         anchor: Some(anchor.to_owned()),
         ledger_key: Some(key),
         exchange_keys: Vec::new(),
+        ..quittance_replay::VerifyOptions::default()
     })?;
     println!("{}", quittance_replay::print_report(&report));
     Ok(u8::from(!report.is_sound()))

@@ -26,6 +26,7 @@ fn options(ledger: PathBuf) -> VerifyOptions {
         anchor: Some(sound().join("ledger.anchor")),
         ledger_key: Some(ledger_key()),
         exchange_keys: Vec::new(),
+        ..VerifyOptions::default()
     }
 }
 

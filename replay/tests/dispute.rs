@@ -29,6 +29,7 @@ fn options(ledger: &Path, order: &str, out: PathBuf) -> ExportOptions {
             anchor: Some(ledger.join("ledger.anchor")),
             ledger_key: Some(ledger_key()),
             exchange_keys: vec![],
+            ..VerifyOptions::default()
         },
         instance: "default".into(),
         order: order.into(),

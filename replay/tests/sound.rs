@@ -20,6 +20,7 @@ fn report() -> Report {
         anchor,
         ledger_key: Some(ledger_key()),
         exchange_keys: vec![master_pub()],
+        ..VerifyOptions::default()
     })
     .unwrap()
 }

@@ -164,6 +164,7 @@ impl Program {
             anchor: Some(self.path("anchor/ledger.anchor")),
             ledger_key: Some(self.vkey.parse().unwrap()),
             exchange_keys: Vec::new(),
+            ..VerifyOptions::default()
         };
         let report = tokio::task::spawn_blocking(move || verify(&options))
             .await

@@ -461,6 +461,7 @@ impl Shop {
             anchor: Some(self.config.anchor.clone()),
             ledger_key: Some(self.vkey.parse().unwrap()),
             exchange_keys: Vec::new(),
+            ..VerifyOptions::default()
         })
         .unwrap();
         assert!(report.is_sound(), "{}", quittance_replay::print_report(&report));

@@ -114,6 +114,7 @@ impl Home {
             anchor: Some(self.path("anchor/ledger.anchor")),
             ledger_key: Some(vkey.trim().parse().unwrap()),
             exchange_keys: Vec::new(),
+            ..quittance_replay::VerifyOptions::default()
         })
         .unwrap();
         assert!(report.is_sound(), "{}", quittance_replay::print_report(&report));

@@ -106,6 +106,7 @@ async fn keys_rotate_and_the_shop_sells_on() {
         anchor: Some(shop.config.anchor.clone()),
         ledger_key: Some(event[0].1.clone()),
         exchange_keys: Vec::new(),
+        ..VerifyOptions::default()
     });
     let report = report.unwrap();
     assert!(report.is_sound(), "{}", print_report(&report));
@@ -304,7 +305,7 @@ async fn a_reason_is_erased_and_the_answers_stay() {
     shop.approve("boots", "KUDOS:5").await;
     let report = shop.audit().await;
     assert_eq!(report.checked.erased, 2);
-    let story = quittance_replay::show(&shop.ledger(), "default", "boots").unwrap();
+    let story = quittance_replay::show(&shop.ledger(), "default", "boots", None).unwrap();
     assert!(
         story.contains(&format!("attachment reason of event {approved} was erased")),
         "{story}"

@@ -79,6 +79,7 @@ impl Export {
             anchor: self.anchor,
             ledger_key: self.ledger_key,
             exchange_keys: self.exchange_key,
+            ..VerifyOptions::default()
         };
         match (self.order, self.from, self.to) {
             (Some(order), ..) => dispute_file(&ExportOptions {
