@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 
 use quittance_events::copy::{Copy, CopyError};
-use quittance_events::{Facts, OrderKey};
+use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::MasterPub;
 
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Findings, Mark, Marks};
 use crate::fold::OrderFold;
-use crate::log;
-use crate::parts::{Decision, Joiner};
-use crate::prepare::Prepared;
+use crate::parts::{Attachment, Decision, Joiner};
+use crate::prepare;
 use crate::report::Checked;
 use crate::{aborts, answers, approvals, exchange, orders, rules};
 
@@ -120,10 +119,7 @@ impl Again<'_> {
         let mut checked = Checked::default();
         let mut joiner = Joiner::default();
         for seq in seqs {
-            let Some(stored) = copy.event(*seq)? else {
-                return Err(CopyError::Damaged(format!("event {seq} is gone")));
-            };
-            let pushed = match log::read_again(Prepared::new(stored), &mut findings, &mut checked) {
+            let pushed = match read(copy, *seq)? {
                 Some(decision) => joiner.push(decision),
                 None => joiner.end(),
             };
@@ -160,4 +156,40 @@ impl Again<'_> {
         };
         judge(fold, &mut true, self.ledger, &mut case);
     }
+}
+
+/// An event that was judged before, for its order's state alone; nothing where its bytes are none. Of attachments only
+/// an exchange's reply makes a state.
+fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
+    let bare = copy
+        .events_after(seq - 1, 1)?
+        .pop()
+        .filter(|stored| stored.seq == seq);
+    let Some(bare) = bare else {
+        return Err(CopyError::Damaged(format!("event {seq} is gone")));
+    };
+    let Ok(event) = Event::parse(&bare.sealed) else {
+        return Ok(None);
+    };
+    let mut attachments = BTreeMap::new();
+    if let Some(digest) = event.attachments.get(&AttachmentName::Reply) {
+        let stored = copy
+            .event(seq)?
+            .map_or_else(Vec::new, |stored| stored.attachments);
+        let reply = stored
+            .into_iter()
+            .find(|row| row.name == AttachmentName::Reply.as_str());
+        let held = match reply.map(prepare::hashed) {
+            Some((row, hashed)) if hashed == Some(*digest) => row.bytes.map(Attachment::Bytes),
+            _ => None,
+        };
+        attachments.insert(AttachmentName::Reply, held.unwrap_or(Attachment::Gone));
+    }
+    Ok(Some(Decision {
+        row: seq,
+        last: event.seq.get(),
+        event,
+        attachments,
+        root: None,
+    }))
 }

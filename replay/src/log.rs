@@ -530,28 +530,3 @@ fn attachments(
     }
     found
 }
-
-/// An event that was judged before, for its order's state alone; nothing where its bytes are none.
-pub(crate) fn read_again(
-    stored: Prepared,
-    findings: &mut Findings,
-    checked: &mut Checked,
-) -> Option<Decision> {
-    let event = stored.event?;
-    let mut at = AtEvent {
-        seq: 0,
-        event: None,
-        order: None,
-        root: None,
-        findings,
-    };
-    let erasures = &mut Erasures::default();
-    let attachments = attachments(Some(&event), stored.attachments, None, erasures, &mut at, checked);
-    Some(Decision {
-        row: stored.seq,
-        last: event.seq.get(),
-        event,
-        attachments,
-        root: None,
-    })
-}

@@ -113,7 +113,8 @@ pub(crate) fn check_at_once(events: &mut [&mut Prepared], key: &EventChecker) {
     }
 }
 
-fn hashed(stored: StoredAttachment) -> Hashed {
+/// Hashes an attachment.
+pub(crate) fn hashed(stored: StoredAttachment) -> Hashed {
     let digest = match (&stored.salt, &stored.bytes) {
         (Some(salt), Some(bytes)) => <[u8; SALT_LEN]>::try_from(salt.as_slice())
             .ok()
