@@ -209,10 +209,8 @@ What to do:
 1. Copy ledger, -wal, anchor and keys aside. Delete nothing, least of all the anchor.
 2. Find the file that holds all events that the anchor speaks of: the old disk, the -wal, a newer backup. Put it in
    place and start again.
-3. If it is lost for good: a backup is never served from again. Begin a successor that takes over what it holds:
-       quittance init -c NEW --continues OLD --anchor A
-   NEW is a configuration with a new ORIGIN and new files, OLD the newest backup of the ledger, A this anchor. Keep OLD
-   and A as evidence, and tell your auditor.";
+3. If it is lost for good: a backup is never served from again. Keep the newest backup and this anchor as evidence,
+   tell your auditor, and begin a new ledger under a new ORIGIN as docs/operating.md says (\"Behind the anchor\").";
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();

@@ -431,7 +431,8 @@ fn a_ledger_behind_its_anchor_is_not_continued() {
             "behind its anchor",
             "What this means",
             "backup",
-            "quittance init -c NEW --continues OLD --anchor A",
+            "a backup is never served from again",
+            "begin a new ledger under a new ORIGIN",
         ];
         home.fails(command, 3, &told);
     }
