@@ -34,6 +34,13 @@ enum Uncosigned {
          witness before anything else"
     )]
     Ahead { witnessed: u64, ours: u64 },
+    /// What the witness cosigned is no beginning of ours.
+    #[error(
+        "the {witnessed} events that it cosigned are not the first of the ledger's {ours}: history was changed, or \
+         somebody signs another one with this ledger's checkpoint key. Stop the service, keep the ledger, and compare \
+         with the witness before anything else"
+    )]
+    Contradicted { witnessed: u64, ours: u64 },
     #[error("its answer is not a cosignature by its key: {0}")]
     Answer(#[from] NoteError),
     #[error("its answer holds no cosignature by its key")]
@@ -88,7 +95,11 @@ pub fn start(
 impl Witness {
     async fn run(mut self, pause: Duration, mut stop: watch::Receiver<bool>) {
         loop {
-            let result = self.catch_up().await;
+            // A witness that is slow must not hold up the end: what it then answers, it answers again.
+            let result = tokio::select! {
+                result = self.catch_up() => result,
+                _ = stop.changed() => return,
+            };
             self.report(result);
             let doubled = pause.saturating_mul(1 << self.failures.min(16));
             tokio::select! {
@@ -111,8 +122,8 @@ impl Witness {
                 }
             }
             Err(error) => {
-                if matches!(error, Uncosigned::Ahead { .. }) {
-                    tracing::error!(witness, %error, "the witness knows more than the ledger");
+                if matches!(error, Uncosigned::Ahead { .. } | Uncosigned::Contradicted { .. }) {
+                    tracing::error!(witness, %error, "the witness has seen another history");
                 } else if self.failures == 0 {
                     tracing::warn!(witness, %error, "the witness does not cosign; it is asked again");
                 }
@@ -150,13 +161,25 @@ impl Witness {
                         ours: size.get(),
                     });
                 }
+                // It has as many events as the checkpoint, and other ones.
+                Asked::Has(witnessed) if witnessed == self.cosigned && witnessed == size => {
+                    return Err(self.contradicted(size));
+                }
                 Asked::Has(witnessed) => self.cosigned = witnessed,
+                Asked::Inconsistent => return Err(self.contradicted(size)),
             }
         }
         Err(Uncosigned::Refused {
             status: 409,
             text: format!("{} events again", self.cosigned),
         })
+    }
+
+    fn contradicted(&self, size: Seq) -> Uncosigned {
+        Uncosigned::Contradicted {
+            witnessed: self.cosigned.get(),
+            ours: size.get(),
+        }
     }
 
     async fn ask(&self, size: Seq, note: &Note) -> Result<Asked, Uncosigned> {
@@ -183,6 +206,7 @@ impl Witness {
                 let line = cosigned.signatures().last().ok_or(Uncosigned::Nothing)?;
                 Ok(Asked::Cosigned(line.to_string()))
             }
+            422 => Ok(Asked::Inconsistent),
             409 => parse_size(&text)
                 .and_then(|size| Seq::new(size).ok())
                 .map(Asked::Has)
@@ -204,8 +228,10 @@ fn parse(checkpoint: &str) -> Result<(Seq, Note), String> {
 enum Asked {
     /// The signature line.
     Cosigned(String),
-    /// It has cosigned another size than we thought.
+    /// It says what size it has cosigned: another one than we thought, or another tree of that size.
     Has(Seq),
+    /// The proof does not lead from what it cosigned to our checkpoint.
+    Inconsistent,
 }
 
 /// Reads the ledger file where it holds up no other task.

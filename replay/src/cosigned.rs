@@ -27,7 +27,11 @@ pub(crate) fn check(
                 return false;
             }
             Ok(Ok(time_s)) => {
-                latest.insert(vkey, (u64::try_from(size).unwrap_or(0), time_s));
+                let size = u64::try_from(size).unwrap_or(0);
+                // A checkpoint that these events do not bear out speaks of another history.
+                if findings.place_up_to(size).is_none() {
+                    latest.insert(vkey, (size, time_s));
+                }
             }
             Ok(Err(why)) => {
                 let seq = u64::try_from(size).unwrap_or(0);
