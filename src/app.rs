@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use quittance_events::backup::BackupError;
 use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The ledger did not take an event, or could not be read.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// No backup was made.
+    #[error("no backup was made: {0}")]
+    Backup(#[from] BackupError),
     /// The socket.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),

@@ -1,8 +1,9 @@
 //! The commands that work on a ledger without serving it: `init`, `instance add`, `instance close`,
-//! `clock-correct`. Each takes the ledger's lock, so none runs beside a service.
+//! `clock-correct`, `backup`. Each but the last takes the ledger's lock, so none of them runs beside a service.
 
 use std::path::{Path, PathBuf};
 
+use quittance_events::backup::{self, BackedUp};
 use quittance_events::create;
 use quittance_events::facts::{ClockCorrected, InstanceAdded, InstanceClosed};
 use quittance_events::ledger::{self, OpenError};
@@ -167,6 +168,14 @@ pub fn correct_clock(config: &Config, clock: &Clock, reason: &str) -> Result<(Mi
     let event = NewEvent::with(facts, AttachmentName::Reason, reason.as_bytes().to_vec());
     record(&ledger, None, to_us, event)?;
     Ok((from_us, to_us))
+}
+
+/// Copies the ledger, served or not, to a new file, and its last checkpoint beside it. Takes no lock.
+///
+/// # Errors
+/// There is no ledger, or a file exists already or cannot be written.
+pub fn back_up(config: &Config, out: &Path) -> Result<BackedUp, StartError> {
+    Ok(backup::backup(&config.ledger, out)?)
 }
 
 fn record(

@@ -42,6 +42,14 @@ enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Copy the ledger, served or not, to a new file, and its last checkpoint to FILE.checkpoint
+    Backup {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The copy; nothing may be there
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Show the whole of it on this machine: refunds, an abort, a failing exchange, an audit
     Demo,
     /// Run an exchange for tests: real keys and signatures, faults on demand, no money
@@ -164,6 +172,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 to.get()
             );
         }
+        Command::Backup { config, out } => back_up(&load(&config.config)?, &out)?,
         Command::Demo => runtime()?.block_on(demo::run())?,
         Command::Sandbox { bind, seed, currency } => runtime()?.block_on(sandbox(bind, seed, &currency))?,
         Command::DemoVerify {
@@ -175,6 +184,18 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn back_up(config: &Config, out: &Path) -> Result<(), StartError> {
+    let made = commands::back_up(config, out)?;
+    println!("{}: {} events", out.display(), made.events);
+    println!(
+        "{}: checkpoint of {} events; {} events lie behind it",
+        made.checkpoint.display(),
+        made.covered,
+        made.events - made.covered
+    );
+    Ok(())
 }
 
 fn load(file: &Path) -> Result<Config, StartError> {

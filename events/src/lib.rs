@@ -5,6 +5,7 @@
 
 pub mod anchor;
 pub mod answer;
+pub mod backup;
 pub mod book;
 mod cache;
 pub mod copy;
