@@ -23,6 +23,7 @@ use crate::open::Settler;
 use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::run_background;
+use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 
 /// Why the service did not start, or a command failed.
@@ -55,6 +56,9 @@ pub enum StartError {
     /// No backup was made.
     #[error("no backup was made: {0}")]
     Backup(#[from] BackupError),
+    /// No ledger was continued.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The socket.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -69,6 +73,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_) => 2,
+            StartError::Takeover(error) if error.is_configuration() => 2,
             StartError::Ledger(OpenError::BehindAnchor(_)) => 3,
             _ => 1,
         }

@@ -29,12 +29,26 @@ fn folder(path: &Path) -> Result<(), StartError> {
 /// # Errors
 /// Any of them exists, or cannot be made. An existing ledger is never touched.
 pub fn init(config: &Config, clock: &Clock) -> Result<String, StartError> {
+    refuse_existing(config)?;
+    make_folders(config)?;
+    let keys = KeyFolder(config.keys.clone()).make_ledger_keys(&origin(config)?)?;
+    create::init(&paths(config), &keys, clock())?;
+    Ok(ledger::vkey(&config.origin, &keys.event.public().key())?.to_string())
+}
+
+/// A ledger and its anchor are made once.
+pub(crate) fn refuse_existing(config: &Config) -> Result<(), StartError> {
     if config.ledger.exists() {
         return Err(OpenError::Exists(config.ledger.clone()).into());
     }
     if config.anchor.exists() {
         return Err(OpenError::Exists(config.anchor.clone()).into());
     }
+    Ok(())
+}
+
+/// Makes the folders of a new ledger.
+pub(crate) fn make_folders(config: &Config) -> Result<(), StartError> {
     for path in [
         config.ledger.parent(),
         config.anchor.parent(),
@@ -45,9 +59,7 @@ pub fn init(config: &Config, clock: &Clock) -> Result<String, StartError> {
     {
         folder(path)?;
     }
-    let keys = KeyFolder(config.keys.clone()).make_ledger_keys(&origin(config)?)?;
-    create::init(&paths(config), &keys, clock())?;
-    Ok(ledger::vkey(&config.origin, &keys.event.public().key())?.to_string())
+    Ok(())
 }
 
 /// What `instance add` is told.

@@ -18,4 +18,5 @@ pub mod open;
 pub mod refusal;
 pub mod service;
 pub mod settle;
+pub mod takeover;
 pub mod token;

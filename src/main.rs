@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quittance::app::{App, StartError};
+use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
 use quittance::config::Config;
 use quittance::exchange::Times;
+use quittance::takeover::{self, Takeover};
 use quittance::{clock, demo};
-use quittance_events::InstanceId;
 use quittance_events::ledger::OpenError;
+use quittance_events::{InstanceId, RefundId};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -28,7 +30,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Make data folder, keys, ledger and anchor; prints the event key as VKEY
-    Init(ConfigFile),
+    Init {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        continues: Continues,
+    },
     /// Serve wallets and the shop
     Serve(ConfigFile),
     /// Open or close a merchant instance
@@ -103,6 +110,22 @@ enum InstanceCommand {
 }
 
 #[derive(clap::Args)]
+struct Continues {
+    /// The new ledger takes over from this one, or from what a backup of it holds
+    #[arg(long, value_name = "LEDGER", requires = "anchor")]
+    continues: Option<PathBuf>,
+    /// The last anchor of the ledger that is continued: it tells whether events are lost
+    #[arg(long, value_name = "FILE", requires = "continues")]
+    anchor: Option<PathBuf>,
+    /// Copy instance keys and tokens from this key folder
+    #[arg(long, value_name = "DIR", requires = "continues")]
+    old_keys: Option<PathBuf>,
+    /// Events are lost, though the anchor does not show it
+    #[arg(long, requires = "continues")]
+    after_loss: bool,
+}
+
+#[derive(clap::Args)]
 struct ConfigFile {
     /// Configuration file
     #[arg(short = 'c', value_name = "FILE")]
@@ -142,7 +165,7 @@ would sign a second history. Find the right file; if it is lost, keep both as ev
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();
     match command {
-        Command::Init(file) => println!("{}", commands::init(&load(&file.config)?, &clock)?),
+        Command::Init { config, continues } => init(&load(&config.config)?, &clock, continues)?,
         Command::Serve(file) => serve(&load(&file.config)?)?,
         Command::Instance(InstanceCommand::Add {
             config,
@@ -184,6 +207,50 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn init(config: &Config, clock: &Clock, continues: Continues) -> Result<(), StartError> {
+    let Continues {
+        continues: Some(old),
+        anchor: Some(anchor),
+        old_keys,
+        after_loss,
+    } = continues
+    else {
+        println!("{}", commands::init(config, clock)?);
+        return Ok(());
+    };
+    let takeover = Takeover {
+        old,
+        anchor,
+        old_keys,
+        after_loss,
+    };
+    let made = takeover::continue_ledger(config, clock, &takeover)?;
+    println!("{}", made.vkey);
+    // The key stands alone on stdout, as it does without --continues.
+    eprintln!(
+        "it continues {} after {} events; {} orders are carried in, {} stay behind",
+        made.predecessor.origin, made.predecessor.size, made.orders, made.left
+    );
+    if made.lost > 0 {
+        eprintln!("{} events are lost, as far as the old anchor tells", made.lost);
+    }
+    if let Some(generation) = made.predecessor.generation {
+        eprintln!(
+            "generation {generation}: ids of refunds begin at {}",
+            RefundId::first_of(generation)
+        );
+    }
+    for order in &made.id_doubts {
+        eprintln!(
+            "order {order} has refund ids from elsewhere that reach further: the lost events may have used the next ones"
+        );
+    }
+    for instance in &made.instances {
+        eprintln!("instance {instance} is open");
+    }
+    Ok(())
 }
 
 fn back_up(config: &Config, out: &Path) -> Result<(), StartError> {

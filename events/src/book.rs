@@ -23,6 +23,8 @@ pub struct Book {
     latest: HashMap<MasterPub, Vec<SignKey>>,
     /// The last clock correction: times before it are compared with nothing after it.
     pub clock_epoch: Seq,
+    /// How often events were lost on the way to this ledger.
+    pub generation: u64,
 }
 
 impl Book {
@@ -45,6 +47,7 @@ impl Book {
                 self.latest.insert(f.master_pub, f.signkeys.clone());
             }
             (Facts::ClockCorrected(_), _) => self.clock_epoch = event.seq,
+            (Facts::LedgerOpened(f), _) => self.generation = f.generation(),
             _ => {}
         }
     }

@@ -22,6 +22,7 @@ pub mod receipt;
 pub mod schema;
 pub mod seal;
 pub mod store;
+pub mod successor;
 pub mod writer;
 
 pub use event::{AttachmentName, Event, Facts, NewEvent};

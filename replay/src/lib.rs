@@ -28,7 +28,7 @@ pub mod rules;
 mod story;
 mod verify;
 
-pub use open::Unusable;
+pub use open::{Opened, Unusable, open};
 pub use print::print_report;
 pub use report::{Checked, Finding, Money, Note, Report};
 pub use rules::Grade;

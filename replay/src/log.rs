@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use quittance_events::copy::{StoredAttachment, StoredEvent};
 use quittance_events::event::EventError;
+use quittance_events::facts::Predecessor;
 use quittance_events::seal::{self, EventPub, SALT_LEN};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::{Digest32, EddsaSignature, Micros};
@@ -66,7 +67,8 @@ pub(crate) struct Log {
     pub(crate) origin: Option<String>,
     event_key: Option<EventPub>,
     pub(crate) checkpoint_key: Option<VerifierKey>,
-    pub(crate) is_successor: bool,
+    /// The ledger that this one says it continues.
+    pub(crate) predecessor: Option<Predecessor>,
     /// Sizes whose roots are asked for, and the roots.
     pub(crate) roots: BTreeMap<u64, Option<Hash>>,
 }
@@ -91,7 +93,7 @@ impl Log {
             // In force until a first event that can be read says otherwise.
             event_key: pinned.map(|key| EventPub::new(Digest32::from_bytes(*key.public_key()))),
             checkpoint_key: None,
-            is_successor: false,
+            predecessor: None,
             roots: sizes.map(|size| (size, None)).collect(),
         }
     }
@@ -99,6 +101,14 @@ impl Log {
     /// The event key that signatures are checked with.
     pub(crate) fn event_vkey(&self) -> Option<VerifierKey> {
         vkey(self.origin.as_deref()?, &self.event_key?.key())
+    }
+
+    /// How often events were lost on the way to this ledger, as its first event has it.
+    pub(crate) fn generation(&self) -> u64 {
+        self.predecessor
+            .as_ref()
+            .and_then(|before| before.generation)
+            .unwrap_or(0)
     }
 
     /// Judges the next stored event. A decision comes back where the event can be read; otherwise the order that its
@@ -209,7 +219,7 @@ impl Log {
         self.greatest_at = event.at_us;
         self.origin = Some(genesis.origin.clone());
         self.event_key = Some(EventPub::new(genesis.event_key));
-        self.is_successor = genesis.predecessor.is_some();
+        self.predecessor.clone_from(&genesis.predecessor);
         self.checkpoint_key = vkey(&genesis.origin, &genesis.checkpoint_key);
         let own = vkey(&genesis.origin, &genesis.event_key);
         if own.is_none() || self.checkpoint_key.is_none() {

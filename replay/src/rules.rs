@@ -119,7 +119,7 @@ rules! {
         "No coin is refunded more than was deposited with it."
         "the excess over the deposit";
     APPROVAL_IDS "approval.ids" Major
-        "The ids of a coin's refunds run 1, 2, 3 and so on, after those taken over."
+        "The ids of a coin's refunds run 1, 2, 3 and so on, after those taken over; in a ledger after a loss from 2^20 times its generation."
         "the amounts of the rows at fault";
     APPROVAL_SIGNATURE "approval.signature" Major
         "The merchant signed each refund of an approval or takeover: contract, coin, id and amount."

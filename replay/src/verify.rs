@@ -428,7 +428,7 @@ impl Audit<'_> {
             Facts::DepositRecorded(f) => orders::deposited(order, f, &mut case),
             Facts::PaymentCompleted(f) => orders::paid(order, f, &mut case),
             Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, &mut case),
-            Facts::RefundApproved(f) => approvals::approved(order, f, log.is_successor, &mut case),
+            Facts::RefundApproved(f) => approvals::approved(order, f, log.generation(), &mut case),
             Facts::RefundRequested(f) => approvals::requested(order, f, &mut case),
             Facts::AbortRequested(f) => aborts::requested(order, f, &mut case),
             Facts::AbortExtended(f) => aborts::extended(order, f, &mut case),

@@ -7,6 +7,7 @@ pub mod deposits;
 pub mod order;
 pub mod refund;
 mod spread;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 

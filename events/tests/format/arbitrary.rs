@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use quittance_events::facts::*;
+use quittance_events::ids::GENERATION_MAX;
 use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId};
 use quittance_taler::{
     Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub, MerchantPub,
@@ -157,7 +158,8 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
             let predecessor = facts!(Predecessor {
                 origin: text(),
                 size: number(),
-                root: digest()
+                root: digest(),
+                generation: of(1..=GENERATION_MAX)
             });
             facts!(LedgerOpened {
                 origin: text(),
