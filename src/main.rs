@@ -34,7 +34,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         #[command(flatten)]
-        continues: Continues,
+        before: Before,
     },
     /// Serve wallets and the shop
     Serve(ConfigFile),
@@ -110,7 +110,7 @@ enum InstanceCommand {
 }
 
 #[derive(clap::Args)]
-struct Continues {
+struct Before {
     /// The new ledger takes over from this one, or from what a backup of it holds
     #[arg(long, value_name = "LEDGER", requires = "anchor")]
     continues: Option<PathBuf>,
@@ -165,7 +165,7 @@ would sign a second history. Find the right file; if it is lost, keep both as ev
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();
     match command {
-        Command::Init { config, continues } => init(&load(&config.config)?, &clock, continues)?,
+        Command::Init { config, before } => init(&load(&config.config)?, &clock, before)?,
         Command::Serve(file) => serve(&load(&file.config)?)?,
         Command::Instance(InstanceCommand::Add {
             config,
@@ -209,13 +209,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn init(config: &Config, clock: &Clock, continues: Continues) -> Result<(), StartError> {
-    let Continues {
+fn init(config: &Config, clock: &Clock, before: Before) -> Result<(), StartError> {
+    let Before {
         continues: Some(old),
         anchor: Some(anchor),
         old_keys,
         after_loss,
-    } = continues
+    } = before
     else {
         println!("{}", commands::init(config, clock)?);
         return Ok(());

@@ -26,6 +26,7 @@ mod print;
 pub mod report;
 pub mod rules;
 mod story;
+mod takeover;
 mod verify;
 
 pub use open::{Opened, Unusable, open};
@@ -44,6 +45,8 @@ pub struct VerifyOptions {
     pub anchor: Option<PathBuf>,
     /// The event key as the auditor got it from elsewhere.
     pub ledger_key: Option<VerifierKey>,
+    /// The ledger that this one continues, where the two are to be compared.
+    pub predecessor: Option<PathBuf>,
     /// Master keys of the exchanges whose confirmations may count; empty: those that the terms name.
     pub exchange_keys: Vec<MasterPub>,
 }

@@ -33,6 +33,9 @@ enum Command {
         /// Master key of an exchange whose confirmations may count; may be given several times.
         #[arg(long, value_name = "MASTERPUB")]
         exchange_key: Vec<MasterPub>,
+        /// The ledger that this one continues, or a copy of it: what was carried in is compared with it.
+        #[arg(long, value_name = "LEDGER")]
+        predecessor: Option<PathBuf>,
         /// The report as JSON.
         #[arg(long)]
         json: bool,
@@ -76,12 +79,14 @@ fn run(command: Command) -> Result<(String, ExitCode), Unusable> {
             anchor,
             ledger_key,
             exchange_key,
+            predecessor,
             json,
         } => {
             let report = verify(&VerifyOptions {
                 ledger,
                 anchor,
                 ledger_key,
+                predecessor,
                 exchange_keys: exchange_key,
             })?;
             let text = if json {

@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::open::{self, Opened};
 use crate::parts::{Decision, Joiner, Pushed};
 use crate::report::{Checked, Money, Report};
-use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules};
+use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules, takeover};
 
 /// Longest anchor that is read: a checkpoint with room for the signatures of many witnesses.
 const ANCHOR_MAX: u64 = 64 * 1024;
@@ -219,6 +219,8 @@ impl Audit<'_> {
         if let Err(error) = index::check(copy, log, wanted, &mut self.findings) {
             self.damaged(&format!("indexes: {error}"));
         }
+        let given = self.options.predecessor.as_deref();
+        takeover::check(copy, log.predecessor.as_ref(), given, &mut self.findings)?;
         Ok(anchored)
     }
 

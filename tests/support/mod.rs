@@ -468,11 +468,17 @@ impl Shop {
 
     /// Stops the service and has the ledger audited: nothing may be found.
     pub async fn audit(&mut self) -> Report {
+        self.audit_after(None).await
+    }
+
+    /// As [`Shop::audit`], compared with the ledger that this one continues.
+    pub async fn audit_after(&mut self, predecessor: Option<&Path>) -> Report {
         self.stop().await;
         let report = quittance_replay::verify(&VerifyOptions {
             ledger: self.ledger(),
             anchor: Some(self.config.anchor.clone()),
             ledger_key: Some(self.vkey.parse().unwrap()),
+            predecessor: predecessor.map(Path::to_owned),
             exchange_keys: Vec::new(),
         })
         .unwrap();

@@ -113,6 +113,7 @@ impl Home {
             ledger: self.path("data/ledger.sqlite3"),
             anchor: Some(self.path("anchor/ledger.anchor")),
             ledger_key: Some(vkey.trim().parse().unwrap()),
+            predecessor: None,
             exchange_keys: Vec::new(),
         })
         .unwrap();

@@ -5,4 +5,5 @@
 mod support;
 
 mod backup;
+mod cli;
 mod successor;

@@ -145,7 +145,15 @@ async fn after_a_loss_what_the_backup_has_is_served_and_new_ids_begin_far_above(
     shop.approve("lost", "KUDOS:1").await.expect(200);
     let body = shop.fetch("lost", hash).await.expect(200);
     assert_eq!(entries(&body), [("success", FIRST, "KUDOS:1")]);
-    shop.audit().await;
+    shop.audit_after(Some(&backup)).await;
+    // The lost ledger, should it be found again: the successor began within it.
+    let report = shop.audit_after(Some(&old)).await;
+    let behind = format!("{} events of the predecessor", continued.lost);
+    assert!(
+        report.notes.iter().any(|note| note.text.contains(&behind)),
+        "{:?}",
+        report.notes
+    );
 
     // A successor of the successor, without a loss: the generation stays, ids go on.
     let (old, anchor) = live(&shop);
@@ -157,7 +165,7 @@ async fn after_a_loss_what_the_backup_has_is_served_and_new_ids_begin_far_above(
     shop.approve("more", "KUDOS:1").await.expect(200);
     let body = shop.fetch("more", hash).await.expect(200);
     assert_eq!(entries(&body), [("success", FIRST, "KUDOS:1")]);
-    shop.audit().await;
+    shop.audit_after(Some(&old)).await;
 }
 
 #[tokio::test]
@@ -190,7 +198,7 @@ async fn without_a_loss_ids_go_on() {
         .await;
     assert_eq!(paid.expect(200)["paid"], true);
     assert_eq!(asked(&shop).len(), 2);
-    shop.audit().await;
+    shop.audit_after(Some(&old)).await;
     let events = shop.events();
     assert_eq!(genesis(&events).generation(), 0);
     assert_eq!(
@@ -263,7 +271,7 @@ async fn an_abort_half_way_is_finished_by_the_successor() {
     .await;
     assert_eq!(given_back(&shop, &coins[0]), units("KUDOS:4"));
     assert!(asked(&shop).keys().all(|(_, id)| *id == 0));
-    shop.audit().await;
+    shop.audit_after(Some(&old)).await;
 }
 
 #[tokio::test]
@@ -312,7 +320,7 @@ async fn a_coin_whose_abort_was_refused_counts_on_and_is_not_sent_again() {
     );
     // The refused abort is not asked again; the confirmed one may be, and the refund is.
     assert!(shop.asked() <= before + 2);
-    shop.audit().await;
+    shop.audit_after(Some(&old)).await;
 }
 
 #[tokio::test]
@@ -343,7 +351,7 @@ async fn what_is_concluded_stays_behind() {
     let body = shop.fetch("open", open_hash).await.expect(200);
     assert_eq!(entries(&body), [("success", 1, "KUDOS:2")]);
     assert_eq!(given_back(&shop, &open[0]), units("KUDOS:2"));
-    shop.audit().await;
+    shop.audit_after(Some(&old)).await;
 }
 
 /// Tries to continue; nothing may be there afterwards.
@@ -432,6 +440,20 @@ async fn what_does_not_hold_is_not_continued() {
     conn.close().unwrap();
     let error = refused(&mut shop, "second", &forged, &anchor).await;
     assert!(error.to_string().contains("log.signature at event 3"), "{error}");
+    // What an earlier try left is not written over.
+    let left = shop.folder.path().join("second/data/ledger.sqlite3.new");
+    std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+    std::fs::write(&left, "left").unwrap();
+    let error = shop
+        .try_to_continue_as("second", &old, &anchor)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("ledger.sqlite3.new exists already"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&left).unwrap(), b"left");
+    std::fs::remove_dir_all(shop.folder.path().join("second")).unwrap();
     // The real one is continued after all these.
     let continued = shop.continue_as("second", &old, &anchor).await;
     assert_eq!(continued.orders, 1);

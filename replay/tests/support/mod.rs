@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "a module of tests is public to its tests only")]
 #![allow(missing_docs, reason = "test helpers say by their names what they are")]
 
+pub mod takeover;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -749,6 +751,7 @@ impl Forged {
             ledger: self.ledger(),
             anchor: Some(self.dir.path().join("ledger.anchor")),
             ledger_key: Some(ledger_key()),
+            predecessor: None,
             exchange_keys: vec![master_pub()],
         }
     }
