@@ -12,6 +12,7 @@ mod aborts;
 mod answers;
 mod approvals;
 mod bodies;
+mod carried;
 mod case;
 mod exchange;
 mod findings;

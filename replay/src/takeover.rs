@@ -4,277 +4,21 @@
 //!
 //! Whether the predecessor itself holds is for its own verification to say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use quittance_events::copy::{Copy, CopyError, StoredEvent};
-use quittance_events::facts::{AbortCoinState, Predecessor, Verdict};
-use quittance_events::seal::{SALT_LEN, attachment_digest};
-use quittance_events::{Event, Facts, OrderKey, RefundId};
-use quittance_taler::{Amount, CoinPub, Digest32, EddsaSignature, Micros, Timestamp};
-use quittance_tlog::{Frontier, leaf_hash};
+use quittance_events::OrderKey;
+use quittance_events::copy::Copy;
+use quittance_events::facts::Predecessor;
+use quittance_taler::Micros;
 
 use crate::Unusable;
+use crate::carried::{Name, Old, Order, Orders, Repeated, Terms, taken_over};
 use crate::case::named_amounts;
 use crate::findings::{Draft, Findings};
 use crate::fold::amount_of;
 use crate::open::{self, Opened};
 use crate::rules::{self, Rule};
-
-/// A refund, but for its name.
-type Terms = (Amount, Timestamp, EddsaSignature);
-/// Names a refund of an order.
-type Name = (CoinPub, RefundId);
-
-/// What is repeated of an event: facts, and of each attachment a digest without salt.
-struct Repeated {
-    seq: u64,
-    facts: Facts,
-    attachments: BTreeMap<String, Option<Digest32>>,
-}
-
-impl Repeated {
-    fn of(event: Event, stored: &StoredEvent) -> Repeated {
-        let digest = |bytes: &Option<Vec<u8>>| {
-            bytes
-                .as_ref()
-                .map(|bytes| attachment_digest(&[0; SALT_LEN], bytes))
-        };
-        let attachments = stored.attachments.iter();
-        Repeated {
-            seq: event.seq.get(),
-            facts: event.facts,
-            attachments: attachments.map(|a| (a.name.clone(), digest(&a.bytes))).collect(),
-        }
-    }
-
-    fn is(&self, other: &Repeated) -> bool {
-        // Of bytes that are erased on one side nothing can be said.
-        let same = |(mine, other): (&Option<Digest32>, &Option<Digest32>)| {
-            mine.is_none() || other.is_none() || mine == other
-        };
-        self.facts == other.facts
-            && self.attachments.keys().eq(other.attachments.keys())
-            && self
-                .attachments
-                .values()
-                .zip(other.attachments.values())
-                .all(same)
-    }
-}
-
-/// An order, as one of the two ledgers has it.
-#[derive(Default)]
-struct Order {
-    /// What is not a refund, in order.
-    events: Vec<Repeated>,
-    /// In order.
-    refunds: Vec<(Name, Terms)>,
-    /// The event of the first refund.
-    refunds_at: Option<u64>,
-    /// Permissions that may have been sent, and their amounts.
-    sent: HashMap<Name, Amount>,
-    /// What exchanges decided first.
-    decided: HashMap<Name, Verdict>,
-    wire_deadline_s: Option<Timestamp>,
-}
-
-impl Order {
-    /// Takes in an event of the predecessor.
-    fn take(&mut self, event: Event, stored: &StoredEvent) {
-        match &event.facts {
-            Facts::OrderRecorded(f) => self.wire_deadline_s = Some(f.wire_deadline_s),
-            Facts::RefundCarriedIn(f) => {
-                for row in &f.rows {
-                    let name = (row.coin_pub, row.rtransaction_id);
-                    self.refunds
-                        .push((name, (row.amount, row.execution_s, row.merchant_sig)));
-                    self.sent.insert(name, row.amount);
-                }
-            }
-            Facts::RefundApproved(f) => {
-                self.refunds.extend(f.rows.iter().map(|row| {
-                    let name = (row.coin_pub, row.rtransaction_id);
-                    (name, (row.amount, f.execution_s, row.merchant_sig))
-                }));
-            }
-            Facts::RefundRequested(f) => {
-                for row in &f.rows {
-                    let name = (row.coin_pub, row.rtransaction_id);
-                    let amount = self.refunds.iter().find(|(known, _)| *known == name);
-                    self.sent.extend(amount.map(|(name, terms)| (*name, terms.0)));
-                }
-            }
-            Facts::AbortRequested(f) => {
-                let deposited = f
-                    .coins
-                    .iter()
-                    .filter(|coin| coin.state == AbortCoinState::Deposited);
-                let amounts =
-                    deposited.filter_map(|coin| Some(((coin.coin_pub, RefundId::ABORT), coin.amount?)));
-                self.sent.extend(amounts);
-            }
-            Facts::AbortExtended(f) => {
-                let coins = f.coins.iter();
-                self.sent
-                    .extend(coins.map(|coin| ((coin.coin_pub, RefundId::ABORT), coin.amount)));
-            }
-            Facts::ExchangeReplied(f) if f.verdict.is_conclusive() => {
-                self.decided
-                    .entry((f.coin_pub, f.rtransaction_id))
-                    .or_insert(f.verdict);
-            }
-            _ => {}
-        }
-        let is_repeated = match &event.facts {
-            Facts::OrderRecorded(_)
-            | Facts::DepositRecorded(_)
-            | Facts::PaymentCompleted(_)
-            | Facts::AbortRequested(_)
-            | Facts::AbortExtended(_) => true,
-            Facts::ExchangeReplied(f) => {
-                let name = (f.coin_pub, f.rtransaction_id);
-                f.rtransaction_id == RefundId::ABORT
-                    && f.verdict == Verdict::Refused
-                    && self.decided.get(&name) == Some(&Verdict::Refused)
-            }
-            _ => false,
-        };
-        if is_repeated {
-            self.events.push(Repeated::of(event, stored));
-        }
-    }
-
-    /// Takes in an event of the successor's takeover.
-    fn take_over(&mut self, event: Event, stored: &StoredEvent) {
-        let Facts::RefundCarriedIn(f) = &event.facts else {
-            self.events.push(Repeated::of(event, stored));
-            return;
-        };
-        self.refunds_at.get_or_insert(event.seq.get());
-        self.refunds.extend(f.rows.iter().map(|row| {
-            let name = (row.coin_pub, row.rtransaction_id);
-            (name, (row.amount, row.execution_s, row.merchant_sig))
-        }));
-    }
-
-    /// Amounts that may have been sent and that no exchange has decided.
-    fn undecided(&self) -> impl Iterator<Item = Amount> {
-        self.sent
-            .iter()
-            .filter(|(name, _)| !self.decided.contains_key(*name))
-            .map(|(_, amount)| *amount)
-    }
-
-    /// Whether a successor must have it, whatever was lost.
-    fn in_flight(&self, at: Micros) -> bool {
-        self.wire_deadline_s.is_some_and(|deadline| !at.is_past(deadline))
-            || self.undecided().next().is_some()
-    }
-
-    /// All amounts that its refunds and aborts name.
-    fn named(&self) -> Vec<Amount> {
-        let aborts = self
-            .events
-            .iter()
-            .filter(|event| matches!(event.facts, Facts::AbortRequested(_) | Facts::AbortExtended(_)));
-        let refunds = self.refunds.iter().map(|(_, terms)| terms.0);
-        refunds
-            .chain(aborts.flat_map(|event| named_amounts(&event.facts)))
-            .collect()
-    }
-}
-
-type Orders = BTreeMap<OrderKey, Order>;
-
-/// The predecessor as its file has it.
-struct Old {
-    origin: Option<String>,
-    generation: u64,
-    /// Events in the file.
-    count: u64,
-    /// Root at the size that is named; nothing where the file holds fewer events.
-    root: Option<Digest32>,
-    /// As of that size.
-    orders: Orders,
-}
-
-impl Old {
-    fn read(copy: &Copy, size: u64) -> Result<Old, CopyError> {
-        let mut frontier = Frontier::default();
-        let mut old = Old {
-            origin: None,
-            generation: 0,
-            count: 0,
-            root: None,
-            orders: Orders::new(),
-        };
-        copy.walk::<CopyError>(|item| {
-            let Ok(stored) = item else { return Ok(()) };
-            old.count += 1;
-            if old.count > size {
-                return Ok(());
-            }
-            frontier.push(leaf_hash(&[stored.sealed.as_slice(), &stored.signature].concat()));
-            if old.count == size {
-                old.root = Some(Digest32::from_bytes(frontier.root().0));
-            }
-            // What cannot be read is a finding of the predecessor's own verification.
-            let Ok(event) = Event::parse(&stored.sealed) else {
-                return Ok(());
-            };
-            match (&event.facts, event.order_key()) {
-                (Facts::LedgerOpened(genesis), _) if old.count == 1 => {
-                    old.generation = genesis
-                        .predecessor
-                        .as_ref()
-                        .and_then(|p| p.generation)
-                        .unwrap_or(0);
-                    old.origin = Some(genesis.origin.clone());
-                }
-                (_, Some(key)) => old.orders.entry(key).or_default().take(event, &stored),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(old)
-    }
-}
-
-/// Ends the walk over the successor where its takeover ends.
-enum Stop {
-    Over,
-    Damaged(CopyError),
-}
-
-impl From<CopyError> for Stop {
-    fn from(error: CopyError) -> Stop {
-        Stop::Damaged(error)
-    }
-}
-
-/// Orders as the takeover recorded them, and its time: the events after the genesis that bear its time, up to the first
-/// instance that is opened.
-fn taken_over(copy: &Copy) -> Result<(Orders, Option<Micros>), CopyError> {
-    let (mut orders, mut at) = (Orders::new(), None);
-    let walked = copy.walk::<Stop>(|item| {
-        let Ok(stored) = item else { return Ok(()) };
-        let Ok(event) = Event::parse(&stored.sealed) else {
-            return Ok(());
-        };
-        if event.at_us != *at.get_or_insert(event.at_us) || matches!(event.facts, Facts::InstanceAdded(_)) {
-            return Err(Stop::Over);
-        }
-        if let Some(key) = event.order_key() {
-            orders.entry(key).or_default().take_over(event, &stored);
-        }
-        Ok(())
-    });
-    match walked {
-        Err(Stop::Damaged(error)) => Err(error),
-        Ok(()) | Err(Stop::Over) => Ok((orders, at)),
-    }
-}
 
 /// Compares a ledger with the predecessor that its first event names, as far as one is given.
 pub(crate) fn check(
@@ -307,12 +51,21 @@ pub(crate) fn check(
         let text = format!("the predecessor that was given cannot be read: {why}");
         tell(findings, Draft::new(&rules::TAKEOVER_PREDECESSOR, 1, text));
     };
+    let (orders, at) = match taken_over(copy) {
+        Ok((orders, Some(at))) => (orders, at),
+        Ok((_, None)) => (Orders::new(), Micros::from_s(0).expect("zero is a time")),
+        Err(error) => {
+            let draft = Draft::of_file(&rules::LOG_FILE, error.to_string());
+            tell(findings, draft);
+            return Ok(());
+        }
+    };
     let old = match open::open(path)? {
         Opened::Damaged(why) => {
             unreadable(findings, &why);
             return Ok(());
         }
-        Opened::Readable { copy: old, .. } => Old::read(&old, named.size),
+        Opened::Readable { copy: old, .. } => Old::read(&old, named.size, &orders),
     };
     let old = match old {
         Ok(old) => old,
@@ -325,11 +78,7 @@ pub(crate) fn check(
         return Ok(());
     }
     generation(named, &old, findings);
-    match taken_over(copy) {
-        Ok((orders, Some(at))) => compare(&old, &orders, at, findings),
-        // That the ledger itself cannot be read is told by then.
-        Ok((_, None)) | Err(_) => {}
-    }
+    compare(&old, &orders, at, findings);
     Ok(())
 }
 
