@@ -43,6 +43,7 @@ fn events(count: usize) -> Vec<(Event, NewEvent)> {
         order: None,
         prev: no_digest(),
         seq: Seq::FIRST,
+        version: quittance_events::event::FIRST_VERSION,
     };
     let later = Timestamp::from_s(START_S + 86_400).unwrap();
     let order = OrderRecorded {

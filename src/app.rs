@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use quittance_events::backup::BackupError;
+use quittance_events::erase::EraseError;
 use quittance_events::ledger::{OpenError, Paths};
+use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
 use tokio::net::TcpListener;
@@ -25,6 +28,7 @@ use crate::service::Service;
 use crate::settle::run_background;
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
+use crate::witness;
 
 /// Why the service did not start, or a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,12 @@ pub enum StartError {
     /// An instance that cannot be opened or closed.
     #[error("{0}")]
     Instance(String),
+    /// Nothing was erased.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
+    /// No key was rotated.
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
     /// No client for an exchange.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -74,7 +84,9 @@ impl StartError {
         match self {
             StartError::Config(_) => 2,
             StartError::Takeover(error) if error.is_configuration() => 2,
-            StartError::Ledger(OpenError::BehindAnchor(_)) => 3,
+            StartError::Ledger(OpenError::BehindAnchor(_))
+            | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
+            | StartError::Rotate(RotateError::Open(OpenError::BehindAnchor(_))) => 3,
             _ => 1,
         }
     }
@@ -106,8 +118,11 @@ pub fn open_ledger(config: &Config, holder: &str) -> Result<Ledger, StartError> 
     if !config.ledger.exists() {
         return Err(OpenError::Missing(config.ledger.clone()).into());
     }
-    let keys = KeyFolder(config.keys.clone()).read_ledger_keys(&origin(config)?)?;
-    Ok(Ledger::open(&paths(config), keys, holder)?)
+    let folder = KeyFolder(config.keys.clone());
+    let ring = folder.read_ring(&origin(config)?, &[])?;
+    let ledger = Ledger::open(&paths(config), ring, holder)?;
+    folder.settle(&ledger.book().keys)?;
+    Ok(ledger)
 }
 
 /// A running service.
@@ -116,8 +131,8 @@ pub struct App {
     pub service: Arc<Service>,
     addr: SocketAddr,
     stop: watch::Sender<bool>,
-    server: JoinHandle<()>,
-    background: JoinHandle<()>,
+    /// Background, witnesses and server.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl App {
@@ -134,13 +149,8 @@ impl App {
             Arc::clone(&clock),
             times,
         )?);
-        let admin = match &config.admin_token_file {
-            Some(path) => {
-                let id = "admin".parse().expect("`admin` is a token id");
-                Some(Token::keep_as(id, &read_token(path)?)?)
-            }
-            None => None,
-        };
+        let admin = token("admin", config.admin_token_file.as_deref())?;
+        let auditor = token("auditor", config.auditor_token_file.as_deref())?;
         let service = Arc::new(Service {
             ledger,
             instances,
@@ -153,6 +163,7 @@ impl App {
             exchange_list: config.exchanges.clone(),
             base_url: config.base_url.clone(),
             admin,
+            auditor,
         });
         let listener = TcpListener::bind(config.serve.tcp)
             .await
@@ -179,13 +190,14 @@ impl App {
             // An error means that the App is gone, which ends the service as well.
             let _ = until.changed().await;
         }));
-        let background = tokio::spawn(run_background(Arc::clone(&service), stopped));
+        let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
+        tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
+        tasks.push(server);
         Ok(App {
             service,
             addr,
             stop,
-            server,
-            background,
+            tasks,
         })
     }
 
@@ -198,7 +210,7 @@ impl App {
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        for task in [self.background, self.server] {
+        for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a part of the service had failed");
             }
@@ -209,6 +221,13 @@ impl App {
             tracing::error!(%error, "the ledger was not closed in order");
         }
     }
+}
+
+/// The token of a file that the configuration names.
+fn token(id: &str, file: Option<&Path>) -> Result<Option<Token>, StartError> {
+    let id = id.parse().expect("a plain word is a token id");
+    file.map(|path| Ok(Token::keep_as(id, &read_token(path)?)?))
+        .transpose()
 }
 
 fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, Instance>, StartError> {

@@ -1,19 +1,25 @@
 //! The commands that work on a ledger without serving it: `init`, `instance add`, `instance close`,
-//! `clock-correct`, `backup`. Each but the last takes the ledger's lock, so none of them runs beside a service.
+//! `clock-correct`, `rotate-key`, `erase`, `backup`. Each but the last takes the ledger's lock, so none of them runs
+//! beside a service.
 
 use std::path::{Path, PathBuf};
 
 use quittance_events::backup::{self, BackedUp};
-use quittance_events::create;
-use quittance_events::facts::{ClockCorrected, InstanceAdded, InstanceClosed};
+use quittance_events::create::{self, Beginnings};
+use quittance_events::erase;
+use quittance_events::facts::{ClockCorrected, InstanceAdded, InstanceClosed, KeyRole};
 use quittance_events::ledger::{self, OpenError};
-use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Stream};
-use quittance_taler::{EddsaPrivateKey, Micros};
+use quittance_events::rotate::{NewKeys, Rotator};
+use quittance_events::seal::EventKey;
+use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Seq, Stream};
+use quittance_taler::{Digest32, EddsaPrivateKey, Micros};
+use quittance_tlog::note::NoteSigner;
 
 use crate::app::{StartError, base_url, open_ledger, origin, paths};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::instance::{InstanceFile, KeyFolder, read_key, read_token};
+use crate::decide::erasure::needed;
+use crate::instance::{InstanceFile, KeyFolder, make_key, read_key, read_token};
 use crate::refusal::RequestError;
 use crate::token::Token;
 
@@ -29,10 +35,18 @@ fn folder(path: &Path) -> Result<(), StartError> {
 /// # Errors
 /// Any of them exists, or cannot be made. An existing ledger is never touched.
 pub fn init(config: &Config, clock: &Clock) -> Result<String, StartError> {
+    init_with(config, clock, &Beginnings::default())
+}
+
+/// As [`init`], of a ledger whose first event says more.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(config: &Config, clock: &Clock, beginnings: &Beginnings) -> Result<String, StartError> {
     refuse_existing(config)?;
     make_folders(config)?;
     let keys = KeyFolder(config.keys.clone()).make_ledger_keys(&origin(config)?)?;
-    create::init(&paths(config), &keys, clock())?;
+    create::init_with(&paths(config), &keys, clock(), beginnings)?;
     Ok(ledger::vkey(&config.origin, &keys.event.public().key())?.to_string())
 }
 
@@ -188,6 +202,84 @@ pub fn correct_clock(config: &Config, clock: &Clock, reason: &str) -> Result<(Mi
 /// There is no ledger, or a file exists already or cannot be written.
 pub fn back_up(config: &Config, out: &Path) -> Result<BackedUp, StartError> {
     Ok(backup::backup(&config.ledger, out)?)
+}
+
+/// Makes a recovery key, to be kept where the service is not; gives its public half for `init --recovery-key`.
+///
+/// # Errors
+/// The file exists or cannot be written.
+pub fn make_recovery_key(path: &Path) -> Result<Digest32, StartError> {
+    Ok(Digest32::from_bytes(make_key(path)?.public_bytes()))
+}
+
+/// Puts new keys of these roles into force; gives them as VKEYs.
+///
+/// # Errors
+/// A key file cannot be read or written, the ledger is in use, or the keys at hand do not authorise it.
+pub fn rotate_keys(
+    config: &Config,
+    clock: &Clock,
+    roles: &[KeyRole],
+    recovery_key: Option<&Path>,
+) -> Result<Vec<(KeyRole, String)>, StartError> {
+    if !config.ledger.exists() {
+        return Err(OpenError::Missing(config.ledger.clone()).into());
+    }
+    let recovery = recovery_key.map(read_key).transpose()?.map(EventKey::new);
+    let folder = KeyFolder(config.keys.clone());
+    let name = origin(config)?;
+    let may_be_lost: Vec<KeyRole> = roles
+        .iter()
+        .copied()
+        .filter(|role| *role == KeyRole::Checkpoint || recovery.is_some())
+        .collect();
+    let ring = folder.read_ring(&name, &may_be_lost)?;
+    let rotator = Rotator::open(&paths(config), ring, roles, recovery.as_ref(), "rotate-key")?;
+    folder.settle(&rotator.history())?;
+    // Files first: a key in force that nobody has would end the ledger.
+    let mut new = NewKeys::default();
+    for role in roles {
+        let key = folder.new_key(*role, &rotator.history())?;
+        match role {
+            KeyRole::Event => new.event = Some(EventKey::new(key)),
+            KeyRole::Checkpoint => new.checkpoint = Some(NoteSigner::new(name.clone(), key.as_bytes())),
+        }
+    }
+    let history = rotator.rotate(new, recovery.as_ref(), clock())?;
+    folder.settle(&history)?;
+    let vkey = |role: &KeyRole| {
+        let now = history
+            .now(*role)
+            .expect("the ledger has keys from its first event on");
+        Ok((*role, ledger::vkey(&config.origin, &now.key)?.to_string()))
+    };
+    roles.iter().map(vkey).collect()
+}
+
+/// Erases an attachment; gives the event that says so.
+///
+/// # Errors
+/// There is no such attachment, it is erased already or still needed, or the ledger is in use.
+pub fn erase(
+    config: &Config,
+    clock: &Clock,
+    attachment: (Seq, AttachmentName),
+    reason: &str,
+) -> Result<Seq, StartError> {
+    if !config.ledger.exists() {
+        return Err(OpenError::Missing(config.ledger.clone()).into());
+    }
+    let ring = KeyFolder(config.keys.clone()).read_ring(&origin(config)?, &[])?;
+    let at = clock();
+    Ok(erase::erase(
+        &paths(config),
+        ring,
+        attachment,
+        reason,
+        at,
+        "erase",
+        |order, event| needed(order, event, attachment.1, at),
+    )?)
 }
 
 fn record(

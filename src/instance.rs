@@ -1,4 +1,4 @@
-//! Merchant instances and the key folder: the files `event.key`, `checkpoint.key`, `instance-ID.key` and
+//! Merchant instances and the key folder: the files `event.key`, `checkpoint.key` (`keyring.rs`), `instance-ID.key` and
 //! `instance-ID.json` (name and token hashes) under KEYS, readable by their owner only. Never in the ledger file,
 //! never overwritten.
 
@@ -70,7 +70,7 @@ pub enum KeyFileError {
     },
 }
 
-fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyFileError {
+pub(crate) fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyFileError {
     move |source| KeyFileError::Io {
         path: path.to_owned(),
         source,
@@ -186,16 +186,6 @@ impl KeyFolder {
     pub fn make_ledger_keys(&self, origin: &KeyName) -> Result<ledger::Keys, KeyFileError> {
         let event = make_key(&self.0.join("event.key"))?;
         let checkpoint = make_key(&self.0.join("checkpoint.key"))?;
-        Ok(ledger_keys(event, &checkpoint, origin))
-    }
-
-    /// Reads the ledger's two keys.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub fn read_ledger_keys(&self, origin: &KeyName) -> Result<ledger::Keys, KeyFileError> {
-        let event = read_key(&self.0.join("event.key"))?;
-        let checkpoint = read_key(&self.0.join("checkpoint.key"))?;
         Ok(ledger_keys(event, &checkpoint, origin))
     }
 

@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod app;
+mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod demo;
 pub mod exchange;
 pub mod http;
 pub mod instance;
+pub mod keyring;
 pub mod limits;
 pub mod open;
 pub mod refusal;
@@ -20,3 +22,4 @@ pub mod service;
 pub mod settle;
 pub mod takeover;
 pub mod token;
+pub mod witness;

@@ -64,6 +64,18 @@ pub const BACKGROUND_TICK: Duration = Duration::from_millis(200);
 /// Permissions that the background asks for at once, over all exchanges.
 pub const BACKGROUND_CALLS_MAX: usize = 32;
 
+/// Pause between two requests to one witness: a busy shop signs a checkpoint a second, and a witness serves many logs.
+pub const WITNESS_PAUSE: Duration = Duration::from_secs(10);
+
+/// One request to a witness. No wallet waits for it.
+pub const WITNESS_TIME: Duration = Duration::from_secs(10);
+
+/// After a failure a witness is asked again after twice the pause, up to this.
+pub const WITNESS_PAUSE_MAX: Duration = Duration::from_hours(1);
+
+/// Longest reply of a witness: a few signature lines.
+pub const WITNESS_REPLY_MAX: usize = 16 * 1024;
+
 /// Connections served at once. Beyond it new ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 4096;
 

@@ -11,11 +11,15 @@ use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
 use quittance::config::Config;
 use quittance::exchange::Times;
+use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
 use quittance::{clock, demo};
-use quittance_events::ledger::OpenError;
-use quittance_events::{InstanceId, RefundId};
+use quittance_events::create::Beginnings;
+use quittance_events::facts::KeyRole;
+use quittance_events::ledger::vkey;
+use quittance_events::{AttachmentName, InstanceId, RefundId, Seq};
 use quittance_sandbox::{Sandbox, SandboxConfig};
+use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +39,9 @@ enum Command {
         config: ConfigFile,
         #[command(flatten)]
         before: Before,
+        /// May authorise a new event key when it is lost: what `recovery-key` printed
+        #[arg(long, value_name = "PUB", value_parser = public_key)]
+        recovery_key: Option<Digest32>,
     },
     /// Serve wallets and the shop
     Serve(ConfigFile),
@@ -54,6 +61,34 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         /// The copy; nothing may be there
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Erase an attachment's bytes for a lawful reason; the ledger stays verifiable. Prints the event that says so
+    Erase {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Which: an event's number and the attachment's name, as `quittance-replay show` tells them
+        #[arg(long, value_name = "SEQ:NAME", value_parser = attachment)]
+        attachment: (Seq, AttachmentName),
+        /// Why; recorded as an attachment
+        #[arg(long)]
+        reason: String,
+    },
+    /// Put new keys of the ledger into force; prints each as `ROLE VKEY`
+    RotateKey {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Which keys
+        #[arg(long, value_enum, default_value_t = Roles::Both)]
+        role: Roles,
+        /// Authorise with this key instead of the event key, which may be lost
+        #[arg(long, value_name = "FILE")]
+        recovery_key: Option<PathBuf>,
+    },
+    /// Make a recovery key, to be kept off this machine; prints its public half for `init --recovery-key`
+    RecoveryKey {
+        /// Where to write it; never over another file
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -109,6 +144,41 @@ enum InstanceCommand {
     },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Roles {
+    Event,
+    Checkpoint,
+    Both,
+}
+
+impl Roles {
+    fn all(self) -> &'static [KeyRole] {
+        match self {
+            Roles::Event => &[KeyRole::Event],
+            Roles::Checkpoint => &[KeyRole::Checkpoint],
+            Roles::Both => &ROLES,
+        }
+    }
+}
+
+/// `SEQ:NAME`.
+fn attachment(text: &str) -> Result<(Seq, AttachmentName), String> {
+    let (seq, name) = text.split_once(':').ok_or("it is SEQ:NAME, such as 17:reason")?;
+    let number: u64 = seq.parse().map_err(|_| "SEQ is an event's number".to_owned())?;
+    let names = AttachmentName::ALL.map(AttachmentName::as_str).join(", ");
+    let name = AttachmentName::from_name(name).ok_or(format!("NAME is one of {names}"))?;
+    Ok((Seq::new(number).map_err(|e| e.to_string())?, name))
+}
+
+/// A public key in base32 under which a signature proves something.
+fn public_key(text: &str) -> Result<Digest32, String> {
+    let key: Digest32 = text
+        .parse()
+        .map_err(|_| "32 bytes in base32, as `recovery-key` prints them".to_owned())?;
+    vkey("recovery", &key).map_err(|_| "no usable Ed25519 public key".to_owned())?;
+    Ok(key)
+}
+
 #[derive(clap::Args)]
 struct Before {
     /// The new ledger takes over from this one, or from what a backup of it holds
@@ -149,7 +219,7 @@ fn main() -> ExitCode {
                 Some(start) => eprintln!("quittance: {start}"),
                 None => eprintln!("quittance: {error:#}"),
             }
-            if let Some(StartError::Ledger(OpenError::BehindAnchor(_))) = start {
+            if start.is_some_and(|start| start.exit_code() == 3) {
                 eprintln!("{BEHIND_ANCHOR}");
             }
             ExitCode::from(start.map_or(1, StartError::exit_code))
@@ -157,15 +227,34 @@ fn main() -> ExitCode {
     }
 }
 
-const BEHIND_ANCHOR: &str = "\
-The anchor is the last checkpoint that this service signed, kept outside the ledger file. The ledger lacks events
-that it vouches for: the file was cut, replaced, or restored from a backup that is older than the anchor. Serving on
-would sign a second history. Find the right file; if it is lost, keep both as evidence and do not delete the anchor.";
+const BEHIND_ANCHOR: &str = "
+What this means: the anchor is the last checkpoint that this service signed, kept outside the ledger file. The ledger
+lacks events that it vouches for, or the anchor itself is missing or another ledger's. Usual causes: LEDGER or ANCHOR
+names another file; a disk is not mounted; the ledger was copied without its -wal; an older backup was restored. Wallets
+and exchanges have seen what is missing: serving on would sign a second history.
+
+What to do:
+1. Copy ledger, -wal, anchor and keys aside. Delete nothing, least of all the anchor.
+2. Find the file that holds all events that the anchor speaks of: the old disk, the -wal, a newer backup. Put it in
+   place and start again.
+3. If it is lost for good: a backup is never served from again. Begin a successor that takes over what it holds:
+       quittance init -c NEW --continues OLD --anchor A
+   NEW is a configuration with a new ORIGIN and new files, OLD the newest backup of the ledger, A this anchor. Keep OLD
+   and A as evidence, and tell your auditor.";
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();
     match command {
-        Command::Init { config, before } => init(&load(&config.config)?, &clock, before)?,
+        Command::Init {
+            config,
+            before,
+            recovery_key,
+        } => init(
+            &load(&config.config)?,
+            &clock,
+            before,
+            &Beginnings { recovery_key },
+        )?,
         Command::Serve(file) => serve(&load(&file.config)?)?,
         Command::Instance(InstanceCommand::Add {
             config,
@@ -196,6 +285,25 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             );
         }
         Command::Backup { config, out } => back_up(&load(&config.config)?, &out)?,
+        Command::Erase {
+            config,
+            attachment,
+            reason,
+        } => {
+            let erasure = commands::erase(&load(&config.config)?, &clock, attachment, &reason)?;
+            println!("erased, as event {erasure} says");
+        }
+        Command::RotateKey {
+            config,
+            role,
+            recovery_key,
+        } => {
+            let config = load(&config.config)?;
+            for (role, vkey) in commands::rotate_keys(&config, &clock, role.all(), recovery_key.as_deref())? {
+                println!("{} {vkey}", role.as_str());
+            }
+        }
+        Command::RecoveryKey { out } => println!("{}", commands::make_recovery_key(&out)?),
         Command::Demo => runtime()?.block_on(demo::run())?,
         Command::Sandbox { bind, seed, currency } => runtime()?.block_on(sandbox(bind, seed, &currency))?,
         Command::DemoVerify {
@@ -209,7 +317,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn init(config: &Config, clock: &Clock, before: Before) -> Result<(), StartError> {
+fn init(config: &Config, clock: &Clock, before: Before, beginnings: &Beginnings) -> Result<(), StartError> {
     let Before {
         continues: Some(old),
         anchor: Some(anchor),
@@ -217,7 +325,7 @@ fn init(config: &Config, clock: &Clock, before: Before) -> Result<(), StartError
         after_loss,
     } = before
     else {
-        println!("{}", commands::init(config, clock)?);
+        println!("{}", commands::init_with(config, clock, beginnings)?);
         return Ok(());
     };
     let takeover = Takeover {
@@ -226,7 +334,7 @@ fn init(config: &Config, clock: &Clock, before: Before) -> Result<(), StartError
         old_keys,
         after_loss,
     };
-    let made = takeover::continue_ledger(config, clock, &takeover)?;
+    let made = takeover::continue_ledger(config, clock, &takeover, beginnings)?;
     println!("{}", made.vkey);
     // The key stands alone on stdout, as it does without --continues.
     eprintln!(

@@ -47,6 +47,8 @@ pub struct Service {
     pub base_url: Url,
     /// A token for every instance.
     pub admin: Option<Token>,
+    /// A token for the ledger's entries, and for nothing else.
+    pub auditor: Option<Token>,
 }
 
 /// An answer that is on disk.

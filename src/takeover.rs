@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use quittance_events::anchor::{self, Lock, LockError};
 use quittance_events::book::Book;
 use quittance_events::copy::{Copy, CopyError, StoredAttachment};
+use quittance_events::create::Beginnings;
 use quittance_events::event::EventError;
 use quittance_events::facts::{InstanceAdded, Predecessor};
 use quittance_events::ids::GENERATION_MAX;
@@ -124,7 +125,12 @@ impl TakeoverError {
 /// # Errors
 /// See [`TakeoverError`]; any of the new files exists; or the file system failed. The old ledger is never changed, and
 /// there is no new one unless this succeeds.
-pub fn continue_ledger(config: &Config, clock: &Clock, takeover: &Takeover) -> Result<Continued, StartError> {
+pub fn continue_ledger(
+    config: &Config,
+    clock: &Clock,
+    takeover: &Takeover,
+    beginnings: &Beginnings,
+) -> Result<Continued, StartError> {
     refuse_existing(config)?;
     let _lock = hold(&takeover.old)?;
     let (report, lost) = verified(takeover)?;
@@ -156,7 +162,7 @@ pub fn continue_ledger(config: &Config, clock: &Clock, takeover: &Takeover) -> R
     }
     let keys = folder.make_ledger_keys(&origin(config)?)?;
     let (paths, now) = (paths(config), clock());
-    let mut successor = Successor::begin(&paths, &keys, now, predecessor.clone())?;
+    let mut successor = Successor::begin(&paths, &keys, now, predecessor.clone(), beginnings)?;
     let (mut orders, mut id_doubts) = (0, Vec::new());
     for (key, seqs) in &old.orders {
         let (order, recorded) = read_order(copy, key, seqs)?;

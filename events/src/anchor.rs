@@ -103,7 +103,16 @@ pub enum LockError {
 /// Held by the one process that may write the ledger; the lock ends with it, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said and not left to the closing of the file: a child process that is just being started holds it open, too.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock was not let go; it ends with this process");
+        }
+    }
 }
 
 /// Locks `LEDGER.lock`. `holder` tells a second process who holds it.
@@ -142,7 +151,7 @@ pub fn lock(ledger: &Path, holder: &str) -> Result<Lock, LockError> {
     }
     file.set_len(0).map_err(fail)?;
     writeln!(file, "process {} ({holder})", std::process::id()).map_err(fail)?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! What the ledger says outside of any order: instances, exchange signing keys, clock corrections. Small, folded
+//! What the ledger says outside of any order: instances, keys, format, clock corrections. Small, folded
 //! once at the start from its own index and kept up by the writer.
 
 use std::collections::{BTreeMap, HashMap};
 
 use quittance_taler::{ExchangePub, MasterPub, Micros};
 
-use crate::event::{Event, Facts};
+use crate::event::{Event, FIRST_VERSION, FORMAT_VERSION, Facts};
 use crate::facts::{InstanceAdded, SignKey};
 use crate::ids::{InstanceId, Seq};
+use crate::keys::KeyHistory;
 
 /// How far a signing key's life is stretched at both ends when a confirmation is judged: clocks differ.
 pub const KEY_TOLERANCE_S: u64 = 3600;
@@ -25,11 +26,16 @@ pub struct Book {
     pub clock_epoch: Seq,
     /// How often events were lost on the way to this ledger.
     pub generation: u64,
+    /// The ledger's own keys.
+    pub keys: KeyHistory,
+    /// The event that raised the format to version 2.
+    pub raised: Option<Seq>,
 }
 
 impl Book {
     /// Folds an event; those of orders change nothing here.
     pub fn apply(&mut self, event: &Event) {
+        self.keys.apply(event);
         match (&event.facts, &event.instance) {
             (Facts::InstanceAdded(f), Some(id)) => {
                 self.instances.insert(id.clone(), f.clone());
@@ -48,7 +54,17 @@ impl Book {
             }
             (Facts::ClockCorrected(_), _) => self.clock_epoch = event.seq,
             (Facts::LedgerOpened(f), _) => self.generation = f.generation(),
+            (Facts::FormatRaised(_), _) => self.raised = Some(event.seq),
             _ => {}
+        }
+    }
+
+    /// The format version of the event at this place.
+    #[must_use]
+    pub fn version_at(&self, seq: Seq) -> u64 {
+        match self.raised {
+            Some(raised) if raised < seq => FORMAT_VERSION,
+            _ => FIRST_VERSION,
         }
     }
 

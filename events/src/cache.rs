@@ -11,9 +11,9 @@ use quittance_taler::Micros;
 
 use crate::book::Book;
 use crate::ids::OrderKey;
+use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
 use crate::order::Order;
-use crate::seal::EventKey;
 use crate::store::StoreError;
 
 struct State {
@@ -27,7 +27,7 @@ struct State {
 
 pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
-    pub(crate) event_key: EventKey,
+    pub(crate) ring: KeyRing,
     state: Mutex<State>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn bounded<K: std::hash::Hash + Eq, V>(max: usize) -> LruCache<K, V> 
 }
 
 impl Shared {
-    pub(crate) fn new(origin: Arc<str>, event_key: EventKey, book: Book, greatest_at: Micros) -> Shared {
+    pub(crate) fn new(ring: KeyRing, book: Book, greatest_at: Micros) -> Shared {
         let orders = bounded(ORDERS_CACHED_MAX);
         let state = Mutex::new(State {
             orders,
@@ -50,8 +50,8 @@ impl Shared {
             published: 0,
         });
         Shared {
-            origin,
-            event_key,
+            origin: ring.origin.as_str().into(),
+            ring,
             state,
         }
     }

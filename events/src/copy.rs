@@ -98,7 +98,7 @@ pub struct StoredOpen {
 
 /// A ledger file opened for reading only.
 pub struct Copy {
-    conn: Connection,
+    pub(crate) conn: Connection,
 }
 
 impl Copy {
@@ -236,6 +236,20 @@ impl Copy {
             .conn
             .prepare("SELECT size, note FROM checkpoint ORDER BY size")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, lossy(row.get_ref(1)?))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// All cosignatures as (size, VKEY, line), by size and key.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn cosignatures(&self) -> Result<Vec<(i64, String, String)>, CopyError> {
+        let mut statement = self
+            .conn
+            .prepare("SELECT size, vkey, line FROM cosignature ORDER BY size, vkey")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get(0)?, lossy(row.get_ref(1)?), lossy(row.get_ref(2)?)))
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

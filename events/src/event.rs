@@ -12,15 +12,17 @@ use serde_json::value::RawValue;
 use quittance_taler::{Digest32, Micros, json};
 
 use crate::facts::{
-    AbortAnswered, AbortExtended, AbortRefused, AbortRequested, ClockCorrected, DepositRecorded,
-    ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded, InstanceClosed,
-    LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered, RefundApproved, RefundCarriedIn,
-    RefundDelivered, RefundRequested,
+    AbortAnswered, AbortExtended, AbortRefused, AbortRequested, AttachmentErased, ClockCorrected,
+    DepositRecorded, ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded,
+    InstanceClosed, LedgerKeyRotated, LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered,
+    RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested,
 };
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 
-/// The event format that this crate writes and reads.
-pub const FORMAT_VERSION: u64 = 1;
+/// The version that every ledger begins with.
+pub const FIRST_VERSION: u64 = 1;
+/// The latest event format that this crate writes and reads; a ledger is raised to it by `format_raised`.
+pub const FORMAT_VERSION: u64 = 2;
 
 /// Bytes that are no event of this format.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,7 @@ pub enum EventError {
     /// JSON, but not an event's members.
     #[error("not an event: {0}")]
     Shape(String),
-    /// A kind that version 1 does not have.
+    /// A kind that the event's version does not have.
     #[error("unknown kind {0:?}")]
     UnknownKind(String),
     /// Another format version.
@@ -52,7 +54,7 @@ macro_rules! kinds {
         }
 
         impl Facts {
-            /// Every kind of version 1.
+            /// Every kind of all versions.
             pub const KINDS: &'static [&'static str] = &[$( $kind ),*];
 
             /// The kind's name.
@@ -104,9 +106,20 @@ kinds! {
     "refund_delivered" RefundDelivered,
     "clock_corrected" ClockCorrected,
     "format_raised" FormatRaised,
+    "attachment_erased" AttachmentErased,
+    "ledger_key_rotated" LedgerKeyRotated,
 }
 
 impl Facts {
+    /// The version that first has the kind of this name.
+    #[must_use]
+    pub fn first_version(kind: &str) -> u64 {
+        match kind {
+            "attachment_erased" | "ledger_key_rotated" => 2,
+            _ => FIRST_VERSION,
+        }
+    }
+
     /// Which part of a longer decision this is.
     #[must_use]
     pub fn part(&self) -> Option<Part> {
@@ -124,12 +137,16 @@ impl Facts {
         }
     }
 
-    /// Whether an order has moved on with this: answers and deliveries tell of a state and make none.
+    /// Whether an order has moved on with this: answers and deliveries tell of a state and make none, and an erasure
+    /// takes bytes away without changing what happened.
     #[must_use]
     pub fn moves_order(&self) -> bool {
         !matches!(
             self,
-            Facts::RefundAnswered(_) | Facts::AbortAnswered(_) | Facts::RefundDelivered(_)
+            Facts::RefundAnswered(_)
+                | Facts::AbortAnswered(_)
+                | Facts::RefundDelivered(_)
+                | Facts::AttachmentErased(_)
         )
     }
 
@@ -162,7 +179,7 @@ pub enum AttachmentName {
     Body,
     /// An exchange's `/keys`.
     Keys,
-    /// Why the merchant refunds, or why the clock was corrected.
+    /// Why the merchant refunds, why the clock was corrected, or why something was erased.
     Reason,
     /// An exchange's reply.
     Reply,
@@ -239,6 +256,8 @@ pub struct Event {
     pub prev: Digest32,
     /// Its place, from 1.
     pub seq: Seq,
+    /// The version of the event format that it is in.
+    pub version: u64,
 }
 
 /// The sealed object. Members stand in the order that RFC 8785 gives them.
@@ -310,7 +329,7 @@ impl Event {
             order: self.order.as_ref(),
             prev: self.prev,
             seq: self.seq,
-            v: FORMAT_VERSION,
+            v: self.version,
         })
         .expect("facts hold integers, texts, lists and objects only")
     }
@@ -321,11 +340,13 @@ impl Event {
     /// Another version, an unknown kind, or members that are not those of the format.
     pub fn parse(sealed: &[u8]) -> Result<Event, EventError> {
         let version: Version = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
-        if version.v != FORMAT_VERSION {
+        if !(FIRST_VERSION..=FORMAT_VERSION).contains(&version.v) {
             return Err(EventError::UnknownVersion(version.v));
         }
         let read: Unsealed = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
-        debug_assert_eq!(read.v, FORMAT_VERSION);
+        if read.v < Facts::first_version(&read.kind) {
+            return Err(EventError::UnknownKind(read.kind));
+        }
         Ok(Event {
             at_us: read.at_us,
             attachments: read.attachments,
@@ -335,6 +356,7 @@ impl Event {
             order: read.order,
             prev: read.prev,
             seq: read.seq,
+            version: read.v,
         })
     }
 

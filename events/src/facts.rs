@@ -1,4 +1,4 @@
-//! What happened, kind by kind: the facts of event format version 1. Facts hold what sums and times need (codes,
+//! What happened, kind by kind: the facts of event format versions 1 and 2. Facts hold what sums and times need (codes,
 //! numbers, keys, token ids) and never free text: texts and raw bytes are attachments, which can be erased for a
 //! lawful reason. This module gives each kind its shape; it decides nothing. Format: `docs/event-format.md`.
 //!
@@ -12,6 +12,7 @@ use quittance_taler::{
     Micros, Timestamp,
 };
 
+use crate::event::AttachmentName;
 use crate::ids::{RefundId, Seq, TokenId, generation, safe_integer};
 
 /// How many rows or coins one event may list, so that a leaf stays below 65,535 bytes; longer lists become
@@ -434,12 +435,67 @@ facts! {
         to_us: Micros,
     }
 
-    /// Kinds that version 1 does not have follow; a reader of version 1 stops here.
+    /// All events after this one are of another version, which may have other kinds; a reader that does not know
+    /// that version stops here.
     FormatRaised {
         /// The version that follows.
         #[serde(deserialize_with = "safe_integer")]
         version: u64,
     }
+
+    /// Bytes and salt of an attachment were erased in the commit of this event. Attachment `reason`: why, in UTF-8.
+    /// Of the order that the attachment's event belongs to, if it belongs to one.
+    AttachmentErased {
+        /// The event whose attachment it was.
+        seq: Seq,
+        /// Which of its attachments.
+        name: AttachmentName,
+    }
+
+    /// One of the ledger's keys gave way to another, which is in force from this event on.
+    LedgerKeyRotated {
+        /// Which key.
+        role: KeyRole,
+        /// The key from here on.
+        new_key: Digest32,
+        /// Who authorised it.
+        authorised_by: Authority,
+        /// Signature of that key over ledger, sequence, role and new key.
+        authorisation: EddsaSignature,
+        /// Signature of the new key over the same: whoever rotates holds it.
+        possession: EddsaSignature,
+    }
+}
+
+/// What a key of the ledger is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyRole {
+    /// Signs events and receipts.
+    Event,
+    /// Signs checkpoints.
+    Checkpoint,
+}
+
+impl KeyRole {
+    /// As in the event and in what is signed.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyRole::Event => "event",
+            KeyRole::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+/// Whose signature lets a new key in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authority {
+    /// The event key in force before the rotation.
+    EventKey,
+    /// The recovery key of the first event.
+    RecoveryKey,
 }
 
 impl LedgerOpened {

@@ -13,20 +13,26 @@ use tokio::sync::{Semaphore, oneshot};
 
 use quittance_taler::{CoinPub, Digest32, Micros};
 use quittance_tlog::checkpoint::Checkpoint;
-use quittance_tlog::note::{KeyName, NoteSigner, VerifierKey};
+use quittance_tlog::note::{KeyName, Note, NoteSigner, VerifierKey};
 
 use crate::anchor::{self, AnchorError, Lock, LockError};
 use crate::book::Book;
 use crate::cache::{Shared, bounded, lock};
-use crate::event::{Event, EventError, Facts};
+use crate::cosignature::{self, Cosignature};
+use crate::event::{Event, FORMAT_VERSION, Facts};
+use crate::facts::KeyRole;
 use crate::ids::{OrderKey, RefundId, Seq};
-use crate::limits::{CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX};
+use crate::keys::{KeyHistory, KeyRing};
+use crate::limits::{
+    CHECKPOINT_INTERVAL, QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX, TILE_ROOTS_CACHED_MAX,
+};
 use crate::order::{Order, RecordedAnswer};
 use crate::receipt::Receipt;
 use crate::schema;
 use crate::seal::{EventKey, EventPub};
 use crate::store::{self, Head, StoreError};
-use crate::writer::{Append, AppendError, Appended, Waiting, Writer};
+use crate::tiles;
+use crate::writer::{Append, AppendError, Appended, Job, Waiting, Writer};
 
 /// Where a ledger lives.
 #[derive(Debug, Clone)]
@@ -70,9 +76,12 @@ pub enum OpenError {
     /// Another process writes it.
     #[error(transparent)]
     Locked(#[from] LockError),
-    /// The keys are not those of the genesis.
-    #[error("the {0} key is not the one that the ledger's first event names")]
+    /// The keys are not those in force.
+    #[error("the {0} key in force, which the ledger's events name, is not among those given")]
     ForeignKey(&'static str),
+    /// The ledger's events are of a format that this program does not know.
+    #[error("the ledger is of event format {0}, this program knows {FORMAT_VERSION}: use a newer one")]
+    NewerFormat(u64),
     /// The origin is not that of the genesis.
     #[error("the configuration's ORIGIN is {configured}, the ledger's is {recorded}")]
     ForeignOrigin {
@@ -116,8 +125,9 @@ pub struct Ledger {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
     receipts: Mutex<LruCache<Seq, Arc<str>>>,
+    pub(crate) tile_roots: tiles::Roots,
     places: Arc<Semaphore>,
-    queue: Mutex<Option<mpsc::Sender<Waiting>>>,
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held while the writer lives: a ledger that is closed may be opened by another, whoever still has this one.
     lock: Mutex<Option<Lock>>,
@@ -132,52 +142,62 @@ pub fn vkey(origin: &str, key: &Digest32) -> Result<VerifierKey, OpenError> {
     VerifierKey::new(name, *key.as_bytes()).map_err(|e| OpenError::Origin(e.to_string()))
 }
 
+/// Keys in force without which a ledger is not opened: both, but for a rotation that replaces a lost one.
+pub(crate) const BOTH_KEYS: &[KeyRole] = &[KeyRole::Event, KeyRole::Checkpoint];
+
+/// Locks and checks a ledger, and makes a writer for it that is not running yet.
+pub(crate) fn begin(
+    paths: &Paths,
+    ring: KeyRing,
+    needed: &[KeyRole],
+    holder: &str,
+) -> Result<(Writer, Lock), OpenError> {
+    if !paths.ledger.exists() {
+        return Err(OpenError::Missing(paths.ledger.clone()));
+    }
+    let lock_file = anchor::lock(&paths.ledger, holder)?;
+    // Asked before anything that writes: settings as a ledger's would change what is none.
+    let (application_id, user_version) = schema::identity(&schema::open_reader(&paths.ledger)?)?;
+    if (application_id, user_version) != (schema::APPLICATION_ID, schema::USER_VERSION) {
+        let path = paths.ledger.clone();
+        return Err(OpenError::NotALedger {
+            path,
+            application_id,
+            user_version,
+        });
+    }
+    let conn = schema::open_writer(&paths.ledger)?;
+    let head = store::read_head(&conn)?;
+    let events = store::read_ledger_events(&conn)?;
+    let book = read_book(&events)?;
+    check_genesis(&events, &book.keys, &ring, needed)?;
+    let anchored = check_anchor(&conn, paths, &ring.origin, &book.keys, &head)?;
+    let checkpointed = match store::latest_checkpoint(&conn)? {
+        Some(note) => open_checkpoint(&note, &ring.origin, &book.keys)?.size,
+        None => 0,
+    };
+    let writer = Writer {
+        conn,
+        shared: Arc::new(Shared::new(ring, book, head.greatest_at)),
+        head,
+        anchor_path: paths.anchor.clone(),
+        anchored,
+        checkpointed: Seq::new(checkpointed).map_err(|e| StoreError::Damaged(e.to_string()))?,
+        last_checkpoint: Instant::now()
+            .checked_sub(CHECKPOINT_INTERVAL)
+            .unwrap_or_else(Instant::now),
+    };
+    Ok((writer, lock_file))
+}
+
 impl Ledger {
     /// Opens a ledger for writing. `holder` is what a second process is told about this one.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing is changed.
-    pub fn open(paths: &Paths, keys: Keys, holder: &str) -> Result<Ledger, OpenError> {
-        if !paths.ledger.exists() {
-            return Err(OpenError::Missing(paths.ledger.clone()));
-        }
-        let lock_file = anchor::lock(&paths.ledger, holder)?;
-        // Asked before anything that writes: settings as a ledger's would change what is none.
-        let (application_id, user_version) = schema::identity(&schema::open_reader(&paths.ledger)?)?;
-        if (application_id, user_version) != (schema::APPLICATION_ID, schema::USER_VERSION) {
-            let path = paths.ledger.clone();
-            return Err(OpenError::NotALedger {
-                path,
-                application_id,
-                user_version,
-            });
-        }
-        let conn = schema::open_writer(&paths.ledger)?;
-        let head = store::read_head(&conn)?;
-        let mut book = Book::default();
-        let events = store::read_ledger_events(&conn)?;
-        for event in &events {
-            book.apply(event);
-        }
-        let origin = check_genesis(&events, &keys)?;
-        let anchored = check_anchor(&conn, paths, &keys.checkpoint.verifier(), &head)?;
-        let checkpointed = match store::latest_checkpoint(&conn)? {
-            Some(note) => open_checkpoint(&note, &keys.checkpoint.verifier())?.size,
-            None => 0,
-        };
-        let shared = Arc::new(Shared::new(origin.into(), keys.event, book, head.greatest_at));
-        let writer = Writer {
-            conn,
-            shared: Arc::clone(&shared),
-            checkpoint_key: keys.checkpoint,
-            head,
-            anchor_path: paths.anchor.clone(),
-            anchored,
-            checkpointed: Seq::new(checkpointed).map_err(|e| StoreError::Damaged(e.to_string()))?,
-            last_checkpoint: Instant::now()
-                .checked_sub(CHECKPOINT_INTERVAL)
-                .unwrap_or_else(Instant::now),
-        };
+    pub fn open(paths: &Paths, keys: impl Into<KeyRing>, holder: &str) -> Result<Ledger, OpenError> {
+        let (writer, lock_file) = begin(paths, keys.into(), BOTH_KEYS, holder)?;
+        let shared = Arc::clone(&writer.shared);
         let (sender, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("ledger-writer".into())
@@ -187,6 +207,7 @@ impl Ledger {
             path: paths.ledger.clone(),
             readers: Mutex::new(Vec::new()),
             receipts: Mutex::new(bounded(RECEIPTS_CACHED_MAX)),
+            tile_roots: Mutex::new(bounded(TILE_ROOTS_CACHED_MAX)),
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
             queue: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(thread)),
@@ -208,7 +229,7 @@ impl Ledger {
         lock(&self.queue)
             .as_ref()
             .ok_or(AppendError::Closed)?
-            .send(waiting)
+            .send(Job::Append(waiting))
             .map_err(|_| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
     }
@@ -224,8 +245,9 @@ impl Ledger {
     /// # Errors
     /// The file cannot be read or its events do not add up.
     pub fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, StoreError> {
-        self.shared
-            .order(key, || self.read(|conn| store::read_order(conn, key)))
+        self.shared.order(key, || {
+            self.read(|conn| store::read_order(conn, key, &self.book()))
+        })
     }
 
     /// Permissions that may have been sent and are not decided, for the background to take up.
@@ -234,6 +256,46 @@ impl Ledger {
     /// The file cannot be read.
     pub fn open_permissions(&self) -> Result<Vec<(OrderKey, CoinPub, RefundId)>, StoreError> {
         self.read(store::read_open_permissions)
+    }
+
+    /// Keeps a cosignature that was verified. When this returns `Ok`, it is on disk.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the ledger is closed.
+    pub async fn keep_cosignature(&self, cosignature: Cosignature) -> Result<(), AppendError> {
+        let (reply, answer) = oneshot::channel();
+        lock(&self.queue)
+            .as_ref()
+            .ok_or(AppendError::Closed)?
+            .send(Job::Cosignature(cosignature, reply))
+            .map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// The size that a witness's key cosigned last, [`Seq::NONE`] where it has cosigned none. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_cosigned(&self, vkey: &str) -> Result<Seq, StoreError> {
+        self.read(|conn| cosignature::last_of(conn, vkey))
+    }
+
+    /// The latest stored checkpoint with the cosignatures that came for it, as outsiders get it; `None` before the
+    /// first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn cosigned_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.read(|conn| {
+            let Some(mut note) = store::latest_checkpoint(conn)? else {
+                return Ok(None);
+            };
+            for line in cosignature::lines_of(conn, store::checkpointed_size(conn)?)? {
+                note.push_str(&line);
+                note.push('\n');
+            }
+            Ok(Some(note))
+        })
     }
 
     /// The ledger-wide projection.
@@ -254,23 +316,28 @@ impl Ledger {
         &self.shared.origin
     }
 
-    /// The key that checks events and receipts.
+    /// The key in force that checks events and receipts.
+    ///
+    /// # Panics
+    /// Never: a ledger without a first event is not opened.
     #[must_use]
     pub fn event_key(&self) -> EventPub {
-        self.shared.event_key.public()
+        let book = self.book();
+        let now = book.keys.now(KeyRole::Event);
+        EventPub::new(now.expect("the first event names one").key)
     }
 
-    /// The receipt of a recorded answer, made once and then reused.
+    /// The receipt of a recorded answer, made once and then reused. None where the event key that was in force at the
+    /// answer is no longer held: a receipt by another proves nothing.
     #[must_use]
-    pub fn receipt(&self, answer: &RecordedAnswer) -> Arc<str> {
+    pub fn receipt(&self, answer: &RecordedAnswer) -> Option<Arc<str>> {
         if let Some(receipt) = lock(&self.receipts).get(&answer.seq) {
-            return Arc::clone(receipt);
+            return Some(Arc::clone(receipt));
         }
-        let receipt: Arc<str> = Receipt::sign(self.origin(), &self.shared.event_key, answer)
-            .to_string()
-            .into();
+        let key = self.shared.ring.event_key_at(&self.book().keys, answer.seq)?;
+        let receipt: Arc<str> = Receipt::sign(self.origin(), key, answer).to_string().into();
         lock(&self.receipts).put(answer.seq, Arc::clone(&receipt));
-        receipt
+        Some(receipt)
     }
 
     /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated, lock let go. Later
@@ -286,7 +353,10 @@ impl Ledger {
         drop(lock(&self.lock).take());
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let pooled = lock(&self.readers).pop();
         let conn = match pooled {
             Some(conn) => conn,
@@ -308,7 +378,31 @@ impl Drop for Ledger {
     }
 }
 
-fn check_genesis(events: &[Event], keys: &Keys) -> Result<String, OpenError> {
+/// Folds the ledger-wide events. Refuses those of another format than their place has.
+fn read_book(events: &[Event]) -> Result<Book, OpenError> {
+    let mut book = Book::default();
+    for event in events {
+        store::check_version(event, &book)?;
+        if let Facts::FormatRaised(f) = &event.facts {
+            if f.version > FORMAT_VERSION {
+                return Err(OpenError::NewerFormat(f.version));
+            }
+            if book.raised.is_some() || f.version != FORMAT_VERSION {
+                let what = format!("event {} raises the format to {}", event.seq, f.version);
+                return Err(StoreError::Damaged(what).into());
+            }
+        }
+        book.apply(event);
+    }
+    Ok(book)
+}
+
+fn check_genesis(
+    events: &[Event],
+    history: &KeyHistory,
+    ring: &KeyRing,
+    needed: &[KeyRole],
+) -> Result<(), OpenError> {
     let Some(Event {
         facts: Facts::LedgerOpened(genesis),
         ..
@@ -316,39 +410,46 @@ fn check_genesis(events: &[Event], keys: &Keys) -> Result<String, OpenError> {
     else {
         return Err(StoreError::Damaged("the first event is not ledger_opened".into()).into());
     };
-    if genesis.event_key != keys.event.public().key() {
-        return Err(OpenError::ForeignKey("event"));
+    for role in needed {
+        let held = history.now(*role).is_some_and(|now| match role {
+            KeyRole::Event => ring.event_key(&now.key).is_some(),
+            KeyRole::Checkpoint => ring.checkpoint_key(&now.key).is_some(),
+        });
+        if !held {
+            return Err(OpenError::ForeignKey(role.as_str()));
+        }
     }
-    if genesis.checkpoint_key.as_bytes() != keys.checkpoint.verifier().public_key() {
-        return Err(OpenError::ForeignKey("checkpoint"));
-    }
-    let configured = keys.checkpoint.name().to_string();
-    if genesis.origin != configured {
+    if genesis.origin != ring.origin.as_str() {
         return Err(OpenError::ForeignOrigin {
-            configured,
+            configured: ring.origin.to_string(),
             recorded: genesis.origin.clone(),
         });
     }
-    if let Some(raised) = events
-        .iter()
-        .find(|event| matches!(event.facts, Facts::FormatRaised(_)))
-    {
-        return Err(
-            StoreError::Damaged(EventError::UnknownKind(raised.facts.kind().into()).to_string()).into(),
-        );
-    }
-    Ok(configured)
+    Ok(())
 }
 
-fn open_checkpoint(note: &str, key: &VerifierKey) -> Result<Checkpoint, OpenError> {
-    Checkpoint::open(note, key).map_err(|e| StoreError::Damaged(format!("a checkpoint: {e}")).into())
+/// Opens a checkpoint under the key that was in force at its size.
+fn open_checkpoint(note: &str, origin: &KeyName, history: &KeyHistory) -> Result<Checkpoint, OpenError> {
+    let open = || {
+        let size = Checkpoint::parse_text(Note::parse(note).map_err(|e| e.to_string())?.text())
+            .map_err(|e| e.to_string())?
+            .size;
+        let at = Seq::new(size).map_err(|e| e.to_string())?;
+        let key = history
+            .at(KeyRole::Checkpoint, at)
+            .ok_or("no key was in force then")?;
+        let key = VerifierKey::new(origin.clone(), *key.key.as_bytes()).map_err(|e| e.to_string())?;
+        Checkpoint::open(note, &key).map_err(|e| e.to_string())
+    };
+    open().map_err(|e: String| StoreError::Damaged(format!("a checkpoint: {e}")).into())
 }
 
 /// Refuses a ledger that lacks what the anchor says was there; gives the anchor's text.
 fn check_anchor(
     conn: &Connection,
     paths: &Paths,
-    key: &VerifierKey,
+    origin: &KeyName,
+    history: &KeyHistory,
     head: &Head,
 ) -> Result<String, OpenError> {
     let behind = |what: String| Err(OpenError::BehindAnchor(what));
@@ -358,7 +459,7 @@ fn check_anchor(
             paths.anchor.display()
         ));
     };
-    let anchored = match Checkpoint::open(&text, key) {
+    let anchored = match open_checkpoint(&text, origin, history) {
         Ok(anchored) => anchored,
         Err(e) => return behind(format!("the anchor is not a checkpoint of this ledger ({e})")),
     };
@@ -375,7 +476,7 @@ fn check_anchor(
             anchored.size
         ));
     };
-    if open_checkpoint(&stored, key)?.root != anchored.root {
+    if open_checkpoint(&stored, origin, history)?.root != anchored.root {
         return behind(format!(
             "its first {} events are not those that the anchor speaks of",
             anchored.size

@@ -17,11 +17,30 @@ pub const ORDERS_CACHED_MAX: usize = 1024;
 /// Receipts kept, so that a wallet that asks again costs no signature.
 pub const RECEIPTS_CACHED_MAX: usize = 8192;
 
+/// Roots of full hash tiles kept, so that a tile or proof at the tree's right edge does not hash the same 65,280 leaves
+/// each time: at most 255 of each of the 7 levels below the top are asked for at once.
+pub const TILE_ROOTS_CACHED_MAX: usize = 2048;
+
 /// Read-only connections kept open.
 pub const READERS_MAX: usize = 4;
 
 /// Checkpoints are signed at most this often: the anchor costs two flushes.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long, in event time, checkpoints bear the old checkpoint key's signature beside the new one's: monitors and
+/// witnesses that pinned the old key get a month to learn of the new one.
+pub const CHECKPOINT_KEYS_OVERLAP_S: u64 = 30 * 86_400;
+
+/// Bytes of one sample of an erased attachment that is searched for in the ledger's files: long enough to stand nowhere
+/// by chance.
+pub const ERASED_SAMPLE_BYTES: usize = 32;
+
+/// A shorter text than a sample is searched for as a whole from this length on; a shorter one may stand anywhere, and
+/// the salt before it tells.
+pub const ERASED_SAMPLE_MIN: usize = 16;
+
+/// Samples of one erased attachment: each is compared with the whole ledger.
+pub const ERASED_SAMPLES_MAX: usize = 16;
 
 /// How far an event's time may lie below the greatest so far, in seconds: small clock steps are normal, larger
 /// ones make execution times worthless and need the operator's word.

@@ -9,7 +9,7 @@ use quittance_taler::{
     Amount, AmountError, CoinPub, Currency, Digest32, EddsaSignature, Micros, Timestamp, amount,
 };
 
-use crate::event::{AttachmentName, Event, Facts, NewEvent};
+use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
 use crate::facts::{AbortCoinState, DepositRecorded, OrderRecorded, Part};
 use crate::ids::{OrderKey, RefundId, Seq};
 pub use crate::outcome::{Attempt, NO_DEPOSIT_CODES, Outcome, REPLY_HANDED_ON_MAX};
@@ -260,7 +260,7 @@ impl Order {
             Facts::ExchangeReplied(f) => self
                 .outcome_mut(&f.coin_pub, f.rtransaction_id)
                 .ok_or_else(|| fail("no such permission"))?
-                .replied(f, reply),
+                .replied(event.seq, f, reply),
             Facts::ExchangeUnreached(f) => self
                 .outcome_mut(&f.coin_pub, f.rtransaction_id)
                 .ok_or_else(|| fail("no such permission"))?
@@ -291,7 +291,15 @@ impl Order {
                     self.rows[row].taken = true;
                 }
             }
+            Facts::AttachmentErased(f) => {
+                if f.name == AttachmentName::Reply {
+                    let rows = self.rows.iter_mut().map(|row| &mut row.outcome);
+                    let aborts = self.aborts.iter_mut().map(|coin| &mut coin.outcome);
+                    rows.chain(aborts).for_each(|outcome| outcome.erased(f.seq));
+                }
+            }
             Facts::LedgerOpened(_)
+            | Facts::LedgerKeyRotated(_)
             | Facts::InstanceAdded(_)
             | Facts::InstanceClosed(_)
             | Facts::ExchangeKeysSeen(_)
@@ -326,6 +334,7 @@ impl Order {
                 order: Some(self.key.order.clone()),
                 prev: no_digest(),
                 seq: order.last.next(),
+                version: FORMAT_VERSION,
             };
             let reply = new
                 .attachments
@@ -396,6 +405,16 @@ impl Order {
         self.row_mut(coin, id)
             .filter(|row| row.requested)
             .map(|row| &mut row.outcome)
+    }
+
+    /// The event of the last recorded reply to this permission; [`Seq::NONE`] where the last attempt brought none.
+    #[must_use]
+    pub fn last_reply(&self, coin: &CoinPub, id: RefundId) -> Seq {
+        let outcome = match id {
+            RefundId::ABORT => self.aborted(coin).map(|coin| &coin.outcome),
+            id => self.row(coin, id).map(|row| &row.outcome),
+        };
+        outcome.map_or(Seq::NONE, |outcome| outcome.reply)
     }
 
     /// The coin's deposit.

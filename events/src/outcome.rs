@@ -8,6 +8,7 @@ use serde_json::Value;
 use quittance_taler::{EddsaSignature, ExchangePub, json};
 
 use crate::facts::{ExchangeReplied, ExchangeUnreached, Failure, Verdict};
+use crate::ids::Seq;
 
 /// Longest exchange reply that is handed on to a wallet. A conflict's history can be long; a wallet has no use
 /// for more, and an answer with 512 coins must stay servable.
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub attempt: u64,
     /// What it brought.
     pub last: Option<Attempt>,
+    /// The event of the reply that speaks; [`Seq::NONE`] where none does.
+    pub reply: Seq,
 }
 
 /// What a recorded attempt brought.
@@ -92,11 +95,12 @@ impl Outcome {
             *self = Outcome {
                 attempt: f.attempt,
                 last: Some(Attempt::Unreached(f.failure)),
+                reply: Seq::NONE,
             };
         }
     }
 
-    pub(crate) fn replied(&mut self, f: &ExchangeReplied, reply: Option<&[u8]>) {
+    pub(crate) fn replied(&mut self, seq: Seq, f: &ExchangeReplied, reply: Option<&[u8]>) {
         // The first confirmation counts; a repeat may carry another key without being wrong.
         if self.is_conclusive() {
             return;
@@ -110,7 +114,17 @@ impl Outcome {
                 proof: f.exchange_pub.zip(f.exchange_sig),
                 body: reply.and_then(handed_on).map(Arc::new),
             }),
+            reply: seq,
         };
+    }
+
+    /// The bytes of this event's reply are gone: status and code stay, the body is handed on no more.
+    pub(crate) fn erased(&mut self, seq: Seq) {
+        if let Some(Attempt::Replied { body, .. }) = &mut self.last
+            && self.reply == seq
+        {
+            *body = None;
+        }
     }
 }
 

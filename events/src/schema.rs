@@ -1,5 +1,5 @@
 //! The ledger file: its tables, the triggers against accidents, and the settings of every connection. The tables
-//! `event`, `attachment` and `checkpoint` are a promise to outsiders (`docs/event-format.md`); all others are
+//! `event`, `attachment`, `checkpoint` and `cosignature` are a promise to outsiders (`docs/event-format.md`); all others are
 //! indexes and projections, written in the same transaction and rebuildable from the events.
 //!
 //! The triggers stop accidents, not the owner of the file: he can drop them. What exposes him is the chain, the
@@ -40,6 +40,13 @@ CREATE TABLE checkpoint (
     note TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE cosignature (
+    size INTEGER NOT NULL,
+    vkey TEXT NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (size, vkey)
+) STRICT;
+
 -- Indexes and projections.
 CREATE TABLE head (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -68,6 +75,13 @@ CREATE TABLE open_permission (
     PRIMARY KEY (order_row, coin_pub, rtransaction_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tile (
+    level INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    hashes BLOB NOT NULL,
+    PRIMARY KEY (level, n)
+) STRICT, WITHOUT ROWID;
+
 CREATE TRIGGER event_update BEFORE UPDATE ON event
     BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER event_delete BEFORE DELETE ON event
@@ -81,6 +95,10 @@ CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint
     BEGIN SELECT RAISE(ABORT, 'checkpoints are never changed'); END;
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint
     BEGIN SELECT RAISE(ABORT, 'checkpoints are never deleted'); END;
+CREATE TRIGGER cosignature_update BEFORE UPDATE ON cosignature
+    BEGIN SELECT RAISE(ABORT, 'cosignatures are never changed'); END;
+CREATE TRIGGER cosignature_delete BEFORE DELETE ON cosignature
+    BEGIN SELECT RAISE(ABORT, 'cosignatures are never deleted'); END;
 ";
 
 /// A setting that SQLite did not take.
@@ -175,6 +193,30 @@ pub(crate) fn open_immutable(path: &Path) -> Result<Connection, ConnectError> {
     )?;
     common(&conn)?;
     Ok(conn)
+}
+
+/// Has SQLite overwrite what it deletes.
+///
+/// # Errors
+/// The setting does not hold.
+pub(crate) fn delete_securely(conn: &Connection) -> Result<(), ConnectError> {
+    set(conn, "secure_delete", "ON", "1")
+}
+
+/// Takes the WAL into the file and empties it.
+///
+/// # Errors
+/// Somebody else reads the file just now, or it cannot be written.
+pub(crate) fn truncate_wal(conn: &Connection) -> Result<(), ConnectError> {
+    let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy == 0 {
+        return Ok(());
+    }
+    Err(ConnectError::Refused {
+        pragma: "wal_checkpoint",
+        wanted: "TRUNCATE",
+        got: "busy: another program reads the ledger".into(),
+    })
 }
 
 /// Reads `application_id` and `user_version`.

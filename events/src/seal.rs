@@ -4,6 +4,9 @@
 use quittance_taler::{Digest32, EddsaPrivateKey, EddsaSignature};
 use quittance_tlog::tree;
 
+use crate::facts::KeyRole;
+use crate::ids::Seq;
+
 /// BLAKE3 context of an event's digest.
 const EVENT_CONTEXT: &str = "quittance 2026-11-21 event v1";
 /// BLAKE3 context of an attachment's digest.
@@ -12,6 +15,9 @@ const ATTACHMENT_CONTEXT: &str = "quittance 2026-11-21 attachment v1";
 const ANSWER_CONTEXT: &str = "quittance 2026-11-21 answer v1";
 /// What an event's signature covers before the sealed bytes, so that it can pass for nothing else.
 const EVENT_DOMAIN: &[u8] = b"quittance/event/v1\n";
+
+/// What a key's rotation is signed over, before its words, so that it can pass for nothing else.
+const ROTATION_DOMAIN: &str = "quittance/key/v1\n";
 
 /// Longest leaf: tile bundles give a leaf's length in 16 bits.
 pub const LEAF_MAX: usize = 65_535;
@@ -52,6 +58,12 @@ pub fn no_digest() -> Digest32 {
 /// The bytes that an event's signature covers.
 fn signed_bytes(sealed: &[u8]) -> Vec<u8> {
     [EVENT_DOMAIN, sealed].concat()
+}
+
+/// What authorises a new key, and what the new key signs in turn: this ledger, the rotation's place, role and key.
+#[must_use]
+pub fn rotation_message(origin: &str, seq: Seq, role: KeyRole, new_key: &Digest32) -> String {
+    format!("{ROTATION_DOMAIN}{origin} {seq} {} {new_key}", role.as_str())
 }
 
 /// The leaf of the Merkle tree: sealed bytes and signature.

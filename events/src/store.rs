@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use quittance_taler::{CoinPub, Digest32, EddsaSignature, Micros};
 use quittance_tlog::tree::Frontier;
 
+use crate::book::Book;
 use crate::event::{AttachmentName, Event, Facts};
 use crate::facts::AbortCoinState;
 use crate::ids::{InstanceId, OrderId, OrderKey, RefundId, Seq};
@@ -65,6 +66,10 @@ pub(crate) fn insert_event(conn: &Connection, sealed: &SealedEvent) -> rusqlite:
     for (name, salt, bytes) in &sealed.attachments {
         conn.prepare_cached("INSERT INTO attachment (seq, name, salt, bytes) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![seq, name.as_str(), salt.as_slice(), bytes])?;
+    }
+    if let Facts::AttachmentErased(f) = &sealed.event.facts {
+        conn.prepare_cached("UPDATE attachment SET salt = NULL, bytes = NULL WHERE seq = ?1 AND name = ?2")?
+            .execute(params![f.seq.sql(), f.name.as_str()])?;
     }
     index_event(conn, &sealed.event)
 }
@@ -154,6 +159,14 @@ pub(crate) fn checkpoint_at(conn: &Connection, size: u64) -> Result<Option<Strin
         .optional()?)
 }
 
+/// How many events the latest checkpoint covers; 0 before the first.
+pub(crate) fn checkpointed_size(conn: &Connection) -> Result<u64, StoreError> {
+    let size: Option<i64> = conn
+        .prepare_cached("SELECT max(size) FROM checkpoint")?
+        .query_row([], |row| row.get(0))?;
+    size.map_or(Ok(0), |size| seq_of(size).map(Seq::get))
+}
+
 pub(crate) fn latest_checkpoint(conn: &Connection) -> Result<Option<String>, StoreError> {
     Ok(conn
         .query_row(
@@ -212,8 +225,13 @@ pub(crate) fn order_row(conn: &Connection, key: &OrderKey) -> rusqlite::Result<O
         .optional()
 }
 
-/// Folds an order from its events; `None` where the ledger does not have it.
-pub(crate) fn read_order(conn: &Connection, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+/// Folds an order from its events; `None` where the ledger does not have it. `book` knows which events are of which
+/// format version: only a command that nothing runs beside raises it, so that it is as new as the file.
+pub(crate) fn read_order(
+    conn: &Connection,
+    key: &OrderKey,
+    book: &Book,
+) -> Result<Option<Order>, StoreError> {
     // One read transaction, so that the order is seen at one moment.
     let tx = conn.unchecked_transaction()?;
     let Some(row) = order_row(&tx, key)? else {
@@ -231,6 +249,7 @@ pub(crate) fn read_order(conn: &Connection, key: &OrderKey) -> Result<Option<Ord
         let sealed = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
         let reply = row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
         let event = parse_stored(row.get(0)?, sealed)?;
+        check_version(&event, book)?;
         match &mut order {
             None => order = Some(Order::begin(&event)?),
             Some(order) => order.apply(&event, &event_digest(sealed), reply)?,
@@ -239,7 +258,29 @@ pub(crate) fn read_order(conn: &Connection, key: &OrderKey) -> Result<Option<Ord
     Ok(order)
 }
 
-/// Walks the events that belong to no order: genesis, instances, exchange keys, clock corrections.
+/// Refuses an event of another version than its place in the ledger has.
+pub(crate) fn check_version(event: &Event, book: &Book) -> Result<(), StoreError> {
+    let expected = book.version_at(event.seq);
+    if event.version == expected {
+        return Ok(());
+    }
+    let (seq, found) = (event.seq, event.version);
+    Err(StoreError::Damaged(format!(
+        "event {seq} is of format version {found}, the ledger is at {expected} there"
+    )))
+}
+
+/// One event, where the ledger has it.
+pub(crate) fn read_event(conn: &Connection, seq: Seq) -> Result<Option<Event>, StoreError> {
+    let sealed: Option<Vec<u8>> = conn
+        .query_row("SELECT sealed FROM event WHERE seq = ?1", [seq.sql()], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    sealed.map(|sealed| parse_stored(seq.sql(), &sealed)).transpose()
+}
+
+/// Walks the events that belong to no order: genesis, instances, keys, erasures, clock corrections.
 pub(crate) fn read_ledger_events(conn: &Connection) -> Result<Vec<Event>, StoreError> {
     let mut statement = conn.prepare(
         // CROSS JOIN keeps SQLite from walking all events and asking of each whether it is one of the few.

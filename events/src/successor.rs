@@ -16,8 +16,9 @@ use quittance_tlog::tree::Frontier;
 
 use crate::anchor;
 use crate::backup::{beside, new_file, publish};
-use crate::event::{Event, NewEvent};
-use crate::facts::{LedgerOpened, Predecessor};
+use crate::create::Beginnings;
+use crate::event::{Event, FIRST_VERSION, FORMAT_VERSION, NewEvent};
+use crate::facts::{FormatRaised, LedgerOpened, Predecessor};
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 use crate::ledger::{Keys, OpenError, Paths};
 use crate::limits::BATCH_MAX;
@@ -26,6 +27,7 @@ use crate::parts::into_parts;
 use crate::schema;
 use crate::seal::{attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, SealedEvent, StoreError};
+use crate::tiles;
 use crate::writer::{fold, salted, seal, sign_all, sign_checkpoint};
 
 /// A successor being written. Dropped before [`Successor::finish`], it takes its file away again.
@@ -38,6 +40,8 @@ pub struct Successor<'a> {
     at: Micros,
     head: Head,
     waiting: Vec<SealedEvent>,
+    /// The event format of the next event.
+    version: u64,
     /// The order whose events are being added: what cannot be folded could not be served.
     order: Option<(OrderKey, Option<Arc<Order>>)>,
 }
@@ -64,6 +68,7 @@ impl<'a> Successor<'a> {
         keys: &'a Keys,
         at: Micros,
         predecessor: Predecessor,
+        beginnings: &Beginnings,
     ) -> Result<Successor<'a>, OpenError> {
         let origin = keys.checkpoint.name().to_string();
         check_origin(&origin).map_err(|e| OpenError::Origin(e.to_string()))?;
@@ -87,7 +92,7 @@ impl<'a> Successor<'a> {
             origin: origin.clone(),
             event_key: keys.event.public().key(),
             checkpoint_key: Digest32::from_bytes(*keys.checkpoint.verifier().public_key()),
-            recovery_key: None,
+            recovery_key: beginnings.recovery_key,
             predecessor: Some(predecessor),
         };
         let mut successor = Successor {
@@ -104,9 +109,15 @@ impl<'a> Successor<'a> {
                 greatest_at: at,
             },
             waiting: Vec::new(),
+            version: FIRST_VERSION,
             order: None,
         };
         successor.push(None, None, NewEvent::bare(genesis))?;
+        if beginnings.recovery_key.is_some() {
+            let version = FORMAT_VERSION;
+            successor.push(None, None, NewEvent::bare(FormatRaised { version }))?;
+            successor.version = version;
+        }
         Ok(successor)
     }
 
@@ -151,6 +162,7 @@ impl<'a> Successor<'a> {
                 order: order.cloned(),
                 prev: self.head.digest,
                 seq: self.head.size.next(),
+                version: self.version,
             };
             let one = seal(event, attachments).map_err(|e| StoreError::Damaged(e.to_string()))?;
             self.head.size = one.event.seq;
@@ -172,7 +184,9 @@ impl<'a> Successor<'a> {
     }
 
     fn commit(&mut self) -> Result<(), OpenError> {
-        sign_all(&self.keys.event, &mut self.waiting);
+        let keys = self.keys;
+        sign_all(|_| Some(&keys.event), &mut self.waiting).expect("one key is in force all the time");
+        let before = self.head.frontier.size();
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -180,6 +194,7 @@ impl<'a> Successor<'a> {
             store::insert_event(&tx, &one)?;
             self.head.frontier.push(leaf_hash(&one.sealed, &one.signature));
         }
+        tiles::fill(&tx, before, self.head.frontier.size())?;
         store::write_head(&tx, &self.head)?;
         tx.commit()?;
         Ok(())
@@ -192,7 +207,7 @@ impl<'a> Successor<'a> {
     /// The ledger or its anchor has come into being meanwhile, or the file system or SQLite failed.
     pub fn finish(mut self) -> Result<(), OpenError> {
         self.commit()?;
-        let note = sign_checkpoint(&self.keys.checkpoint, &self.origin, &self.head);
+        let note = sign_checkpoint(&[&self.keys.checkpoint], &self.origin, &self.head);
         store::insert_checkpoint(&self.conn, self.head.size, &note)?;
         self.conn.pragma_update(None, "wal_checkpoint", "TRUNCATE")?;
         self.conn.close().map_err(|(_, error)| error)?;

@@ -16,12 +16,16 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::checkpoint::Checkpoint;
-use quittance_tlog::note::NoteSigner;
+use quittance_tlog::note::{Note, NoteSigner};
 
 use crate::anchor;
+use crate::book::Book;
 use crate::cache::Shared;
-use crate::event::{AttachmentName, Event, Facts, NewEvent};
+use crate::cosignature::{self, Cosignature};
+use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
+use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
+use crate::keys::KeyRing;
 use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN};
 use crate::order::{Order, RecordedAnswer};
 use crate::parts::into_parts;
@@ -29,6 +33,7 @@ use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
+use crate::tiles;
 
 /// Whose events an append holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,10 +113,15 @@ pub(crate) struct Waiting {
     pub(crate) place: OwnedSemaphorePermit,
 }
 
+/// What the writer is asked for.
+pub(crate) enum Job {
+    Append(Waiting),
+    Cosignature(Cosignature, oneshot::Sender<Result<(), AppendError>>),
+}
+
 pub(crate) struct Writer {
     pub(crate) conn: Connection,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) checkpoint_key: NoteSigner,
     pub(crate) head: Head,
     pub(crate) anchor_path: PathBuf,
     /// What the anchor holds, as this process knows it.
@@ -125,12 +135,66 @@ struct Batch {
     head: Head,
     events: Vec<SealedEvent>,
     orders: HashMap<OrderKey, Option<Arc<Order>>>,
-    book: Arc<crate::book::Book>,
+    book: Arc<Book>,
+}
+
+/// Gives the events of one append their places, on a copy of the batch's state.
+struct Placing<'a> {
+    origin: &'a Arc<str>,
+    at: Micros,
+    head: Head,
+    book: Arc<Book>,
+    sealed: Vec<SealedEvent>,
+}
+
+impl Placing<'_> {
+    /// Places an event, after the one that raises the format where its kind is the first that needs it.
+    fn place(
+        &mut self,
+        instance: Option<InstanceId>,
+        key: Option<&OrderKey>,
+        facts: Facts,
+        attachments: &[(AttachmentName, Vec<u8>)],
+    ) -> Result<&SealedEvent, AppendError> {
+        let next = self.head.size.next();
+        if Facts::first_version(facts.kind()) > self.book.version_at(next) {
+            let version = FORMAT_VERSION;
+            self.place(None, None, FormatRaised { version }.into(), &[])?;
+        }
+        if let Facts::ClockCorrected(correction) = &facts {
+            self.head.greatest_at = correction.to_us;
+        }
+        let attachments = salted(attachments);
+        let seq = self.head.size.next();
+        let event = Event {
+            at_us: self.at,
+            attachments: attachments
+                .iter()
+                .map(|(name, salt, bytes)| (*name, attachment_digest(salt, bytes)))
+                .collect(),
+            facts,
+            instance,
+            ledger: Arc::clone(self.origin),
+            order: key.map(|key| key.order.clone()),
+            prev: self.head.digest,
+            seq,
+            version: self.book.version_at(seq),
+        };
+        let one = seal(event, attachments)?;
+        self.head.size = one.event.seq;
+        self.head.digest = one.digest;
+        self.head.greatest_at = self.head.greatest_at.max(self.at);
+        if key.is_none() {
+            Arc::make_mut(&mut self.book).apply(&one.event);
+        }
+        self.sealed.push(one);
+        Ok(self.sealed.last().expect("it was just put there"))
+    }
 }
 
 impl Writer {
     /// Serves appends until every sender is gone, then signs the last checkpoint and truncates the WAL.
-    pub(crate) fn run(mut self, queue: &Receiver<Waiting>) {
+    pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
             let first = if self.checkpointed == self.head.size {
@@ -140,14 +204,20 @@ impl Writer {
             };
             match first {
                 Ok(first) => {
-                    let mut batch = vec![first];
-                    while batch.len() < BATCH_MAX {
-                        match queue.try_recv() {
-                            Ok(next) => batch.push(next),
-                            Err(_) => break,
+                    let mut batch = Vec::new();
+                    for job in std::iter::once(first).chain(queue.try_iter().take(BATCH_MAX - 1)) {
+                        match job {
+                            Job::Append(waiting) => batch.push(waiting),
+                            Job::Cosignature(cosignature, reply) => {
+                                let stored = cosignature::insert(&self.conn, &cosignature);
+                                // Nobody waits for it any more: it is stored all the same.
+                                let _ = reply.send(stored.map_err(|e| AppendError::Storage(e.to_string())));
+                            }
                         }
                     }
-                    self.commit(batch);
+                    if !batch.is_empty() {
+                        self.commit(batch);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -156,6 +226,11 @@ impl Writer {
                 self.checkpoint();
             }
         }
+        self.end();
+    }
+
+    /// Signs the last checkpoint and truncates the WAL.
+    pub(crate) fn end(&mut self) {
         if self.checkpointed < self.head.size {
             self.checkpoint();
         }
@@ -164,13 +239,42 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, waiting: Vec<Waiting>) {
-        let mut batch = Batch {
+    /// Records one append at once: for commands that nothing else runs beside.
+    pub(crate) fn record(&mut self, append: Append) -> Result<Appended, AppendError> {
+        let mut batch = self.batch();
+        let appended = self.take_up(&mut batch, append)?;
+        self.store(&mut batch)?;
+        self.publish(batch);
+        Ok(appended)
+    }
+
+    /// The keys, for the one command that takes new ones in.
+    ///
+    /// # Panics
+    /// The writer is shared with a running ledger.
+    pub(crate) fn ring_mut(&mut self) -> &mut KeyRing {
+        let shared = Arc::get_mut(&mut self.shared);
+        &mut shared.expect("nothing shares a writer that is not running").ring
+    }
+
+    fn batch(&self) -> Batch {
+        Batch {
             head: self.head.clone(),
             events: Vec::new(),
             orders: HashMap::new(),
             book: self.shared.book(),
-        };
+        }
+    }
+
+    /// Makes a stored batch the state that others see.
+    fn publish(&mut self, batch: Batch) {
+        self.head = batch.head;
+        self.shared
+            .publish(batch.orders, batch.book, self.head.greatest_at);
+    }
+
+    fn commit(&mut self, waiting: Vec<Waiting>) {
+        let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
             done.push((self.take_up(&mut batch, append), reply, place));
@@ -182,9 +286,7 @@ impl Writer {
         };
         match committed {
             Ok(()) => {
-                self.head = batch.head;
-                self.shared
-                    .publish(batch.orders, batch.book, self.head.greatest_at);
+                self.publish(batch);
                 for (result, reply, _) in done {
                     // A caller who went away has lost nothing: the events are recorded.
                     let _ = reply.send(result);
@@ -218,7 +320,9 @@ impl Writer {
             None => None,
             Some(key) => match batch.orders.get(key) {
                 Some(order) => order.clone(),
-                None => self.shared.order(key, || store::read_order(&self.conn, key))?,
+                None => self
+                    .shared
+                    .order(key, || store::read_order(&self.conn, key, &batch.book))?,
             },
         };
         let within_epoch = |order: &Order| order.last > batch.book.clock_epoch;
@@ -271,50 +375,32 @@ impl Writer {
             }
         }
 
-        let mut head = batch.head.clone();
-        let mut book = Arc::clone(&batch.book);
-        let mut sealed = Vec::new();
+        let mut placing = Placing {
+            origin: &self.shared.origin,
+            at,
+            head: batch.head.clone(),
+            book: Arc::clone(&batch.book),
+            sealed: Vec::new(),
+        };
         let mut answer_body = None;
         let mut moved = order.as_ref().map_or(Seq::NONE, |order| order.moved);
         for NewEvent { facts, attachments } in events {
             for (index, mut facts) in into_parts(facts).into_iter().enumerate() {
                 facts.set_as_of(moved);
                 answer_body = facts.answer_body().or(answer_body);
-                if let Facts::ClockCorrected(correction) = &facts {
-                    head.greatest_at = correction.to_us;
-                }
-                let attachments = if index == 0 {
-                    salted(&attachments)
-                } else {
-                    Vec::new()
-                };
-                let event = Event {
-                    at_us: at,
-                    attachments: attachments
-                        .iter()
-                        .map(|(name, salt, bytes)| (*name, attachment_digest(salt, bytes)))
-                        .collect(),
-                    facts,
-                    instance: instance.clone(),
-                    ledger: Arc::clone(&self.shared.origin),
-                    order: key.as_ref().map(|key| key.order.clone()),
-                    prev: head.digest,
-                    seq: head.size.next(),
-                };
-                let one = seal(event, attachments)?;
-                head.size = one.event.seq;
-                head.digest = one.digest;
-                head.greatest_at = head.greatest_at.max(at);
+                let behind = if index == 0 { attachments.as_slice() } else { &[] };
+                let one = placing.place(instance.clone(), key.as_ref(), facts, behind)?;
                 if one.event.facts.moves_order() {
                     moved = one.event.seq;
                 }
-                match &key {
-                    Some(_) => fold(&mut order, &one).map_err(|e| AppendError::Unfit(e.to_string()))?,
-                    None => Arc::make_mut(&mut book).apply(&one.event),
+                if key.is_some() {
+                    fold(&mut order, one).map_err(|e| AppendError::Unfit(e.to_string()))?;
                 }
-                sealed.push(one);
             }
         }
+        let Placing {
+            head, book, sealed, ..
+        } = placing;
         let seqs = sealed.iter().map(|one| one.event.seq).collect();
         batch.head = head;
         batch.book = book;
@@ -331,7 +417,11 @@ impl Writer {
 
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
-        sign_all(&self.shared.event_key, &mut batch.events);
+        let (ring, history) = (&self.shared.ring, &batch.book.keys);
+        sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
+            StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
+        })?;
+        let before = batch.head.frontier.size();
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -342,6 +432,7 @@ impl Writer {
                 .frontier
                 .push(leaf_hash(&sealed.sealed, &sealed.signature));
         }
+        tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
         tx.commit()?;
         Ok(())
@@ -351,7 +442,12 @@ impl Writer {
     /// anchor: the other way round, a crash between them would make a sound ledger look cut off.
     fn checkpoint(&mut self) {
         self.last_checkpoint = Instant::now();
-        let note = sign_checkpoint(&self.checkpoint_key, &self.shared.origin, &self.head);
+        let book = self.shared.book();
+        let signers = self
+            .shared
+            .ring
+            .checkpoint_signers(&book.keys, self.head.greatest_at);
+        let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
         let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
         if let Err(error) = stored {
             tracing::error!(%error, "the checkpoint was not stored; trying again with the next");
@@ -366,16 +462,15 @@ impl Writer {
     }
 }
 
-/// A signed checkpoint of the head.
-pub(crate) fn sign_checkpoint(key: &NoteSigner, origin: &str, head: &Head) -> String {
+/// A checkpoint of the head, signed by these keys.
+pub(crate) fn sign_checkpoint(signers: &[&NoteSigner], origin: &str, head: &Head) -> String {
     let checkpoint = Checkpoint {
         origin: origin.to_owned(),
         size: head.size.get(),
         root: head.frontier.root(),
     };
-    checkpoint
-        .sign(key)
-        .expect("the ledger was opened under the name of this key")
+    Note::signed(&checkpoint.to_text(), signers)
+        .expect("the ledger was opened with its checkpoint key, under a name that is an origin")
         .to_string()
 }
 
@@ -428,19 +523,26 @@ pub(crate) fn fold(order: &mut Option<Arc<Order>>, one: &SealedEvent) -> Result<
     Ok(())
 }
 
-/// Signs a batch. `prev` covers sealed bytes alone, so the signatures do not wait for each other.
-pub(crate) fn sign_all(key: &EventKey, events: &mut [SealedEvent]) {
-    fn sign_each(key: &EventKey, events: &mut [SealedEvent]) {
+/// Signs a batch, each event by the key in force at it. `prev` covers sealed bytes alone, so the signatures do not
+/// wait for each other. Gives the event whose key is not held.
+pub(crate) fn sign_all<'k>(
+    key_at: impl Fn(Seq) -> Option<&'k EventKey> + Sync,
+    events: &mut [SealedEvent],
+) -> Result<(), Seq> {
+    let sign_each = |events: &mut [SealedEvent]| {
         for one in events {
-            one.signature = key.sign_event(&one.sealed);
+            let seq = one.event.seq;
+            one.signature = key_at(seq).ok_or(seq)?.sign_event(&one.sealed);
         }
-    }
+        Ok(())
+    };
     if events.len() < PARALLEL_SIGN_MIN {
-        return sign_each(key, events);
+        return sign_each(events);
     }
     let (left, right) = events.split_at_mut(events.len() / 2);
     std::thread::scope(|scope| {
-        scope.spawn(|| sign_each(key, left));
-        sign_each(key, right);
-    });
+        let left = scope.spawn(|| sign_each(left));
+        let right = sign_each(right);
+        left.join().expect("signing does not panic").and(right)
+    })
 }

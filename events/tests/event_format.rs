@@ -250,6 +250,10 @@ fn the_gone_body_and_the_bounds_are_as_printed() {
     assert!(PAGE.contains("An event lists at most 200 rows or coins."));
     assert_eq!(quittance_events::order::REPLY_HANDED_ON_MAX, 16_384);
     assert!(PAGE.contains("at most 16,384 bytes long"));
+    assert_eq!(quittance_events::limits::CHECKPOINT_KEYS_OVERLAP_S, 30 * 86_400);
+    assert!(PAGE.contains("For 30 days of event time after its rotation"));
+    assert_eq!(quittance_events::event::FORMAT_VERSION, 2);
+    assert!(PAGE.contains("At\na `format_raised` to a version above 2 a program that knows 2 stops"));
     assert_eq!(quittance_events::book::KEY_TOLERANCE_S, 3600);
     assert!(PAGE.contains("start - 3600 s ≤ `at_us` < expire + 3600 s"));
 }
@@ -275,9 +279,9 @@ fn tables() -> Vec<(&'static str, BTreeSet<String>)> {
 
 /// What the reader says that an object may hold, learnt from how it refuses an object that holds something else.
 fn taken(kind: &str, facts: &str) -> Option<Vec<String>> {
-    let digest = no_digest();
+    let (digest, version) = (no_digest(), Facts::first_version(kind));
     let sealed = format!(
-        r#"{{"at_us":0,"facts":{facts},"kind":"{kind}","ledger":"l","prev":"{digest}","seq":1,"v":1}}"#
+        r#"{{"at_us":0,"facts":{facts},"kind":"{kind}","ledger":"l","prev":"{digest}","seq":1,"v":{version}}}"#
     );
     let error = match Event::parse(sealed.as_bytes()) {
         Err(EventError::Shape(error)) => error,
@@ -329,7 +333,7 @@ fn what_an_event_may_not_have_is_refused() {
     let sealed = printed()[0].sealed;
     let refused = |bytes: &str| Event::parse_canonical(bytes.as_bytes()).is_err();
     assert!(!refused(sealed));
-    assert!(refused(&sealed.replace(":1}", ":2}")), "another version");
+    assert!(refused(&sealed.replace(":1}", ":3}")), "another version");
     assert!(
         refused(&sealed.replace("{\"at_us\"", "{\"a\":1,\"at_us\"")),
         "an unknown member"

@@ -275,13 +275,14 @@ fn settle(
     case: &mut Case,
 ) {
     let is_deposited = order.deposit(&coin).is_some();
+    let said_at = case.decision.first();
     let Some(standing) = order.standing_mut(&coin, id) else {
         return;
     };
     if standing.is_decided() {
         return;
     }
-    standing.said = said;
+    (standing.said, standing.said_at) = (said, said_at);
     if standing.is_confirmed() {
         let money = case.money(amount);
         let sum = if id == RefundId::ABORT {

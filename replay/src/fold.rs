@@ -42,6 +42,8 @@ pub(crate) struct Standing {
     /// Greatest attempt number recorded.
     pub(crate) attempt: u64,
     pub(crate) said: Said,
+    /// The event that says so.
+    pub(crate) said_at: u64,
 }
 
 impl Standing {
@@ -49,6 +51,7 @@ impl Standing {
         Standing {
             attempt: 0,
             said: Said::Nothing,
+            said_at: 0,
         }
     }
 
@@ -266,6 +269,17 @@ impl OrderFold {
             .map(|refund| refund.amount)
     }
 
+    /// How a permission that may have been sent stands with the exchange.
+    pub(crate) fn standing(&self, coin: &CoinPub, id: RefundId) -> Option<&Standing> {
+        if id == RefundId::ABORT {
+            let aborted = self.aborted.get(coin)?;
+            return aborted.amount.is_some().then_some(&aborted.standing);
+        }
+        self.refund(coin, id)
+            .filter(|refund| refund.requested)
+            .map(|refund| &refund.standing)
+    }
+
     pub(crate) fn standing_mut(&mut self, coin: &CoinPub, id: RefundId) -> Option<&mut Standing> {
         if id == RefundId::ABORT {
             return self
@@ -305,6 +319,21 @@ impl OrderFold {
     /// The latest time of any refund.
     pub(crate) fn last_execution(&self) -> Option<Timestamp> {
         self.refunds().map(|refund| refund.execution_s).max()
+    }
+
+    /// A reply's bytes were erased: from here on nobody is handed them. What was handed on before cannot be known.
+    pub(crate) fn erased(&mut self, seq: u64) {
+        let refunds = self.carried_in.iter_mut().chain(&mut self.approved);
+        let standings = refunds.map(|refund| &mut refund.standing);
+        let aborted = self.aborted.values_mut().map(|coin| &mut coin.standing);
+        for standing in standings
+            .chain(aborted)
+            .filter(|standing| standing.said_at == seq)
+        {
+            if let Said::Replied { handed_on, .. } = &mut standing.said {
+                *handed_on = HandedOn::Nothing;
+            }
+        }
     }
 
     /// Keeps what later events can still refer to.

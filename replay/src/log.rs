@@ -1,21 +1,24 @@
 //! Rules of the log itself, event by event: numbers, chain, signatures, canonical form, times, attachments, tree.
 //! Every stored byte is hashed again, always.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quittance_events::copy::{StoredAttachment, StoredEvent};
-use quittance_events::event::EventError;
-use quittance_events::facts::Predecessor;
-use quittance_events::seal::{self, EventPub, SALT_LEN};
+use quittance_events::event::{EventError, FIRST_VERSION, FORMAT_VERSION};
+use quittance_events::facts::{Authority, KeyRole, Predecessor};
+use quittance_events::seal::{self, SALT_LEN};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::{Digest32, EddsaSignature, Micros};
-use quittance_tlog::{Frontier, Hash, KeyName, VerifierKey, leaf_hash};
+use quittance_tlog::{Frontier, Hash, VerifierKey, leaf_hash};
 
 use crate::case::named_amounts;
+use crate::erased::Erasures;
 use crate::findings::{Draft, Findings, Root};
+use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
 use crate::report::Checked;
 use crate::rules::{self, Rule};
+use crate::tiles::FullTiles;
 use crate::{Unusable, VerifyOptions};
 
 /// How far an event may lie before the latest time so far.
@@ -60,22 +63,23 @@ pub(crate) struct Log {
     last_seq: u64,
     prev: Digest32,
     pub(crate) frontier: Frontier,
+    pub(crate) tiles: FullTiles,
     /// Greatest time since the last clock correction.
     pub(crate) greatest_at: Micros,
     /// The last clock correction.
     pub(crate) epoch: u64,
     pub(crate) origin: Option<String>,
-    event_key: Option<EventPub>,
-    pub(crate) checkpoint_key: Option<VerifierKey>,
+    pub(crate) keys: LedgerKeys,
+    pub(crate) erasures: Erasures,
+    /// The event format of the next event.
+    version: u64,
     /// The ledger that this one says it continues.
     pub(crate) predecessor: Option<Predecessor>,
+    /// Attachments that an excerpt of a ledger leaves out. Of an excerpt, what lies between its events is not known,
+    /// so that neither gaps nor the chain over them can be judged; of a whole ledger, nothing.
+    pub(crate) excerpt: Option<BTreeSet<(u64, AttachmentName)>>,
     /// Sizes whose roots are asked for, and the roots.
     pub(crate) roots: BTreeMap<u64, Option<Hash>>,
-}
-
-/// The VKEY of a key under the ledger's name.
-fn vkey(origin: &str, key: &Digest32) -> Option<VerifierKey> {
-    VerifierKey::new(KeyName::new(origin).ok()?, *key.as_bytes()).ok()
 }
 
 impl Log {
@@ -87,20 +91,42 @@ impl Log {
             last_seq: 0,
             prev: seal::no_digest(),
             frontier: Frontier::default(),
+            tiles: FullTiles::default(),
             greatest_at: Micros::from_s(0).expect("zero is a time"),
             epoch: 0,
             origin: None,
-            // In force until a first event that can be read says otherwise.
-            event_key: pinned.map(|key| EventPub::new(Digest32::from_bytes(*key.public_key()))),
-            checkpoint_key: None,
+            keys: LedgerKeys::pinned(pinned),
+            erasures: Erasures::default(),
+            version: FIRST_VERSION,
             predecessor: None,
+            excerpt: None,
             roots: sizes.map(|size| (size, None)).collect(),
         }
     }
 
-    /// The event key that signatures are checked with.
-    pub(crate) fn event_vkey(&self) -> Option<VerifierKey> {
-        vkey(self.origin.as_deref()?, &self.event_key?.key())
+    /// The event key that stands in the report: the one that the auditor was given, where it was in force at any time,
+    /// or else the first.
+    pub(crate) fn event_vkey(&self, options: &VerifyOptions) -> Option<VerifierKey> {
+        self.origin.as_ref()?;
+        let pinned = options.ledger_key.as_ref();
+        self.keys
+            .event_vkeys()
+            .find(|key| Some(key) == pinned)
+            .or_else(|| self.keys.event_vkeys().next())
+    }
+
+    /// After the walk: whether the auditor's key was in force at any time.
+    pub(crate) fn pin(&self, options: &VerifyOptions, findings: &mut Findings) {
+        let Some(pinned) = options.ledger_key.as_ref().filter(|_| self.origin.is_some()) else {
+            return;
+        };
+        if self.keys.event_vkeys().all(|key| key != *pinned) {
+            let found = self.event_vkey(options);
+            let found = found.map_or_else(String::new, |found| found.to_string());
+            // A foreign key explains nothing else: what follows is judged under the ledger's own.
+            let draft = Draft::new(&rules::LOG_KEY, 1, "the ledger is under another event key");
+            findings.add(draft.differs(pinned, found), None);
+        }
     }
 
     /// How often events were lost on the way to this ledger, as its first event has it.
@@ -116,7 +142,6 @@ impl Log {
     pub(crate) fn take(
         &mut self,
         stored: StoredEvent,
-        options: &VerifyOptions,
         findings: &mut Findings,
         checked: &mut Checked,
     ) -> Result<Result<Decision, (Option<OrderKey>, Root)>, Unusable> {
@@ -139,12 +164,15 @@ impl Log {
             findings,
         };
         if let (1, Some(event)) = (self.count, &event) {
-            self.genesis(event, options, &mut at);
+            self.genesis(event, &mut at);
         }
-        self.numbers(seq, &mut at);
+        if self.excerpt.is_none() {
+            self.numbers(seq, &mut at);
+        }
         self.signature(&stored, &mut at, checked)?;
         if let Some(event) = &event
             && event.prev != self.prev
+            && (self.excerpt.is_none() || seq == self.last_seq + 1)
         {
             self.chain(event, seq, &mut at);
         }
@@ -172,6 +200,8 @@ impl Log {
                     event.ledger.to_string(),
                 );
             }
+            self.version(event, &mut at);
+            self.rotation(event, &mut at);
             self.time(event, &mut at);
         } else if self.count == 1 {
             at.find(
@@ -181,12 +211,21 @@ impl Log {
                 String::new(),
             );
         }
-        let attachments = attachments(event.as_ref(), stored.attachments, &mut at, checked);
+        let attachments = attachments(
+            event.as_ref(),
+            stored.attachments,
+            self.excerpt.as_ref(),
+            &mut self.erasures,
+            &mut at,
+            checked,
+        );
         let root = at.root;
 
         self.prev = seal::event_digest(&stored.sealed);
         self.last_seq = seq;
-        self.frontier.push(leaf_hash(&leaf));
+        let tiles = &mut self.tiles;
+        self.frontier
+            .push_with(leaf_hash(&leaf), |node, hash| tiles.completed(node, hash));
         if let Some(wanted) = self.roots.get_mut(&self.count) {
             *wanted = Some(self.frontier.root());
         }
@@ -205,7 +244,7 @@ impl Log {
         })
     }
 
-    fn genesis(&mut self, event: &Event, options: &VerifyOptions, at: &mut AtEvent) {
+    fn genesis(&mut self, event: &Event, at: &mut AtEvent) {
         let Facts::LedgerOpened(genesis) = &event.facts else {
             let found = event.facts.kind().to_owned();
             at.find(
@@ -218,27 +257,14 @@ impl Log {
         };
         self.greatest_at = event.at_us;
         self.origin = Some(genesis.origin.clone());
-        self.event_key = Some(EventPub::new(genesis.event_key));
         self.predecessor.clone_from(&genesis.predecessor);
-        self.checkpoint_key = vkey(&genesis.origin, &genesis.checkpoint_key);
-        let own = vkey(&genesis.origin, &genesis.event_key);
-        if own.is_none() || self.checkpoint_key.is_none() {
+        if !self.keys.begin(genesis) {
             at.find(
                 &rules::LOG_GENESIS,
                 "it names a key that is none",
                 String::new(),
                 String::new(),
             );
-        }
-        if let Some(pinned) = options
-            .ledger_key
-            .as_ref()
-            .filter(|pinned| own.as_ref() != Some(pinned))
-        {
-            let found = own.map_or_else(String::new, |own| own.to_string());
-            // A foreign key explains nothing else: what follows is judged under the ledger's own.
-            let draft = Draft::new(&rules::LOG_KEY, at.seq, "the ledger is under another event key");
-            at.findings.add(draft.differs(pinned, found), None);
         }
     }
 
@@ -263,15 +289,19 @@ impl Log {
         at: &mut AtEvent,
         checked: &mut Checked,
     ) -> Result<(), Unusable> {
-        let Some(key) = self.event_key else { return Ok(()) };
+        let Some(key) = self.keys.seals(at.event) else {
+            return Ok(());
+        };
         let signature = <[u8; seal::SIGNATURE_LEN]>::try_from(stored.signature.as_slice())
             .map(EddsaSignature::from_bytes);
         if signature.is_ok_and(|signature| key.verify_event(&stored.sealed, &signature)) {
             checked.signatures += 1;
             // Only what the ledger's key signed may say that this tool is too old.
-            if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts) {
+            if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts)
+                && raised.version > FORMAT_VERSION
+            {
                 return Err(Unusable::Newer(format!(
-                    "event {} raises the event format to version {}; this program knows version 1: use a newer one",
+                    "event {} raises the event format to version {}; this program knows version {FORMAT_VERSION}: use a newer one",
                     at.seq, raised.version
                 )));
             }
@@ -281,6 +311,55 @@ impl Log {
             at.findings.mark_place(at.seq, root);
         }
         Ok(())
+    }
+
+    /// One version up to the event that raises it, the next one after it.
+    fn version(&mut self, event: &Event, at: &mut AtEvent) {
+        if event.version != self.version {
+            let (expected, found) = (self.version.to_string(), event.version.to_string());
+            let text = "it is of another format version than the ledger is at here";
+            at.find(&rules::LOG_VERSION, text, expected, found);
+        }
+        if let Facts::FormatRaised(raised) = &event.facts {
+            let expected = self.version + 1;
+            if raised.version == expected {
+                self.version = expected;
+            } else {
+                let text = "it raises the format to another version than the next";
+                let found = raised.version.to_string();
+                at.find(&rules::LOG_VERSION, text, expected.to_string(), found);
+            }
+        }
+    }
+
+    /// A key gives way to another.
+    fn rotation(&mut self, event: &Event, at: &mut AtEvent) {
+        let Facts::LedgerKeyRotated(f) = &event.facts else {
+            return;
+        };
+        if let Some(wrong) = self.keys.rotate(at.seq, f) {
+            let root = at.find(&rules::LOG_ROTATION, wrong, String::new(), String::new());
+            // What follows is under a key that nobody let in.
+            at.findings.all_orders = at.findings.all_orders.or(Some(root));
+            return;
+        }
+        let new = self.origin.as_deref().and_then(|origin| vkey(origin, &f.new_key));
+        let (what, by) = (
+            match f.role {
+                KeyRole::Event => "event",
+                KeyRole::Checkpoint => "checkpoint",
+            },
+            match f.authorised_by {
+                Authority::EventKey => "the event key in force before",
+                Authority::RecoveryKey => "the recovery key",
+            },
+        );
+        let new = new.map_or_else(String::new, |new| new.to_string());
+        at.findings.note(
+            Some(at.seq),
+            None,
+            format!("the {what} key is {new} from here on, authorised by {by}"),
+        );
     }
 
     fn chain(&self, event: &Event, seq: u64, at: &mut AtEvent) {
@@ -317,7 +396,8 @@ impl Log {
     fn time(&mut self, event: &Event, at: &mut AtEvent) {
         let now = event.at_us;
         if let Facts::ClockCorrected(correction) = &event.facts {
-            if correction.to_us != now || correction.from_us != self.greatest_at {
+            let other_from = self.excerpt.is_none() && correction.from_us != self.greatest_at;
+            if correction.to_us != now || other_from {
                 let expected = format!("from {} to {}", self.greatest_at.get(), now.get());
                 let found = format!("from {} to {}", correction.from_us.get(), correction.to_us.get());
                 at.find(
@@ -363,7 +443,10 @@ fn misplaced(event: &Event) -> Option<String> {
         Facts::LedgerOpened(_)
         | Facts::ExchangeKeysSeen(_)
         | Facts::ClockCorrected(_)
+        | Facts::LedgerKeyRotated(_)
         | Facts::FormatRaised(_) => (false, false),
+        // As the event has it whose attachment it was; the rule of erasures compares them.
+        Facts::AttachmentErased(_) => (event.order.is_some(), event.order.is_some()),
         Facts::InstanceAdded(_) | Facts::InstanceClosed(_) => (true, false),
         _ => (true, true),
     };
@@ -384,7 +467,9 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
         Facts::AbortRequested(_) => &[AttachmentName::Body],
         Facts::ExchangeReplied(_) => &[AttachmentName::Reply],
         Facts::ExchangeKeysSeen(_) => &[AttachmentName::Keys],
-        Facts::RefundApproved(_) | Facts::ClockCorrected(_) => &[AttachmentName::Reason],
+        Facts::RefundApproved(_) | Facts::ClockCorrected(_) | Facts::AttachmentErased(_) => {
+            &[AttachmentName::Reason]
+        }
         _ => &[],
     }
 }
@@ -392,12 +477,15 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
 fn attachments(
     event: Option<&Event>,
     stored: Vec<StoredAttachment>,
+    left_out: Option<&BTreeSet<(u64, AttachmentName)>>,
+    erasures: &mut Erasures,
     at: &mut AtEvent,
     checked: &mut Checked,
 ) -> BTreeMap<AttachmentName, Attachment> {
     let mut found = BTreeMap::new();
     // Bytes behind an event that cannot be read cannot be judged; the event's own finding stands for them.
     let Some(event) = event else { return found };
+    let seq = at.seq;
     let mut wrong = |what: String| at.find(&rules::LOG_ATTACHMENTS, what, String::new(), String::new());
     for StoredAttachment {
         name, salt, bytes, ..
@@ -412,7 +500,7 @@ fn attachments(
         let held = match (salt, bytes) {
             (None, None) => {
                 checked.erased += 1;
-                wrong(format!("{name} is erased, and no event says so"));
+                erasures.found(seq, known, event);
                 Attachment::Gone
             }
             (Some(salt), Some(bytes)) => match <[u8; SALT_LEN]>::try_from(salt) {
@@ -441,7 +529,9 @@ fn attachments(
         .copied()
         .collect::<Vec<_>>()
     {
-        wrong(format!("the row of {} is missing", name.as_str()));
+        if !left_out.is_some_and(|left_out| left_out.contains(&(event.seq.get(), name))) {
+            wrong(format!("the row of {} is missing", name.as_str()));
+        }
         found.insert(name, Attachment::Gone);
     }
     if !event.attachments.keys().eq(kinds_attachments(event)) {

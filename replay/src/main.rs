@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use quittance_replay::{Unusable, VerifyOptions, print_report, show, verify};
+use dispute_cli::{Export, VerifyBundle};
+use quittance_replay::{VerifyOptions, print_report, show, verify};
 use quittance_taler::MasterPub;
 use quittance_tlog::VerifierKey;
+
+mod dispute_cli;
 
 /// Replays a copy of a Quittance ledger. Opens no socket, needs no secret, writes nothing beside the evidence.
 #[derive(Parser)]
@@ -18,7 +21,6 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one is made in a process's life")]
 enum Command {
     /// Holds a ledger against every rule. Exits 0 sound, 1 findings, 2 unusable.
     Verify {
@@ -51,13 +53,17 @@ enum Command {
         #[arg(long, default_value = "default")]
         instance: String,
     },
+    /// Makes a dispute file of one order, or the accountant's list. Exits 1 where the ledger has findings.
+    Export(Export),
+    /// Checks a dispute file without its ledger. Exits 0 sound, 1 findings, 2 unusable.
+    VerifyBundle(VerifyBundle),
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok((text, code)) => {
             // A reader that went away, as `| head` does, changes nothing about the verdict.
-            match io::stdout().write_all(text.as_bytes()) {
+            match io::stdout().write_all(&text) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     eprintln!("the report could not be written: {error}");
                     ExitCode::from(2)
@@ -65,14 +71,14 @@ fn main() -> ExitCode {
                 _ => code,
             }
         }
-        Err(unusable) => {
-            eprintln!("{unusable}");
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::from(2)
         }
     }
 }
 
-fn run(command: Command) -> Result<(String, ExitCode), Unusable> {
+fn run(command: Command) -> Result<(Vec<u8>, ExitCode), Box<dyn std::error::Error>> {
     match command {
         Command::Verify {
             ledger,
@@ -95,12 +101,14 @@ fn run(command: Command) -> Result<(String, ExitCode), Unusable> {
             } else {
                 print_report(&report)
             };
-            Ok((text, ExitCode::from(u8::from(!report.is_sound()))))
+            Ok((text.into_bytes(), ExitCode::from(u8::from(!report.is_sound()))))
         }
         Command::Show {
             ledger,
             order,
             instance,
-        } => Ok((show(&ledger, &instance, &order)?, ExitCode::SUCCESS)),
+        } => Ok((show(&ledger, &instance, &order)?.into_bytes(), ExitCode::SUCCESS)),
+        Command::Export(export) => Ok(export.run()?),
+        Command::VerifyBundle(verify) => Ok(verify.run()?),
     }
 }

@@ -1,10 +1,17 @@
 //! Checkpoints and the anchor against the tree of the events: signature, size, root.
 
-use quittance_tlog::{Checkpoint, Frontier};
+use quittance_tlog::{Checkpoint, Frontier, Note};
 
 use crate::findings::{Draft, Findings, Root};
 use crate::log::Log;
 use crate::rules::Rule;
+
+/// The size that a note speaks of, before anybody checked its signature.
+pub(crate) fn claimed_size(note: &str) -> Option<u64> {
+    Checkpoint::parse_text(Note::parse(note).ok()?.text())
+        .ok()
+        .map(|checkpoint| checkpoint.size)
+}
 
 /// Compares a note with the tree, after the walk. Says whether it holds.
 pub(crate) fn check_note(
@@ -21,7 +28,7 @@ pub(crate) fn check_note(
         );
         findings.add(draft, cause)
     };
-    let Some(key) = &log.checkpoint_key else {
+    let Some(key) = log.keys.checkpoint_at(claimed_size(note).unwrap_or(0)) else {
         let cause = findings.place_up_to(1);
         tell(
             findings,

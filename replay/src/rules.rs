@@ -57,7 +57,7 @@ rules! {
         "The ledger begins with its one `ledger_opened`, and every event bears the name that it gives."
         "the amounts that the event names";
     LOG_KEY "log.key" Major
-        "The first event names the event key that the auditor was given beforehand."
+        "The first event, or a rotation after it, names the event key that the auditor was given beforehand."
         "none: the whole ledger is another's";
     LOG_GAPLESS "log.gapless" Major
         "Events are numbered 1, 2, 3 and so on without a gap, and each bears the number under which it is stored."
@@ -66,11 +66,17 @@ rules! {
         "Each event holds the digest of the event before it."
         "the amounts that the event names";
     LOG_SIGNATURE "log.signature" Major
-        "The event key of the first event signed each event."
+        "The event key in force signed each event: that of the first event, and from a rotation on the new one."
         "the amounts that the event names";
     LOG_CANONICAL "log.canonical" Major
         "Each event is an object of the event format in its one canonical form, and names an order exactly where its kind has one."
         "the amounts that the event names, where it can be read";
+    LOG_VERSION "log.version" Major
+        "Events are of format version 1 up to the one `format_raised` that names version 2, and of version 2 after it."
+        "the amounts that the event names";
+    LOG_ROTATION "log.rotation" Major
+        "A new key of the ledger was never in force before, is authorised by the event key in force or by the recovery key of the first event, and signed for itself."
+        "none: a key names no amount";
     LOG_PARTS "log.parts" Major
         "An event lists at most 200 rows; the parts of a longer decision follow each other and differ in their lists alone."
         "the amounts that the event names";
@@ -78,10 +84,13 @@ rules! {
         "No event lies more than 60 seconds before the latest time so far, and none before the event before it of the same order; a recorded clock correction starts both comparisons anew."
         "the amounts that the event names";
     LOG_ATTACHMENTS "log.attachments" Major
-        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has."
+        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has; they are gone only where a later `attachment_erased` says so."
         "the amounts that the event names";
+    LOG_ERASED "log.erased" Major
+        "What an `attachment_erased` names is an attachment of an earlier event of the same order, is named once, and has neither salt nor bytes any more."
+        "the amounts that the event names whose attachment it is";
     LOG_TREE "log.tree" Major
-        "Each checkpoint is signed by the checkpoint key of the first event and gives the root of the tree over the events up to it."
+        "Each checkpoint is signed by the checkpoint key in force at its size and gives the root of the tree over the events up to it."
         "none: which event differs is not told by a root";
     LOG_ANCHOR "log.anchor" Major
         "The ledger holds all events that its anchor speaks of, with the same root."
@@ -89,6 +98,9 @@ rules! {
     LOG_INDEX "log.index" Minor
         "Head, order index and open permissions are what the events come to."
         "none: no answer is judged by an index";
+    LOG_TILES "log.tiles" Minor
+        "Stored are the full hash tiles of the tree over the events, and no others."
+        "none: a proof made from another tile proves nothing";
 
     TAKEOVER_PREDECESSOR "takeover.predecessor" Major
         "The predecessor that the first event names is the ledger that was given: its name, its number of events, its root."

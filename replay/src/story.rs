@@ -108,7 +108,7 @@ fn line(stored: &StoredEvent, amounts: &mut Amounts) -> String {
     text
 }
 
-fn time(at: Micros) -> String {
+pub(crate) fn time(at: Micros) -> String {
     let micros = i64::try_from(at.get())
         .ok()
         .and_then(DateTime::<Utc>::from_timestamp_micros);
@@ -118,7 +118,7 @@ fn time(at: Micros) -> String {
     )
 }
 
-fn second(time: Timestamp) -> String {
+pub(crate) fn second(time: Timestamp) -> String {
     let Some(seconds) = time.seconds() else {
         return "never".into();
     };
@@ -140,7 +140,7 @@ fn list(rows: impl Iterator<Item = String>) -> String {
     rows.collect::<Vec<_>>().join(", ")
 }
 
-fn told(event: &Event, amounts: &mut Amounts) -> String {
+pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
     match &event.facts {
         Facts::OrderRecorded(f) => recorded(f),
         Facts::DepositRecorded(f) => format!(
@@ -200,7 +200,8 @@ fn told(event: &Event, amounts: &mut Amounts) -> String {
                 let status = row
                     .exchange_status
                     .map_or_else(String::new, |status| format!(" {status}"));
-                format!("{} {:?}{status}", coin(&row.coin_pub), row.kind).to_lowercase()
+                let kind = format!("{:?}", row.kind).to_lowercase();
+                format!("{} {kind}{status}", coin(&row.coin_pub))
             });
             format!(
                 "abort answered {} on the state of event {}: {}",
@@ -208,6 +209,9 @@ fn told(event: &Event, amounts: &mut Amounts) -> String {
                 f.as_of,
                 list(coins)
             )
+        }
+        Facts::AttachmentErased(f) => {
+            format!("attachment {} of event {} was erased", f.name.as_str(), f.seq)
         }
         Facts::RefundDelivered(f) => format!("the answer of event {} was delivered", f.answer),
         other => format!("{}, which belongs to no order", other.kind()),
@@ -282,15 +286,13 @@ fn answered(f: &RefundAnswered) -> String {
             second(row.execution_s)
         )
     });
-    format!(
-        "refund request answered {} on the state of event {}: {total}; {}",
-        f.http_status,
-        f.as_of,
-        list(rows)
-    )
+    let rows = list(rows);
+    let then = if rows.is_empty() { "" } else { "; " };
+    let (status, as_of) = (f.http_status, f.as_of);
+    format!("refund request answered {status} on the state of event {as_of}: {total}{then}{rows}")
 }
 
-type Amounts = HashMap<(CoinPub, RefundId), Amount>;
+pub(crate) type Amounts = HashMap<(CoinPub, RefundId), Amount>;
 
 fn carried_in(f: &RefundCarriedIn, amounts: &mut Amounts) -> String {
     amounts.extend(

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
-use quittance_events::{Facts, OrderKey};
-use quittance_tlog::{Checkpoint, Note};
+use quittance_events::{Event, Facts, OrderKey};
 
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
@@ -15,7 +14,9 @@ use crate::log::Log;
 use crate::open::{self, Opened};
 use crate::parts::{Decision, Joiner, Pushed};
 use crate::report::{Checked, Money, Report};
-use crate::{Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules, takeover};
+use crate::{
+    Unusable, VerifyOptions, aborts, answers, approvals, exchange, notes, orders, rules, takeover, tiles,
+};
 
 /// Longest anchor that is read: a checkpoint with room for the signatures of many witnesses.
 const ANCHOR_MAX: u64 = 64 * 1024;
@@ -26,25 +27,26 @@ const LOOK_UPS_MAX: u32 = 20;
 
 /// An order under replay.
 #[derive(Default)]
-struct Slot {
+pub(crate) struct Slot {
     number: Filed,
     marks: Marks,
     /// Nothing before its `order_recorded`.
-    fold: Option<OrderFold>,
+    pub(crate) fold: Option<OrderFold>,
     /// That events came before it was told once.
     told_unborn: bool,
 }
 
-struct Audit<'a> {
+/// Judges decisions, one after the other. Also used for an excerpt of a ledger: a dispute file.
+pub(crate) struct Audit<'a> {
     options: &'a VerifyOptions,
-    findings: Findings,
-    checked: Checked,
+    pub(crate) findings: Findings,
+    pub(crate) checked: Checked,
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
-    orders: HashMap<OrderKey, Slot>,
+    pub(crate) orders: HashMap<OrderKey, Slot>,
     names: Vec<OrderKey>,
     filed: Vec<(i64, Option<Filed>)>,
-    joiner: Joiner,
+    pub(crate) joiner: Joiner,
     /// The order whose deposits still wait for their extension.
     owing: Option<OrderKey>,
     /// Broken events whose order was looked up.
@@ -73,19 +75,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
         .as_ref()
         .map(|path| read_anchor(path))
         .transpose()?;
-    let mut audit = Audit {
-        options,
-        findings: Findings::default(),
-        checked: Checked::default(),
-        money: BTreeMap::new(),
-        signing_keys: SigningKeys::default(),
-        orders: HashMap::new(),
-        names: Vec::new(),
-        filed: Vec::new(),
-        joiner: Joiner::default(),
-        owing: None,
-        looked_up: 0,
-    };
+    let mut audit = Audit::new(options);
     let opened = open::open(&options.ledger)?;
     let mut log = Log::new(options, std::iter::empty());
     let mut anchored = None;
@@ -113,7 +103,7 @@ pub fn verify(options: &VerifyOptions) -> Result<Report, Unusable> {
     Ok(Report {
         ledger: options.ledger.display().to_string(),
         origin: log.origin.clone(),
-        event_key: log.event_vkey().map(|key| key.to_string()),
+        event_key: log.event_vkey(options).map(|key| key.to_string()),
         key_pinned: options.ledger_key.is_some(),
         anchored,
         checked: audit.checked,
@@ -134,14 +124,23 @@ fn read_anchor(path: &std::path::Path) -> Result<String, Unusable> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The size that a note speaks of, before anybody checked its signature.
-fn claimed_size(note: &str) -> Option<u64> {
-    Checkpoint::parse_text(Note::parse(note).ok()?.text())
-        .ok()
-        .map(|checkpoint| checkpoint.size)
-}
+impl<'a> Audit<'a> {
+    pub(crate) fn new(options: &'a VerifyOptions) -> Audit<'a> {
+        Audit {
+            options,
+            findings: Findings::default(),
+            checked: Checked::default(),
+            money: BTreeMap::new(),
+            signing_keys: SigningKeys::default(),
+            orders: HashMap::new(),
+            names: Vec::new(),
+            filed: Vec::new(),
+            joiner: Joiner::default(),
+            owing: None,
+            looked_up: 0,
+        }
+    }
 
-impl Audit<'_> {
     fn damaged(&mut self, why: &str) -> Root {
         self.findings.add(Draft::of_file(&rules::LOG_FILE, why), None)
     }
@@ -168,7 +167,10 @@ impl Audit<'_> {
         let stored_sizes = checkpoints
             .iter()
             .filter_map(|(size, _)| u64::try_from(*size).ok());
-        *log = Log::new(self.options, stored_sizes.chain(anchor.and_then(claimed_size)));
+        *log = Log::new(
+            self.options,
+            stored_sizes.chain(anchor.and_then(notes::claimed_size)),
+        );
         let walked = copy.walk::<Stop>(|item| match item {
             Ok(stored) => self.stored(copy, stored, log).map_err(Stop::Unusable),
             Err(orphan) => {
@@ -195,6 +197,8 @@ impl Audit<'_> {
         let rest = self.joiner.end();
         self.judge(rest, log);
         self.settle_owing(None);
+        log.pin(self.options, &mut self.findings);
+        log.erasures.untold(&mut self.findings);
         self.checkpoints(&checkpoints, log);
         let anchored = anchor
             .and_then(|note| notes::check_note(&rules::LOG_ANCHOR, note, None, log, &mut self.findings));
@@ -219,6 +223,9 @@ impl Audit<'_> {
         if let Err(error) = index::check(copy, log, wanted, &mut self.findings) {
             self.damaged(&format!("indexes: {error}"));
         }
+        if let Err(error) = tiles::check(copy, &log.tiles, &mut self.findings) {
+            self.damaged(&format!("hash tiles: {error}"));
+        }
         let given = self.options.predecessor.as_deref();
         takeover::check(copy, log.predecessor.as_ref(), given, &mut self.findings)?;
         Ok(anchored)
@@ -239,7 +246,7 @@ impl Audit<'_> {
 
     fn stored(&mut self, copy: &Copy, stored: StoredEvent, log: &mut Log) -> Result<(), Unusable> {
         let seq = stored.seq;
-        let taken = log.take(stored, self.options, &mut self.findings, &mut self.checked)?;
+        let taken = log.take(stored, &mut self.findings, &mut self.checked)?;
         let in_doubt = u64::try_from(seq)
             .ok()
             .and_then(|seq| self.findings.place_at(seq));
@@ -248,6 +255,15 @@ impl Audit<'_> {
         }
         match taken {
             Ok(decision) => {
+                if let Facts::AttachmentErased(f) = &decision.event.facts {
+                    // Read by its number: what is damaged there is told where it stands.
+                    let target = (f.seq.get() < decision.first())
+                        .then(|| copy.event(f.seq.sql()).ok().flatten())
+                        .flatten()
+                        .and_then(|stored| Event::parse(&stored.sealed).ok());
+                    log.erasures
+                        .told(target.as_ref(), &decision, f, &mut self.findings);
+                }
                 let key = decision.event.order_key();
                 let number = key.as_ref().map_or(0, |key| self.slot(key).number);
                 self.filed.push((seq, Some(number)));
@@ -313,7 +329,7 @@ impl Audit<'_> {
         self.orders.get_mut(key).expect("it was put there")
     }
 
-    fn judge(&mut self, pushed: Pushed, log: &Log) {
+    pub(crate) fn judge(&mut self, pushed: Pushed, log: &Log) {
         let mut root = None;
         for (seq, what) in pushed.wrong {
             let cause = root
@@ -348,7 +364,7 @@ impl Audit<'_> {
     }
 
     /// A commit is over when the next event is another order's or of another time: what it owes now stays owed.
-    fn settle_owing(&mut self, next: Option<(&OrderKey, &Decision)>) {
+    pub(crate) fn settle_owing(&mut self, next: Option<(&OrderKey, &Decision)>) {
         let Some(key) = self.owing.take() else { return };
         let Some(Slot {
             fold: Some(fold),
@@ -440,12 +456,14 @@ impl Audit<'_> {
             Facts::RefundAnswered(f) => answers::refund(order, f, &mut case),
             Facts::AbortAnswered(f) => answers::abort(order, f, &mut case),
             Facts::RefundDelivered(f) => answers::delivered(order, f, &mut case),
+            Facts::AttachmentErased(f) => order.erased(f.seq.get()),
             // The form of the event is told of by the log's rules.
             Facts::LedgerOpened(_)
             | Facts::InstanceAdded(_)
             | Facts::InstanceClosed(_)
             | Facts::ExchangeKeysSeen(_)
             | Facts::ClockCorrected(_)
+            | Facts::LedgerKeyRotated(_)
             | Facts::FormatRaised(_) => return,
         }
         order.advance(first, last, at, facts.moves_order());

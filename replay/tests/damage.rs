@@ -197,6 +197,47 @@ fn indexes_and_projections() {
 }
 
 #[test]
+fn hash_tiles() {
+    for share in (0..=100).step_by(20) {
+        let report = damaged("tile", "hashes", "n = 0", share);
+        let root = one_root(&report);
+        assert_eq!(root.rule, "log.tiles", "at {share} %");
+        assert!(root.text.contains("0/0 does not hold"), "{}", root.text);
+    }
+    for (change, told) in [
+        ("UPDATE tile SET n = 1", vec!["0/0 is missing", "0/1 is stored"]),
+        (
+            "UPDATE tile SET level = 1",
+            vec!["0/0 is missing", "1/0 is stored"],
+        ),
+        (
+            "UPDATE tile SET level = -1",
+            vec!["-1/0 is stored", "0/0 is missing"],
+        ),
+        (
+            "UPDATE tile SET hashes = substr(hashes, 33)",
+            vec!["0/0 does not hold"],
+        ),
+        ("DELETE FROM tile", vec!["0/0 is missing"]),
+        (
+            "INSERT INTO tile SELECT 300, 7, x'00' FROM tile",
+            vec!["is stored, and the events do not fill it"],
+        ),
+    ] {
+        let (_dir, ledger) = copy();
+        tampered(&ledger, |conn| conn.execute_batch(change).unwrap());
+        let report = verify(&options(ledger)).unwrap();
+        let root = one_root(&report);
+        let findings = std::iter::once(root).chain(&root.consequences);
+        let texts: Vec<&str> = findings.map(|finding| finding.text.as_str()).collect();
+        assert_eq!(texts.len(), told.len(), "{change}: {texts:?}");
+        for (text, told) in texts.iter().zip(told) {
+            assert!(text.contains(told), "{change}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_table_or_trigger_that_is_gone() {
     for change in [
         "DROP TRIGGER event_update",

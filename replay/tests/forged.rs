@@ -6,10 +6,11 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use quittance_events::erase::erase;
 use quittance_events::facts::*;
 use quittance_events::ledger::vkey;
-use quittance_events::seal::{EventKey, answer_digest};
-use quittance_events::{Event, Facts, NewEvent, Order, Seq};
+use quittance_events::seal::{EventKey, answer_digest, rotation_message};
+use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq};
 use quittance_replay::rules::RULES;
 use quittance_replay::{VerifyOptions, verify};
 use quittance_taler::{Digest32, EddsaSignature, Timestamp};
@@ -174,6 +175,54 @@ forgeries! {
         assert_eq!(rules_beneath(finding), ["log.anchor", "log.index", "log.tree"].into());
     }
 
+    an_event_of_a_version_that_nothing_raised "log.version" |rule| {
+        let mut events = sound_events();
+        let last = events.len() - 1;
+        events[last].0.version = 2;
+        assert_root(&forge(events).report(), rule, last, "0.5");
+    }
+
+    a_new_key_that_nobody_let_in "log.rotation" |rule| {
+        let mut events = sound_events();
+        append_own(&mut events, 1, NewEvent::bare(FormatRaised { version: 2 }));
+        let (place, key) = (events.len(), EventKey::new(secret(71)));
+        let seq = Seq::new(u64::try_from(place).unwrap() + 1).unwrap();
+        let message = rotation_message(ORIGIN, seq, KeyRole::Event, &key.public().key());
+        append_own(&mut events, 2, NewEvent::bare(LedgerKeyRotated {
+            role: KeyRole::Event,
+            new_key: key.public().key(),
+            authorised_by: Authority::EventKey,
+            // Whoever took the file, and not the key.
+            authorisation: secret(71).sign(message.as_bytes()),
+            possession: secret(71).sign(message.as_bytes()),
+        }));
+        assert_root(&forge_rotated(events, &[&key]).report(), rule, place, "");
+    }
+
+    an_erasure_that_erased_nothing "log.erased" |rule| {
+        let events = sound_events();
+        let place = nth(&events, PAID, "refund_approved", 0);
+        let forged = continued();
+        let seq = Seq::new(u64::try_from(place).unwrap() + 1).unwrap();
+        let paths = paths(forged.dir.path());
+        let target = (seq, AttachmentName::Reason);
+        erase(&paths, keys().into(), target, "asked to", after(&events), "test", |_, _| None).unwrap();
+        assert!(forged.report().is_sound());
+        tamper(&forged, |conn| {
+            let original = sound().join("ledger.sqlite3");
+            conn.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
+            conn.execute(
+                "UPDATE attachment SET (salt, bytes) =
+                     (SELECT salt, bytes FROM original.attachment WHERE seq = ?1) WHERE seq = ?1",
+                [row(place)],
+            )
+            .unwrap();
+            conn.execute_batch("DETACH original").unwrap();
+        });
+        // The format is raised before the erasure.
+        assert_root(&forged.report(), rule, events.len() + 1, "3");
+    }
+
     parts_that_differ "log.parts" |rule| {
         let mut events = sound_events();
         let place = nth(&events, WIDE, "refund_approved", 1);
@@ -224,6 +273,19 @@ forgeries! {
         assert!(verify(&VerifyOptions { anchor: None, ..cut }).unwrap().is_sound());
     }
 
+    a_tile_with_another_hash "log.tiles" |rule| {
+        let forged = forge(sound_events());
+        tamper(&forged, |conn| {
+            // The hash of another leaf in the place of one: of the right size, and no hash unknown.
+            let hashes: Vec<u8> = conn.query_row("SELECT hashes FROM tile", [], |row| row.get(0)).unwrap();
+            let swapped = [&hashes[..32], &hashes[..32], &hashes[64..]].concat();
+            conn.execute("UPDATE tile SET hashes = ?1", [swapped]).unwrap();
+        });
+        let report = forged.report();
+        assert_eq!((report.findings.len(), report.findings[0].rule, report.findings[0].seq), (1, rule, None));
+        assert!(report.findings[0].text.contains("tile 0/0"));
+    }
+
     a_head_of_another_time "log.index" |rule| {
         let forged = forge(sound_events());
         tamper(&forged, |conn| {
@@ -236,19 +298,19 @@ forgeries! {
     a_predecessor_of_another_root "takeover.predecessor" |rule| {
         let mut events = successor(None);
         edit!(events, 0, LedgerOpened, |f| f.predecessor.as_mut().unwrap().root = other_digest());
-        assert_root(&continued(events), rule, 0, "");
+        assert_root(&taken_over(events), rule, 0, "");
     }
 
     a_generation_left_out "takeover.generation" |rule| {
         let mut events = successor(Some(2));
         approve_first(&mut events, 2 << 20);
-        assert_root(&continued(events), rule, 0, "");
+        assert_root(&taken_over(events), rule, 0, "");
     }
 
     an_order_left_behind "takeover.orders" |rule| {
         let mut events = successor(None);
         events.retain(|(event, _)| event.order_key() != Some(key(WIDE)));
-        let report = continued(events);
+        let report = taken_over(events);
         let finding = &report.findings[0];
         assert_eq!((report.findings.len(), finding.rule, finding.seq), (1, rule, None));
         assert_eq!((finding.order.as_deref(), finding.at_stake[0]), (Some(WIDE), amount("250")));
@@ -258,7 +320,7 @@ forgeries! {
         let mut events = successor(None);
         let place = nth(&events, PAID, "deposit_recorded", 1);
         edit!(events, place, DepositRecorded, |f| f.refund_fee = amount("0.02"));
-        assert_root(&continued(events), rule, place, "2.5");
+        assert_root(&taken_over(events), rule, place, "2.5");
     }
 
     a_refund_carried_in_with_another_amount "takeover.refunds" |rule| {
@@ -269,7 +331,7 @@ forgeries! {
             f.rows[1].amount = amount("1.5");
             f.rows[1].merchant_sig = permit(&h_contract, coin(21), 8, amount("1.5"));
         });
-        assert_root(&continued(events), rule, place, "0.5");
+        assert_root(&taken_over(events), rule, place, "0.5");
     }
 
     a_deposit_for_no_order "order.begin" |rule| {

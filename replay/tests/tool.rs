@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use quittance_events::NewEvent;
 use quittance_events::facts::FormatRaised;
 use quittance_replay::{VerifyOptions, verify};
-use support::{PAID, World, forge, ledger_key, master_pub, sound, sound_events};
+use support::{ABORTED, PAID, World, forge, ledger_key, master_pub, sound, sound_events};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_quittance-replay"))
@@ -144,14 +144,14 @@ fn what_is_no_ledger_exits_2() {
 fn a_newer_event_format_exits_2() {
     let mut events = sound_events();
     let mut raised = events.last().unwrap().clone();
-    let new = NewEvent::bare(FormatRaised { version: 2 });
+    let new = NewEvent::bare(FormatRaised { version: 3 });
     (raised.0.facts, raised.0.order, raised.0.instance) = (new.facts.clone(), None, None);
     raised.1 = new;
     events.push(raised);
     let forged = forge(events);
     let output = run(&["verify", text(&forged.ledger())]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("version 2"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("version 3"));
 }
 
 #[test]
@@ -170,6 +170,10 @@ fn show_tells_an_orders_story() {
     }
     let lines = out.lines().count();
     assert_eq!(lines, 28, "a headline and one line an event");
+    let (_, out) = told(&run(&["show", text(&ledger), "--order", ABORTED]));
+    for expected in ["coin 005W1G60 success 200", "coin 006C1G60 undeposited"] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
     assert_eq!(told(&run(&["show", text(&ledger), "--order", "none"])).0, 2);
     assert_eq!(
         told(&run(&[

@@ -19,6 +19,7 @@ mod books;
 mod faults;
 mod keys;
 mod server;
+pub mod witness;
 
 use std::convert::Infallible;
 use std::fmt;

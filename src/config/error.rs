@@ -113,6 +113,14 @@ pub enum Problem {
     /// Not an address with port.
     #[error("must be IP:PORT, as 127.0.0.1:8443 or [::1]:8443")]
     SocketAddress,
+    /// Not a witness's key.
+    #[error(
+        "must be the VKEY of a witness's Ed25519 cosignature key, as witness.example/w1+0123abcd+BAUG..."
+    )]
+    WitnessKey,
+    /// Two sections for one witness.
+    #[error("is in another section already; a witness is its key")]
+    SameWitness,
     /// Neither yes nor no.
     #[error("must be YES or NO")]
     YesNo,

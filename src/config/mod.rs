@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use quittance_events::facts::Undeposited;
 use quittance_taler::{Currency, MasterPub};
+use quittance_tlog::CosignerKey;
 use url::Url;
 
 pub use error::{ConfigError, Problem};
@@ -36,13 +37,17 @@ const EXCHANGE_KEYS: [&str; 5] = [
     "CONNECT_TO",
     "DISABLED",
 ];
-const QUITTANCE_KEYS: [&str; 6] = [
+/// What the names of witness sections begin with, without regard to case.
+const WITNESS_PREFIX: &str = "quittance-witness-";
+const WITNESS_KEYS: [&str; 3] = ["URL", "VKEY", "CONNECT_TO"];
+const QUITTANCE_KEYS: [&str; 7] = [
     "LEDGER",
     "ANCHOR",
     "KEYS",
     "ORIGIN",
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
+    "AUDITOR_TOKEN_FILE",
 ];
 
 /// The address that `quittance serve` listens on.
@@ -67,6 +72,19 @@ pub struct ExchangeConfig {
     pub connect_to: Option<SocketAddr>,
 }
 
+/// A witness that is asked to cosign checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// Its section's name.
+    pub section: String,
+    /// Where it is asked, `add-checkpoint` goes behind it; ends in `/`.
+    pub url: Url,
+    /// Its key.
+    pub vkey: CosignerKey,
+    /// The address to connect to in place of the URL's.
+    pub connect_to: Option<SocketAddr>,
+}
+
 /// All that an operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -80,6 +98,8 @@ pub struct Config {
     pub base_url: Url,
     /// The exchanges of our currency, by section name; may be empty.
     pub exchanges: Vec<ExchangeConfig>,
+    /// Witnesses, by section name; may be empty.
+    pub witnesses: Vec<WitnessConfig>,
     /// The ledger file. This and all paths below are absolute.
     pub ledger: PathBuf,
     /// The file of the last checkpoint, another one than the ledger.
@@ -92,6 +112,8 @@ pub struct Config {
     pub undeposited: Undeposited,
     /// The file of the token for all instances.
     pub admin_token_file: Option<PathBuf>,
+    /// The file of the token for the ledger's entries.
+    pub auditor_token_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -122,19 +144,24 @@ impl Config {
             Some(value) if value.text.eq_ignore_ascii_case("failure") => Undeposited::Failure,
             Some(value) => return Err(invalid("UNDEPOSITED", value, Problem::Undeposited)),
         };
-        let admin_token_file = options.optional("quittance", "ADMIN_TOKEN_FILE")?;
+        let token_file = |key| {
+            let value = options.optional("quittance", key)?;
+            Ok::<_, ConfigError>(value.map(|value| conf.path(value)).transpose()?)
+        };
         Ok(Config {
             file: file.to_owned(),
             currency,
             serve: options.bind()?,
             base_url: options.base_url("merchant", "BASE_URL", "https://shop.example/")?,
             exchanges: options.exchanges(currency)?,
+            witnesses: options.witnesses()?,
             ledger,
             anchor,
             keys,
             origin: origin.text.clone(),
             undeposited,
-            admin_token_file: admin_token_file.map(|value| conf.path(value)).transpose()?,
+            admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
+            auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
         })
     }
 }
@@ -250,11 +277,7 @@ impl<'a> Options<'a> {
 
     fn exchanges(&self, ours: Currency) -> Result<Vec<ExchangeConfig>, ConfigError> {
         let mut exchanges: Vec<ExchangeConfig> = Vec::new();
-        let is_exchange = |name: &&str| {
-            name.get(..EXCHANGE_PREFIX.len())
-                .is_some_and(|p| p.eq_ignore_ascii_case(EXCHANGE_PREFIX))
-        };
-        for section in self.conf.section_names().filter(is_exchange) {
+        for section in self.sections(EXCHANGE_PREFIX) {
             if self.yes(section, "DISABLED")? {
                 continue;
             }
@@ -280,13 +303,7 @@ impl<'a> Options<'a> {
                     other: other.at.clone(),
                 });
             }
-            let connect_to = match self.optional(section, "CONNECT_TO")? {
-                None => None,
-                Some(value) => match value.text.parse::<SocketAddr>() {
-                    Ok(address) if address.port() != 0 => Some(address),
-                    _ => return Err(invalid("CONNECT_TO", value, Problem::SocketAddress)),
-                },
-            };
+            let connect_to = self.connect_to(section)?;
             exchanges.push(ExchangeConfig {
                 section: section.to_owned(),
                 base_url,
@@ -296,6 +313,46 @@ impl<'a> Options<'a> {
             });
         }
         Ok(exchanges)
+    }
+
+    fn connect_to(&self, section: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        match self.optional(section, "CONNECT_TO")? {
+            None => Ok(None),
+            Some(value) => match value.text.parse::<SocketAddr>() {
+                Ok(address) if address.port() != 0 => Ok(Some(address)),
+                _ => Err(invalid("CONNECT_TO", value, Problem::SocketAddress)),
+            },
+        }
+    }
+
+    fn witnesses(&self) -> Result<Vec<WitnessConfig>, ConfigError> {
+        let mut witnesses: Vec<WitnessConfig> = Vec::new();
+        for section in self.sections(WITNESS_PREFIX) {
+            self.refuse_unknown(section, &WITNESS_KEYS)?;
+            let value = self.required(section, "VKEY", "witness.example/w1+0123abcd+BAUG...")?;
+            let vkey: CosignerKey = value
+                .text
+                .parse()
+                .map_err(|_| invalid("VKEY", value, Problem::WitnessKey))?;
+            if witnesses.iter().any(|other| other.vkey == vkey) {
+                return Err(invalid("VKEY", value, Problem::SameWitness));
+            }
+            witnesses.push(WitnessConfig {
+                section: section.to_owned(),
+                url: self.base_url(section, "URL", "https://witness.example/")?,
+                vkey,
+                connect_to: self.connect_to(section)?,
+            });
+        }
+        Ok(witnesses)
+    }
+
+    /// Names of sections that begin so, without regard to case.
+    fn sections(&self, prefix: &'static str) -> impl Iterator<Item = &'a str> {
+        self.conf.section_names().filter(move |name| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        })
     }
 
     fn yes(&self, section: &str, key: &'static str) -> Result<bool, ConfigError> {
@@ -377,6 +434,7 @@ KEYS = keys/
 ORIGIN = shop.example/quittance
 UNDEPOSITED = typed                       # or: failure
 ADMIN_TOKEN_FILE = admin.token            # optional
+AUDITOR_TOKEN_FILE = auditor.token        # optional
 ";
 
     /// Loads a text as `c.conf`; messages come without the folder's name.
@@ -414,28 +472,62 @@ ADMIN_TOKEN_FILE = admin.token            # optional
                 currency: "KUDOS".parse().unwrap(),
                 connect_to: Some("127.0.0.1:8443".parse().unwrap()),
             }],
+            witnesses: Vec::new(),
             ledger: root.join("ledger.sqlite3"),
             anchor: root.join("anchor/ledger.anchor"),
             keys: root.join("keys/"),
             origin: "shop.example/quittance".to_owned(),
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
+            auditor_token_file: Some(root.join("auditor.token")),
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }
 
     #[test]
+    fn witnesses_are_read() {
+        const VKEY: &str = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
+        let section = |name: &str, vkey: &str| {
+            format!("[Quittance-Witness-{name}]\nURL = https://w.example/log/\nVKEY = {vkey}\n")
+        };
+        let witnesses = load(&(SAMPLE.to_owned() + &section("one", VKEY)))
+            .unwrap()
+            .witnesses;
+        assert_eq!(witnesses.len(), 1);
+        assert_eq!(witnesses[0].vkey.to_string(), VKEY);
+        assert_eq!(witnesses[0].url.as_str(), "https://w.example/log/");
+        let twice = load(&(SAMPLE.to_owned() + &section("one", VKEY) + &section("two", VKEY))).unwrap_err();
+        assert!(twice.contains("a witness is its key"), "{twice}");
+        // A log's key, of type 0x01, is no witness's.
+        let log = "shop.example/demo+37c25771+ASV1pM3+6huQGxMkYL3Z7qJDxBJZZG0CK5AUQ5Em3Iu9";
+        let wrong = load(&(SAMPLE.to_owned() + &section("one", log))).unwrap_err();
+        assert!(wrong.contains("cosignature key"), "{wrong}");
+        let typo = load(&(SAMPLE.to_owned() + &section("one", VKEY) + "VKEYS = x\n")).unwrap_err();
+        assert!(typo.contains("VKEY"), "{typo}");
+    }
+
+    #[test]
     fn what_is_optional_may_be_absent() {
         let mut text = SAMPLE.to_owned();
-        for line in ["BIND_TO", "CONNECT_TO", "UNDEPOSITED", "ADMIN_TOKEN_FILE"] {
+        for line in [
+            "BIND_TO",
+            "CONNECT_TO",
+            "UNDEPOSITED",
+            "ADMIN_TOKEN_FILE",
+            "AUDITOR_TOKEN_FILE",
+        ] {
             text = text.replace(&format!("\n{line} ="), &format!("\n# {line} ="));
         }
         let config = load(&text).unwrap();
         assert_eq!(config.serve.tcp, "127.0.0.1:9966".parse().unwrap());
         assert_eq!(config.exchanges[0].connect_to, None);
         assert_eq!(
-            (config.undeposited, config.admin_token_file),
-            (Undeposited::Typed, None)
+            (
+                config.undeposited,
+                config.admin_token_file,
+                config.auditor_token_file
+            ),
+            (Undeposited::Typed, None, None)
         );
     }
 
@@ -659,7 +751,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
         );
         let message = load(&format!("{SAMPLE}{twice}")).unwrap_err();
         assert!(
-            message.starts_with("c.conf:22: the MASTER_KEY of c.conf:10 again"),
+            message.starts_with("c.conf:23: the MASTER_KEY of c.conf:10 again"),
             "{message}"
         );
     }
@@ -681,7 +773,7 @@ ADMIN_TOKEN_FILE = admin.token            # optional
         /// Whatever replaces a line's value, the answer is a configuration or a message that begins with file
         /// and line.
         #[test]
-        fn values_never_panic(line in 0_usize..19, value in r"[ -~\u{e4}]{0,24}") {
+        fn values_never_panic(line in 0_usize..20, value in r"[ -~\u{e4}]{0,24}") {
             let changed = SAMPLE.lines().enumerate().map(|(at, text)| match text.split_once('=') {
                 Some((key, _)) if at == line => format!("{key}={value}\n"),
                 _ => format!("{text}\n"),

@@ -4,6 +4,7 @@
 pub mod abort;
 pub mod approval;
 pub mod deposits;
+pub mod erasure;
 pub mod order;
 pub mod refund;
 mod spread;

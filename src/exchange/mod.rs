@@ -3,7 +3,6 @@
 //! contract says. Nothing here records a reply or knows an order; settling does.
 //! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
 
-mod client;
 mod keys;
 pub mod verdict;
 
@@ -19,21 +18,12 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
+use crate::client::Client;
+pub use crate::client::{ClientError, Reply};
 use crate::clock::Clock;
 use crate::config::ExchangeConfig;
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, REPLY_MAX};
-use client::Client;
-pub use client::ClientError;
 use quittance_taler::Micros;
-
-/// What an exchange replied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// Status.
-    pub http_status: u16,
-    /// Body as received, at most REPLY_MAX bytes of it.
-    pub body: Vec<u8>,
-}
 
 /// Why an exchange's signing keys could not be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +49,7 @@ pub struct RefundRequest {
     pub merchant_sig: EddsaSignature,
 }
 
-/// Longest times at an exchange. Tests shorten them.
+/// Longest times at an exchange, and the pause between requests to a witness. Tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// One refund call.
@@ -68,15 +58,18 @@ pub struct Times {
     pub keys: Duration,
     /// All that one wallet request waits for.
     pub request: Duration,
+    /// Pause between two requests to one witness.
+    pub witness: Duration,
 }
 
 impl Default for Times {
     fn default() -> Times {
-        use crate::limits::{CALL_TIME, KEYS_TIME, REQUEST_TIME};
+        use crate::limits::{CALL_TIME, KEYS_TIME, REQUEST_TIME, WITNESS_PAUSE};
         Times {
             call: CALL_TIME,
             keys: KEYS_TIME,
             request: REQUEST_TIME,
+            witness: WITNESS_PAUSE,
         }
     }
 }
@@ -120,7 +113,7 @@ impl Exchanges {
         for config in configs {
             let exchange = Exchange {
                 config: config.clone(),
-                client: Client::new(&config.base_url, config.connect_to)?,
+                client: Client::new(&config.base_url, config.connect_to, "application/json")?,
                 calls: Semaphore::new(CALLS_PER_EXCHANGE_MAX),
                 fetch: Mutex::default(),
             };

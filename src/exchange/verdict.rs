@@ -157,6 +157,7 @@ mod tests {
             order: Some("boots".parse().unwrap()),
             prev: no_digest(),
             seq: Seq::FIRST,
+            version: quittance_events::event::FIRST_VERSION,
         }
     }
 

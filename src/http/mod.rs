@@ -7,6 +7,7 @@ mod approve;
 mod config;
 mod error;
 mod intake;
+mod ledger;
 mod refund;
 mod reply;
 pub mod server;
@@ -29,6 +30,7 @@ use crate::instance::Instance;
 use crate::limits::{BODY_MAX, BODY_TIME};
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
+use crate::token::Token;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +42,13 @@ enum Endpoint {
     Approve,
     RecordOrder,
     RecordDeposits,
+    Ledger(ledger::File),
 }
 
 impl Endpoint {
     fn method(self) -> &'static str {
         match self {
-            Endpoint::Config | Endpoint::Status => "GET",
+            Endpoint::Config | Endpoint::Status | Endpoint::Ledger(_) => "GET",
             _ => "POST",
         }
     }
@@ -60,7 +63,7 @@ impl Endpoint {
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
     fn storage_code(self) -> ErrorCode {
         match self {
-            Endpoint::Refund | Endpoint::Status => ErrorCode::GenericDbFetchFailed,
+            Endpoint::Refund | Endpoint::Status | Endpoint::Ledger(_) => ErrorCode::GenericDbFetchFailed,
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
@@ -89,6 +92,10 @@ fn find(path: &str) -> Option<Target<'_>> {
         ["private", "orders", order, "refund"] => (Endpoint::Approve, Some(*order)),
         ["private", "ledger", "orders"] => (Endpoint::RecordOrder, None),
         ["private", "ledger", "orders", order, "deposits"] => (Endpoint::RecordDeposits, Some(*order)),
+        ["ledger", ..] if instance.is_none() => {
+            let file = path.strip_prefix("/ledger/").and_then(ledger::File::find)?;
+            (Endpoint::Ledger(file), None)
+        }
         _ => return None,
     };
     Some(Target {
@@ -150,7 +157,13 @@ async fn respond(
     }
     match answer(service, &target, query, headers, body).await {
         Ok(response) => response,
-        Err(error) => error::response(&error, endpoint.storage_code()),
+        Err(error) => {
+            let mut response = error::response(&error, endpoint.storage_code());
+            if matches!(endpoint, Endpoint::Ledger(_)) {
+                ledger::cache(&mut response, ledger::CACHE_NOT);
+            }
+            response
+        }
     }
 }
 
@@ -161,10 +174,18 @@ async fn answer(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
+    if let Endpoint::Ledger(file) = target.endpoint {
+        if file.is_for_auditors() {
+            token(service.auditor.iter().chain(&service.admin), headers)?;
+        }
+        read(headers, body).await?;
+        return ledger::get(&service, file).await;
+    }
     let id = instance_id(target.instance);
     let instance = id.as_ref().and_then(|id| service.instances.get(id));
     let by = if target.endpoint.is_private() {
-        Some(token(&service, instance, headers)?)
+        let tokens = instance.map_or(&[][..], |instance| instance.tokens.as_slice());
+        Some(token(tokens.iter().chain(&service.admin), headers)?)
     } else {
         None
     };
@@ -195,6 +216,7 @@ async fn answer(
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
+            Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
         }
     });
     task.await.map_err(|_| RequestError::Task)?
@@ -228,7 +250,8 @@ impl Call {
     }
 }
 
-fn token(service: &Service, instance: Option<&Instance>, headers: &HeaderMap) -> Result<TokenId, Refusal> {
+/// Which of these tokens the request bears.
+fn token<'a>(mut tokens: impl Iterator<Item = &'a Token>, headers: &HeaderMap) -> Result<TokenId, Refusal> {
     let unauthorized = Refusal::new(ErrorCode::GenericUnauthorized);
     let given = headers
         .get(header::AUTHORIZATION)
@@ -238,14 +261,8 @@ fn token(service: &Service, instance: Option<&Instance>, headers: &HeaderMap) ->
         return Err(unauthorized);
     };
     debug_assert!(!scheme.is_empty());
-    let tokens = instance
-        .map(|instance| instance.tokens.as_slice())
-        .unwrap_or_default();
-    let known = tokens
-        .iter()
-        .chain(&service.admin)
-        .find(|token| token.is(text.trim()));
-    known
+    tokens
+        .find(|token| token.is(text.trim()))
         .map(|token| token.id.clone())
         .ok_or_else(|| Refusal::new(ErrorCode::GenericTokenUnknown))
 }
@@ -339,6 +356,51 @@ mod tests {
             "/orders/a/pay",
             "/instances/shop",
             "/private/orders/a",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_ledgers_files_are_found_at_the_root_in_their_one_form() {
+        let endpoint = |path: &str| find(path).map(|target| target.endpoint);
+        let tile = |path: &str| {
+            let file = ledger::File::Tile(path.parse().unwrap());
+            Some(Endpoint::Ledger(file))
+        };
+        assert_eq!(
+            endpoint("/ledger/checkpoint"),
+            Some(Endpoint::Ledger(ledger::File::Checkpoint))
+        );
+        assert_eq!(endpoint("/ledger/tile/0/000"), tile("tile/0/000"));
+        assert_eq!(
+            endpoint("/ledger/tile/1/x001/067.p/8"),
+            tile("tile/1/x001/067.p/8")
+        );
+        assert_eq!(
+            endpoint("/ledger/tile/entries/000.p/1"),
+            tile("tile/entries/000.p/1")
+        );
+        for path in [
+            "/ledger",
+            "/ledger/",
+            "/ledger/checkpoint/",
+            "/ledger/tile",
+            "/ledger/tile/0",
+            "/ledger/tile/0/0",
+            "/ledger/tile/0/000/",
+            "/ledger/tile/00/000",
+            "/ledger/tile/0/x000/000",
+            "/ledger/tile/0/000.p/0",
+            "/ledger/tile/0/000.p/256",
+            "/ledger/tile/0/000.p/08",
+            "/ledger/tile/-1/000",
+            "/ledger/tile/8/000",
+            "/ledger/tile/entries/000.p/",
+            "/ledger/tile/%30/000",
+            "//ledger/checkpoint",
+            "/instances/default/ledger/checkpoint",
+            "/instances/shop/ledger/tile/0/000",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

@@ -12,6 +12,8 @@ use warp::reply::Response;
 
 use crate::service::{Served, Service};
 
+const JSON: &str = "application/json";
+
 /// Stands on a response whose delivery is to be recorded.
 #[derive(Clone)]
 pub(super) struct Delivery {
@@ -40,18 +42,20 @@ impl Delivery {
     }
 }
 
-fn with_body(status: StatusCode, body: Vec<u8>) -> Response {
+/// A body of this type.
+pub(super) fn with_body(status: StatusCode, body: Vec<u8>, content_type: &'static str) -> Response {
     let mut response = Response::new(Bytes::from(body).into());
     *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 /// A JSON body.
 pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
-    with_body(status, serde_json::to_vec(body).expect("a reply is plain JSON"))
+    let body = serde_json::to_vec(body).expect("a reply is plain JSON");
+    with_body(status, body, JSON)
 }
 
 /// No body.
@@ -65,9 +69,11 @@ pub(super) fn no_content() -> Response {
 pub(super) fn served(service: &Arc<Service>, served: Served) -> Response {
     let receipt = service.ledger.receipt(&served.recorded);
     let status = StatusCode::from_u16(served.answer.http_status).expect("answers are 200 or 410");
-    let mut response = with_body(status, served.answer.body);
-    let receipt = HeaderValue::from_str(&receipt).expect("a receipt is visible ASCII and spaces");
-    response.headers_mut().insert(HEADER, receipt);
+    let mut response = with_body(status, served.answer.body, JSON);
+    if let Some(receipt) = receipt {
+        let receipt = HeaderValue::from_str(&receipt).expect("a receipt is visible ASCII and spaces");
+        response.headers_mut().insert(HEADER, receipt);
+    }
     response
 }
 

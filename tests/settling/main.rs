@@ -77,6 +77,7 @@ fn short(call: u64, keys: u64, request: u64) -> Options {
         call: Duration::from_millis(call),
         keys: Duration::from_millis(keys),
         request: Duration::from_millis(request),
+        ..Times::default()
     };
     Options {
         times,

@@ -23,6 +23,7 @@ use quittance::config::Config;
 use quittance::exchange::Times;
 use quittance::takeover::{self, Continued, Takeover};
 use quittance_events::copy::Copy;
+use quittance_events::create::Beginnings;
 use quittance_events::receipt::{HEADER, Receipt};
 use quittance_events::seal::answer_digest;
 use quittance_events::{Event, InstanceId};
@@ -89,6 +90,7 @@ impl Default for Options {
                 call: Duration::from_secs(5),
                 keys: Duration::from_secs(5),
                 request: Duration::from_secs(8),
+                witness: Duration::from_millis(20),
             },
         }
     }
@@ -281,6 +283,29 @@ impl Shop {
         self.send("GET", path, None, Vec::new()).await
     }
 
+    /// What caches and readers are told of a reply: content type and cache control, with status and body.
+    pub async fn get_file(&self, path: &str, token: Option<&str>) -> (u16, [String; 2], Vec<u8>) {
+        let mut request = hyper::Request::get(format!("http://{}/{path}", self.app().addr()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let reply = self
+            .client
+            .request(request.body(Full::default()).unwrap())
+            .await
+            .unwrap();
+        let header = |name| {
+            reply
+                .headers()
+                .get(name)
+                .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+        };
+        let headers = [header("content-type"), header("cache-control")];
+        let status = reply.status().as_u16();
+        let body = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
+        (status, headers, body)
+    }
+
     /// As the shop: with its token.
     pub async fn post_private(&self, path: &str, body: &Value) -> Reply {
         self.send("POST", path, Some(&self.token), body.to_string().into_bytes())
@@ -438,6 +463,18 @@ impl Shop {
         old: &Path,
         anchor: &Path,
     ) -> Result<Continued, StartError> {
+        self.try_to_continue_with(name, old, anchor, Beginnings::default())
+            .await
+    }
+
+    /// As [`Shop::try_to_continue_as`], of a successor whose first event says more.
+    pub async fn try_to_continue_with(
+        &mut self,
+        name: &str,
+        old: &Path,
+        anchor: &Path,
+        beginnings: Beginnings,
+    ) -> Result<Continued, StartError> {
         assert!(self.app.is_none(), "stop the service first");
         let folder = self.folder.path().join(name);
         let mut config = self.config.clone();
@@ -452,10 +489,11 @@ impl Shop {
             after_loss: false,
         };
         let (setup, time) = (config.clone(), self.clock.clock());
-        let continued =
-            tokio::task::spawn_blocking(move || takeover::continue_ledger(&setup, &time, &takeover))
-                .await
-                .unwrap()?;
+        let continued = tokio::task::spawn_blocking(move || {
+            takeover::continue_ledger(&setup, &time, &takeover, &beginnings)
+        })
+        .await
+        .unwrap()?;
         self.config = config;
         self.vkey.clone_from(&continued.vkey);
         Ok(continued)

@@ -3,19 +3,18 @@
 
 #![allow(clippy::too_many_lines, reason = "a table is as long as its rows are many")]
 
-use std::os::unix::fs::PermissionsExt;
-
 use quittance::commands::{self, NewInstance};
 use quittance_taler::{CoinPub, HashCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{Coin, Options, Shop, coin};
-use crate::tools::{count, lossy, other_hash, raw, respelt};
+use crate::tools::{count, lossy, other_hash, raw, respelt, token_file};
 
 /// Longest body that is read.
 const BODY_MAX: usize = 256 * 1024;
 const ADMIN: &str = "secret-token:AAAAAAAAAAAAAAAAAAAAAAAAAA";
+const AUDITOR: &str = "secret-token:BBBBBBBBBBBBBBBBBBBBBBBBBB";
 
 /// What is wrong, where in the body, what stands there instead (`None`: nothing), and what it gets.
 type Change<'a> = (&'a str, &'a str, Option<Value>, (u16, u64));
@@ -56,10 +55,13 @@ struct Scene {
 impl Scene {
     async fn new() -> Scene {
         let admin = TempDir::new().unwrap();
-        let file = admin.path().join("admin.token");
-        std::fs::write(&file, ADMIN).unwrap();
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
-        let more_config = format!("[quittance]\nADMIN_TOKEN_FILE = {}\n", file.display());
+        let file = token_file(admin.path(), "admin.token", ADMIN);
+        let auditors = token_file(admin.path(), "auditor.token", AUDITOR);
+        let more_config = format!(
+            "[quittance]\nADMIN_TOKEN_FILE = {}\nAUDITOR_TOKEN_FILE = {}\n",
+            file.display(),
+            auditors.display()
+        );
         let mut shop = Shop::open_with(Options {
             more_config,
             ..Options::default()
@@ -139,6 +141,7 @@ impl Scene {
         let body = body.to_string().into_bytes();
         let foreign = format!("Bearer {}", self.second_token);
         let admin = format!("Bearer {ADMIN}");
+        let auditor = format!("Bearer {AUDITOR}");
         let mut cases = Vec::new();
         for wrong in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
             .iter()
@@ -212,6 +215,7 @@ impl Scene {
                     &body,
                     (401, 41),
                 ),
+                case("an auditor's token", request, Some(&auditor), &body, (401, 41)),
                 case(
                     "token of the root at another",
                     &format!("{method} instances/second/{path}"),
@@ -674,6 +678,152 @@ async fn status_and_config() {
         .refuse(unknown_orders(&request, None, &Value::Null, (404, 2005)))
         .await;
     scene.shop.audit().await;
+}
+
+#[tokio::test]
+async fn files_of_the_ledger() {
+    let mut scene = Scene::new().await;
+    let size = count(&scene.shop);
+    let public = ["ledger/checkpoint", "ledger/tile/0/000.p/1"];
+    let entries = "ledger/tile/entries/000.p/1";
+    let (root, admin, auditor) = (
+        scene.bearer(),
+        format!("Bearer {ADMIN}"),
+        format!("Bearer {AUDITOR}"),
+    );
+    let mut cases = Vec::new();
+    for path in public.iter().chain([&entries]) {
+        for wrong in ["POST", "PUT", "DELETE", "OPTIONS"] {
+            cases.push(case("method", &format!("{wrong} {path}"), None, b"", (405, 20)));
+        }
+        for unknown in [
+            format!("{path}/"),
+            format!("{path}/x"),
+            format!("/{path}"),
+            format!("private/{path}"),
+            format!("instances/default/{path}"),
+            format!("instances/second/{path}"),
+            format!("instances/nobody/{path}"),
+        ] {
+            cases.push(case(
+                "path",
+                &format!("GET {unknown}"),
+                Some(&auditor),
+                b"",
+                (404, 21),
+            ));
+        }
+        let (request, long) = (format!("GET {path}"), vec![b' '; BODY_MAX + 1]);
+        let mut told = case("size told", &request, Some(&auditor), &long, (413, 32));
+        told.body.clear();
+        cases.push(told);
+    }
+    for unknown in [
+        "ledger",
+        "ledger/",
+        "ledger/tile",
+        "ledger/tile/0",
+        "ledger/tile/0/0",
+        "ledger/tile/0/0000",
+        "ledger/tile/00/000",
+        "ledger/tile/-0/000",
+        "ledger/tile/+0/000",
+        "ledger/tile/x/000",
+        "ledger/tile/0/x000/000",
+        "ledger/tile/0/001/x000",
+        "ledger/tile/0/000.p/",
+        "ledger/tile/0/000.p/0",
+        "ledger/tile/0/000.p/01",
+        "ledger/tile/0/000.p/256",
+        "ledger/tile/0/000.p/1/1",
+        "ledger/tile/0/000.p%2F1",
+        "ledger/tile/%30/000",
+        "ledger/tile/64/000",
+        "ledger/tile/0/x999/x999/x999/x999/x999/x999/999",
+        "ledger/tile/entries",
+        "ledger/tile/entries/0",
+        "ledger/checkpoint.txt",
+    ] {
+        cases.push(case(
+            "no such form",
+            &format!("GET {unknown}"),
+            None,
+            b"",
+            (404, 21),
+        ));
+        cases.push(case(
+            "form before its method",
+            &format!("POST {unknown}"),
+            None,
+            b"",
+            (404, 21),
+        ));
+    }
+    cases.push(case(
+        "a method that nothing has",
+        "PUT ledger/x",
+        None,
+        b"",
+        (405, 20),
+    ));
+    for beyond in [
+        "000".to_owned(),
+        format!("000.p/{}", size + 1),
+        "000.p/255".to_owned(),
+        "001.p/1".to_owned(),
+        "x999/999".to_owned(),
+    ] {
+        let (tile, bundle) = (
+            format!("GET ledger/tile/0/{beyond}"),
+            format!("GET ledger/tile/entries/{beyond}"),
+        );
+        cases.push(case("beyond", &tile, None, b"", (404, 21)));
+        cases.push(case("beyond", &bundle, Some(&auditor), b"", (404, 21)));
+        cases.push(case("token before what is there", &bundle, None, b"", (401, 40)));
+    }
+    cases.push(case(
+        "a level up",
+        "GET ledger/tile/1/000.p/1",
+        None,
+        b"",
+        (404, 21),
+    ));
+    let request = format!("GET {entries}");
+    for (what, auth, expect) in [
+        ("no token", None, (401, 40)),
+        ("another scheme", Some("Basic c2VjcmV0LXRva2VuOg=="), (401, 40)),
+        ("a scheme alone", Some("Bearer"), (401, 40)),
+        ("a token without scheme", Some(AUDITOR), (401, 40)),
+        ("half a token", Some(&auditor[..auditor.len() - 1]), (401, 41)),
+        ("an instance's token", Some(root.as_str()), (401, 41)),
+    ] {
+        cases.push(case(what, &request, auth, b"", expect));
+    }
+    cases.push(case(
+        "token before size",
+        &request,
+        None,
+        &vec![b' '; BODY_MAX + 1],
+        (401, 40),
+    ));
+    scene.refuse(cases).await;
+
+    for auth in [&auditor, &admin] {
+        let good = case("", &request, Some(auth), b"", (200, 0));
+        let (status, reply) = raw(scene.shop.app().addr(), good.head.as_bytes()).await;
+        assert_eq!(status, 200, "{}", lossy(&reply));
+    }
+    scene.shop.audit().await;
+    // Without any such token in the configuration nobody has the entries.
+    let mut shop = Shop::open().await;
+    for (token, expect) in [(AUDITOR, (401, 41)), (shop.token.as_str(), (401, 41))] {
+        assert_eq!(
+            shop.send("GET", entries, Some(token), Vec::new()).await.error(),
+            expect
+        );
+    }
+    assert_eq!(shop.get(entries).await.error(), (401, 40));
+    shop.stop().await;
 }
 
 #[tokio::test]

@@ -30,28 +30,28 @@ ORIGIN = shop.example/cli
 ";
 
 /// A folder with a configuration.
-struct Home(TempDir);
+pub(crate) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Home {
+    pub(crate) fn new() -> Home {
         let home = Home(TempDir::new().unwrap());
         fs::write(home.config(), CONFIG).unwrap();
         home
     }
 
     /// With a ledger and the root instance's token.
-    fn ready() -> (Home, String) {
+    pub(crate) fn ready() -> (Home, String) {
         let home = Home::new();
         home.ok(&["init"]);
         let token = home.ok(&["instance", "add", "--id", "default"]);
         (home, token.trim().to_owned())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.path("quittance.conf")
     }
 
@@ -66,19 +66,19 @@ impl Home {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Exits 0; what it prints on stdout.
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Exits so, says nothing on stdout, and gives one sentence (or more) on stderr that has all these words.
-    fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) {
+    pub(crate) fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) {
         let output = self.run(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -89,7 +89,7 @@ impl Home {
         assert!(!said.contains("panicked"), "{said}");
     }
 
-    fn serve(&self) -> Serving {
+    pub(crate) fn serve(&self) -> Serving {
         let mut child = self
             .command(&["serve"])
             .stdout(Stdio::piped())
@@ -108,7 +108,7 @@ impl Home {
     }
 
     /// As an auditor sees it: nothing found.
-    fn audit(&self, vkey: &str) {
+    pub(crate) fn audit(&self, vkey: &str) {
         let report = quittance_replay::verify(&quittance_replay::VerifyOptions {
             ledger: self.path("data/ledger.sqlite3"),
             anchor: Some(self.path("anchor/ledger.anchor")),
@@ -122,14 +122,14 @@ impl Home {
 }
 
 /// A running service; killed if the test fails.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     addr: String,
     stdout: BufReader<std::process::ChildStdout>,
 }
 
 impl Serving {
-    fn send(&self, method: &str, path: &str, token: &str, body: &str) -> String {
+    pub(crate) fn send(&self, method: &str, path: &str, token: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.addr).unwrap();
         let request = format!(
             "{method} /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
@@ -143,7 +143,7 @@ impl Serving {
     }
 
     /// SIGTERM, and it exits 0.
-    fn ends_well(self) {
+    pub(crate) fn ends_well(self) {
         let (status, _) = self.terminate();
         assert_eq!(status.code(), Some(0), "{status}");
     }
@@ -216,6 +216,8 @@ fn nothing_runs_without_a_ledger_and_none_is_made() {
         &["instance", "add", "--id", "default"],
         &["instance", "close", "--id", "default"],
         &["clock-correct", "--reason", "none"],
+        &["rotate-key"],
+        &["erase", "--attachment", "2:reason", "--reason", "none"],
     ] {
         home.fails(
             command,
@@ -244,6 +246,17 @@ fn a_wrong_configuration_or_command_exits_2() {
         &["instance", "add"],
         &["instance", "add", "--id", "../x"],
         &["clock-correct"],
+        &["rotate-key", "--role", "merchant"],
+        &["erase", "--attachment", "2", "--reason", "none"],
+        &["erase", "--attachment", "2:notes", "--reason", "none"],
+        &["erase", "--attachment", "2:reason"],
+        &["init", "--recovery-key", "nonsense"],
+        // The point at infinity: anybody could sign under it.
+        &[
+            "init",
+            "--recovery-key",
+            "0400000000000000000000000000000000000000000000000000",
+        ],
     ] {
         home.fails(wrong, 2, &[]);
     }
@@ -362,6 +375,8 @@ fn a_second_process_is_told_about_the_first() {
         &["instance", "add", "--id", "second"],
         &["instance", "close", "--id", "default"],
         &["clock-correct", "--reason", "none"],
+        &["rotate-key"],
+        &["erase", "--attachment", "2:reason", "--reason", "none"],
     ] {
         home.fails(command, 1, &["in use", "serve", &pid]);
     }
@@ -409,8 +424,16 @@ fn a_ledger_behind_its_anchor_is_not_continued() {
         &["serve"][..],
         &["instance", "add", "--id", "other"],
         &["clock-correct", "--reason", "none"],
+        &["rotate-key"],
+        &["erase", "--attachment", "2:reason", "--reason", "none"],
     ] {
-        home.fails(command, 3, &["behind its anchor", "backup"]);
+        let told = [
+            "behind its anchor",
+            "What this means",
+            "backup",
+            "quittance init -c NEW --continues OLD --anchor A",
+        ];
+        home.fails(command, 3, &told);
     }
     assert_eq!(fs::read(&ledger).unwrap(), fs::read(&early).unwrap());
     // The right file again: all is well.

@@ -494,6 +494,7 @@ async fn an_entry_for_an_exchange_that_takes_too_long() {
         call: Duration::from_millis(call),
         keys: Duration::from_secs(5),
         request: Duration::from_millis(request),
+        ..Times::default()
     };
     let late = Fault {
         delay: Duration::from_secs(30),

@@ -146,6 +146,16 @@ async fn a_story() {
     );
     told("17 config", &shop.get("config").await);
 
+    // The ledger's own files, where they are not to be had.
+    told(
+        "18 a tile that is not full yet",
+        &shop.get("ledger/tile/0/000").await,
+    );
+    told(
+        "19 entries without a token",
+        &shop.get("ledger/tile/entries/000.p/1").await,
+    );
+
     insta::assert_json_snapshot!("answers", answers);
     shop.audit().await;
     let events: Vec<Value> = shop

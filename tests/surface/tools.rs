@@ -2,6 +2,8 @@
 //! says what a test wants.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use quittance_sandbox::{Sandbox, SandboxConfig};
@@ -18,6 +20,14 @@ pub(crate) fn count(shop: &Shop) -> i64 {
     let file = Connection::open_with_flags(shop.ledger(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     file.query_row("SELECT count(*) FROM event", [], |row| row.get(0))
         .unwrap()
+}
+
+/// A token in a file as an operator keeps it.
+pub(crate) fn token_file(folder: &Path, name: &str, token: &str) -> PathBuf {
+    let file = folder.join(name);
+    std::fs::write(&file, token).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    file
 }
 
 /// Sends bytes as they are, and reads what comes until the server closes: status and body.

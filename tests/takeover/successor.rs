@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use quittance::app::StartError;
 use quittance::commands;
 use quittance::takeover::TakeoverError;
+use quittance_events::create::Beginnings;
 use quittance_events::facts::LedgerOpened;
 use quittance_events::{Event, Facts};
 use quittance_sandbox::{Fault, FaultKind};
@@ -383,7 +384,8 @@ async fn what_does_not_hold_is_not_continued() {
     config.anchor = shop.folder.path().join("served/ledger.anchor");
     config.keys = shop.folder.path().join("served/keys");
     let try_it = |config: &quittance::config::Config| {
-        quittance::takeover::continue_ledger(config, &shop.clock.clock(), &takeover).unwrap_err()
+        quittance::takeover::continue_ledger(config, &shop.clock.clock(), &takeover, &Beginnings::default())
+            .unwrap_err()
     };
     let error = try_it(&config);
     assert!(
@@ -393,7 +395,7 @@ async fn what_does_not_hold_is_not_continued() {
     let time = shop.clock.clock();
     shop.stop().await;
     let try_it = |config: &quittance::config::Config| {
-        quittance::takeover::continue_ledger(config, &time, &takeover).unwrap_err()
+        quittance::takeover::continue_ledger(config, &time, &takeover, &Beginnings::default()).unwrap_err()
     };
     // The same name, another currency, and no key for the instance.
     let error = try_it(&config);
@@ -458,6 +460,7 @@ async fn what_does_not_hold_is_not_continued() {
     let continued = shop.continue_as("second", &old, &anchor).await;
     assert_eq!(continued.orders, 1);
     // And only once under these paths.
-    let error = quittance::takeover::continue_ledger(&shop.config, &time, &takeover).unwrap_err();
+    let error = quittance::takeover::continue_ledger(&shop.config, &time, &takeover, &Beginnings::default())
+        .unwrap_err();
     assert!(error.to_string().contains("exists already"), "{error}");
 }

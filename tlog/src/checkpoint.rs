@@ -113,11 +113,10 @@ impl Checkpoint {
             [origin, size, root] => (origin, size, root),
             _ => return Err(CheckpointError::Extension),
         };
-        let root = BASE64_STANDARD.decode(root).map_err(|_| CheckpointError::Root)?;
         Ok(Self {
             origin: origin.to_owned(),
-            size: parse_size(size).ok_or(CheckpointError::Size)?,
-            root: Hash(root.try_into().map_err(|_| CheckpointError::Root)?),
+            size: parse_decimal(size).ok_or(CheckpointError::Size)?,
+            root: parse_hash(root).ok_or(CheckpointError::Root)?,
         })
     }
 
@@ -148,6 +147,28 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The checkpoint in a note that one of these keys signed, all of them keys of the same log. A signature that one
+    /// of them did not make in spite of its name and id refuses the note, whoever else signed it.
+    pub fn verify(note: &Note, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
+        let checkpoint = Self::parse_text(note.text())?;
+        let mut signed = false;
+        for key in keys {
+            match note.verify(key) {
+                Ok(()) => {
+                    checkpoint.check_key_name(key)?;
+                    signed = true;
+                }
+                Err(NoteError::NotSigned(_)) => {}
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+        if signed {
+            Ok(checkpoint)
+        } else {
+            Err(NoteError::NoKnownKey.into())
+        }
+    }
+
     fn check_key_name(&self, key: &VerifierKey) -> Result<(), CheckpointError> {
         if self.origin == key.name().as_str() {
             return Ok(());
@@ -160,7 +181,13 @@ impl Checkpoint {
 }
 
 /// The one way to write a number: digits only, no leading zero but in zero itself.
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if canonical { text.parse().ok() } else { None }
+}
+
+/// The one way to write a hash: canonical base64 of its 32 bytes.
+pub(crate) fn parse_hash(text: &str) -> Option<Hash> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    bytes.try_into().ok().map(Hash)
 }

@@ -1,8 +1,9 @@
 //! Signed notes: a text and the Ed25519 signatures under it, after c2sp.org/signed-note@v1.0.0.
 //!
-//! Signature type 0x01 only: other types are carried along as signatures of unknown keys and never judged. A
-//! signature is valid when `verify_strict` of ed25519-dalek says so. A parsed note says nothing until
-//! [`Note::verify`] passed with a key that the caller trusts.
+//! Signatures of type 0x01 are made and verified here, those of type 0x04 in [`crate::cosignature`]: a key's type is
+//! part of its Rust type, so that a log's key is never taken for a witness's. Other types are carried along as
+//! signatures of unknown keys and never judged. A signature is valid when `verify_strict` of ed25519-dalek says so.
+//! A parsed note says nothing until [`Note::verify`] passed with a key that the caller trusts.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -17,7 +18,7 @@ pub const MAX_SIGNATURES: usize = 100;
 pub const MAX_NOTE_BYTES: usize = 1_000_000;
 
 /// The type byte of Ed25519 signatures over the note's text.
-const ED25519: u8 = 0x01;
+pub const ED25519: u8 = 0x01;
 
 /// Bytes of the key id in front of every signature.
 const KEY_ID_BYTES: usize = 4;
@@ -40,8 +41,8 @@ pub enum KeyError {
     /// The last part is not the canonical base64 of a type byte and 32 bytes.
     #[error("the verifier key is not the canonical base64 of a type byte and 32 bytes")]
     Encoding,
-    /// The type byte is not that of Ed25519.
-    #[error("key type {0:#04x} is not supported")]
+    /// The type byte is not the one of the keys asked for.
+    #[error("key type {0:#04x} is not supported here")]
     Type(u8),
     /// The id is not the one that name and key give.
     #[error("the key id is {found:08x}, but name and key give {expected:08x}")]
@@ -77,6 +78,9 @@ pub enum NoteError {
     /// More than [`MAX_NOTE_BYTES`].
     #[error("more than {MAX_NOTE_BYTES} bytes")]
     TooLong,
+    /// None of the keys has signed this note.
+    #[error("no known key has signed this note")]
+    NoKnownKey,
     /// The key has not signed this note.
     #[error("{0} has not signed this note")]
     NotSigned(KeyName),
@@ -132,17 +136,16 @@ fn forbidden(c: char) -> bool {
 }
 
 /// The id of a key: the first four bytes of SHA-256 over name, newline, type and public key.
-fn key_id(name: &KeyName, public_key: &[u8; 32]) -> u32 {
+fn key_id(name: &KeyName, kind: u8, public_key: &[u8; 32]) -> u32 {
     let digest = Sha256::new()
         .chain_update(name.as_str())
-        .chain_update([b'\n', ED25519])
+        .chain_update([b'\n', kind])
         .chain_update(public_key)
         .finalize();
     u32::from_be_bytes(*digest.first_chunk().expect("SHA-256 gives 32 bytes"))
 }
 
-/// An Ed25519 key that notes are verified with. Written and read as `name+id+key`, the form that Go's note package
-/// prints, the key being base64 of 0x01 and the public key.
+/// A key that signs the text of notes, such as a log's: an Ed25519 key of type 0x01.
 ///
 /// ```
 /// # use quittance_tlog::VerifierKey;
@@ -152,14 +155,18 @@ fn key_id(name: &KeyName, public_key: &[u8; 32]) -> u32 {
 /// assert_eq!(key.to_string(), text);
 /// # Ok::<(), quittance_tlog::KeyError>(())
 /// ```
+pub type VerifierKey = NoteKey<ED25519>;
+
+/// An Ed25519 key that signatures of one type are verified with. Written and read as `name+id+key`, the form that
+/// Go's note package prints and C2SP calls a vkey, the key being base64 of the type byte and the public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifierKey {
+pub struct NoteKey<const KIND: u8> {
     name: KeyName,
     id: u32,
     key: VerifyingKey,
 }
 
-impl VerifierKey {
+impl<const KIND: u8> NoteKey<KIND> {
     /// The key of this name. Refuses bytes that are no point on the curve, and points of small order, under which
     /// anybody can sign anything.
     pub fn new(name: KeyName, public_key: [u8; 32]) -> Result<Self, KeyError> {
@@ -167,11 +174,12 @@ impl VerifierKey {
         if key.is_weak() {
             return Err(KeyError::Point);
         }
-        Ok(Self {
-            id: key_id(&name, &public_key),
-            name,
-            key,
-        })
+        Ok(Self::of(name, key))
+    }
+
+    pub(crate) fn of(name: KeyName, key: VerifyingKey) -> Self {
+        let id = key_id(&name, KIND, key.as_bytes());
+        Self { name, id, key }
     }
 
     /// The key's name.
@@ -191,11 +199,23 @@ impl VerifierKey {
     pub fn public_key(&self) -> &[u8; 32] {
         self.key.as_bytes()
     }
+
+    /// Whether a signature line says that it is by this key.
+    pub(crate) fn made(&self, line: &NoteSignature) -> bool {
+        line.key_id == self.id && line.name == self.name
+    }
+
+    /// Checks a bare signature over bytes. Why exactly one is not valid does not matter to anybody but a forger.
+    pub(crate) fn check(&self, message: &[u8], signature: &[u8]) -> Result<(), NoteError> {
+        Signature::from_slice(signature)
+            .and_then(|signature| self.key.verify_strict(message, &signature))
+            .map_err(|_| NoteError::Invalid(self.name.clone()))
+    }
 }
 
-impl fmt::Display for VerifierKey {
+impl<const KIND: u8> fmt::Display for NoteKey<KIND> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let typed = [&[ED25519], self.public_key().as_slice()].concat();
+        let typed = [&[KIND], self.public_key().as_slice()].concat();
         write!(
             f,
             "{}+{:08x}+{}",
@@ -206,7 +226,7 @@ impl fmt::Display for VerifierKey {
     }
 }
 
-impl FromStr for VerifierKey {
+impl<const KIND: u8> FromStr for NoteKey<KIND> {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
@@ -219,7 +239,7 @@ impl FromStr for VerifierKey {
         let found = u32::from_str_radix(id, 16).map_err(|_| KeyError::Format)?;
         let typed = BASE64_STANDARD.decode(key).map_err(|_| KeyError::Encoding)?;
         let (&kind, public_key) = typed.split_first().ok_or(KeyError::Encoding)?;
-        if kind != ED25519 {
+        if kind != KIND {
             return Err(KeyError::Type(kind));
         }
         let key = Self::new(name, public_key.try_into().map_err(|_| KeyError::Encoding)?)?;
@@ -251,16 +271,8 @@ impl NoteSigner {
     #[must_use]
     pub fn new(name: KeyName, seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
-        let public_key = key.verifying_key();
-        let id = key_id(&name, public_key.as_bytes());
-        Self {
-            key,
-            verifier: VerifierKey {
-                name,
-                id,
-                key: public_key,
-            },
-        }
+        let verifier = NoteKey::of(name, key.verifying_key());
+        Self { key, verifier }
     }
 
     /// The key's name.
@@ -278,11 +290,7 @@ impl NoteSigner {
     /// Signs a text as it stands; [`Note::signed`] makes a note of it.
     #[must_use]
     pub fn sign(&self, text: &str) -> NoteSignature {
-        NoteSignature {
-            name: self.verifier.name.clone(),
-            key_id: self.verifier.id,
-            signature: self.key.sign(text.as_bytes()).to_bytes().to_vec(),
-        }
+        NoteSignature::by(&self.verifier, self.key.sign(text.as_bytes()).to_bytes().to_vec())
     }
 }
 
@@ -295,6 +303,14 @@ pub struct NoteSignature {
 }
 
 impl NoteSignature {
+    pub(crate) fn by<const KIND: u8>(key: &NoteKey<KIND>, signature: Vec<u8>) -> Self {
+        Self {
+            name: key.name.clone(),
+            key_id: key.id,
+            signature,
+        }
+    }
+
     /// The name of the key that is said to have signed.
     #[must_use]
     pub fn name(&self) -> &KeyName {
@@ -307,12 +323,13 @@ impl NoteSignature {
         self.key_id
     }
 
-    /// The signature without the key id: 64 bytes if it is by an Ed25519 key, never empty.
+    /// The signature without the key id: 64 bytes if it is of type 0x01, never empty.
     #[must_use]
     pub fn signature(&self) -> &[u8] {
         &self.signature
     }
 
+    /// Reads a line, without the newline at its end.
     fn parse(line: &str) -> Option<Self> {
         let (name, encoded) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
         let bytes = BASE64_STANDARD.decode(encoded).ok()?;
@@ -377,18 +394,7 @@ impl Note {
         let (before, below) = note.rsplit_once("\n\n").ok_or(NoteError::NoSignatures)?;
         let text = format!("{before}\n");
         check_text(&text)?;
-        if below.is_empty() {
-            return Err(NoteError::NoSignatures);
-        }
-        let last = below.split('\n').count();
-        let below = below.strip_suffix('\n').ok_or(NoteError::SignatureLine(last))?;
-        let mut signatures = Vec::new();
-        for (index, line) in below.split('\n').enumerate() {
-            if index == MAX_SIGNATURES {
-                return Err(NoteError::TooManySignatures);
-            }
-            signatures.push(NoteSignature::parse(line).ok_or(NoteError::SignatureLine(index + 1))?);
-        }
+        let signatures = parse_signatures(below)?;
         Ok(Self { text, signatures })
     }
 
@@ -404,19 +410,28 @@ impl Note {
         &self.signatures
     }
 
+    /// Adds a signature line, such as a witness's, without judging it. A line that the note has is not added again.
+    pub fn add(&mut self, signature: NoteSignature) -> Result<(), NoteError> {
+        if self.signatures.contains(&signature) {
+            return Ok(());
+        }
+        if self.signatures.len() == MAX_SIGNATURES {
+            return Err(NoteError::TooManySignatures);
+        }
+        self.signatures.push(signature);
+        if self.to_string().len() > MAX_NOTE_BYTES {
+            self.signatures.pop();
+            return Err(NoteError::TooLong);
+        }
+        Ok(())
+    }
+
     /// Passes if this key signed the text. Signatures by other keys are ignored, also where they share its name or
     /// its id; of several by this key each has to be valid.
     pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
         let mut signed = false;
-        for line in self
-            .signatures
-            .iter()
-            .filter(|line| line.key_id == key.id && line.name == key.name)
-        {
-            let valid = Signature::from_slice(&line.signature)
-                .and_then(|signature| key.key.verify_strict(self.text.as_bytes(), &signature));
-            // Why exactly does not matter to anybody but a forger.
-            valid.map_err(|_| NoteError::Invalid(key.name.clone()))?;
+        for line in self.signatures.iter().filter(|line| key.made(line)) {
+            key.check(self.text.as_bytes(), &line.signature)?;
             signed = true;
         }
         if signed {
@@ -440,6 +455,23 @@ impl FromStr for Note {
     fn from_str(note: &str) -> Result<Self, NoteError> {
         Self::parse(note)
     }
+}
+
+/// Reads one or more signature lines, each with its newline.
+pub(crate) fn parse_signatures(lines: &str) -> Result<Vec<NoteSignature>, NoteError> {
+    if lines.is_empty() {
+        return Err(NoteError::NoSignatures);
+    }
+    let last = lines.split('\n').count();
+    let lines = lines.strip_suffix('\n').ok_or(NoteError::SignatureLine(last))?;
+    let mut signatures = Vec::new();
+    for (index, line) in lines.split('\n').enumerate() {
+        if index == MAX_SIGNATURES {
+            return Err(NoteError::TooManySignatures);
+        }
+        signatures.push(NoteSignature::parse(line).ok_or(NoteError::SignatureLine(index + 1))?);
+    }
+    Ok(signatures)
 }
 
 pub(crate) fn check_text(text: &str) -> Result<(), NoteError> {

@@ -1,7 +1,7 @@
 //! The Merkle tree of RFC 6962, section 2.1: hashes of leaves and nodes, and the root of a tree that grows.
 //!
-//! It keeps the right edge of the tree only, so it can append and give the root, but makes no proofs and remembers
-//! no leaf.
+//! It keeps the right edge of the tree only, so it can append and give the root, and remembers no leaf; proofs are
+//! made in [`crate::proof`] from the hashes that somebody stored.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -23,6 +23,24 @@ pub struct Hash(
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A complete subtree of a tree: the one over the 2^level leaves from number index * 2^level on. Its hash never
+/// changes again once all those leaves are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Node {
+    /// How many levels of nodes lie under it: 0 is a leaf. At most 63 in any tree.
+    pub level: u8,
+    /// How many nodes of the same level lie to its left.
+    pub index: u64,
+}
+
+impl Node {
+    /// Whether a tree of this size holds the whole subtree.
+    #[must_use]
+    pub fn is_in(self, size: u64) -> bool {
+        self.index < size.checked_shr(u32::from(self.level)).unwrap_or(0)
     }
 }
 
@@ -87,7 +105,7 @@ pub fn root_of(leaves: &[Hash]) -> Hash {
 }
 
 /// RFC 6962 gives the empty tree the hash of nothing.
-fn empty_root() -> Hash {
+pub(crate) fn empty_root() -> Hash {
     Hash(Sha256::digest([]).into())
 }
 
@@ -107,12 +125,23 @@ impl Frontier {
     }
 
     /// Appends a leaf, given as its [`leaf_hash`]. Amortised one node hash.
+    pub fn push(&mut self, leaf: Hash) {
+        self.push_with(leaf, |_, _| {});
+    }
+
+    /// Appends a leaf and tells of every subtree that it completes, the leaf itself first: who stores them all can
+    /// make proofs later. Each subtree of a tree is told exactly once while it grows.
     #[expect(
         clippy::missing_panics_doc,
         reason = "a frontier always has one hash for each bit set in its size"
     )]
-    pub fn push(&mut self, leaf: Hash) {
+    pub fn push_with(&mut self, leaf: Hash, mut completed: impl FnMut(Node, &Hash)) {
         let mut hash = leaf;
+        let mut node = Node {
+            level: 0,
+            index: self.size,
+        };
+        completed(node, &hash);
         // Every trailing one bit of the size is a subtree as large as the one just completed.
         for _ in 0..self.size.trailing_ones() {
             let left = self
@@ -120,6 +149,11 @@ impl Frontier {
                 .pop()
                 .expect("one subtree for each bit set in the size");
             hash = node_hash(&left, &hash);
+            node = Node {
+                level: node.level + 1,
+                index: node.index / 2,
+            };
+            completed(node, &hash);
         }
         self.subtrees.push(hash);
         self.size += 1;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
+use quittance_events::event::FORMAT_VERSION;
 use quittance_events::facts::*;
 use quittance_events::ids::GENERATION_MAX;
 use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId};
@@ -374,6 +375,21 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
         "format_raised" => number()
             .prop_map(|version| FormatRaised { version }.into())
             .boxed(),
+        "attachment_erased" => facts!(AttachmentErased {
+            seq: seq(),
+            name: proptest::sample::select(AttachmentName::ALL.to_vec())
+        })
+        .prop_map(Facts::from)
+        .boxed(),
+        "ledger_key_rotated" => facts!(LedgerKeyRotated {
+            role: prop_oneof![Just(KeyRole::Event), Just(KeyRole::Checkpoint)],
+            new_key: digest(),
+            authorised_by: prop_oneof![Just(Authority::EventKey), Just(Authority::RecoveryKey)],
+            authorisation: sig(),
+            possession: sig(),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
         other => panic!("no strategy for {other}: a new kind needs one"),
     }
 }
@@ -396,9 +412,10 @@ pub(crate) fn event(kind: &str) -> impl Strategy<Value = Event> + use<> {
         order,
         digest(),
         seq(),
+        Facts::first_version(kind)..=FORMAT_VERSION,
     )
         .prop_map(
-            |(at_us, attachments, facts, instance, ledger, order, prev, seq)| Event {
+            |(at_us, attachments, facts, instance, ledger, order, prev, seq, version)| Event {
                 at_us,
                 attachments,
                 facts,
@@ -407,6 +424,7 @@ pub(crate) fn event(kind: &str) -> impl Strategy<Value = Event> + use<> {
                 order,
                 prev,
                 seq,
+                version,
             },
         )
 }

@@ -41,7 +41,10 @@ fn every_kind_is_written_as_an_independent_canonicalizer_writes_it_and_read_back
         assert_eq!(Event::parse(&sealed).unwrap(), event, "{kind}");
         let read = value(&sealed);
         assert_eq!(read["facts"], event.facts_value());
-        assert_eq!((read["kind"].as_str(), read["v"].as_u64()), (Some(kind), Some(1)));
+        assert_eq!(
+            (read["kind"].as_str(), read["v"].as_u64()),
+            (Some(kind), Some(event.version))
+        );
         let mut members: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         let absent = |name: &str| !read.as_object().unwrap().contains_key(name);
         assert_eq!(absent("attachments"), event.attachments.is_empty());
@@ -328,11 +331,12 @@ fn newer_versions_and_unknown_kinds_are_told_as_such() {
     let event = of_every_kind(1).remove(0);
     let text = String::from_utf8(event.canonical()).unwrap();
     let newer = text
-        .replacen("\"v\":1}", "\"v\":2}", 1)
+        .replacen("\"v\":1}", "\"v\":3}", 1)
+        .replacen("\"v\":2}", "\"v\":3}", 1)
         .replacen("\"facts\"", "\"deeds\"", 1);
     assert!(matches!(
         Event::parse(newer.as_bytes()),
-        Err(EventError::UnknownVersion(2))
+        Err(EventError::UnknownVersion(3))
     ));
     let unknown = text.replacen("\"kind\":\"ledger_opened\"", "\"kind\":\"ledger_opines\"", 1);
     assert!(

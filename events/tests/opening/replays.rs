@@ -28,6 +28,7 @@ fn many(orders: usize) -> Vec<(Event, NewEvent)> {
         order: None,
         prev: no_digest(),
         seq: Seq::FIRST,
+        version: quittance_events::event::FIRST_VERSION,
     };
     let mut events = vec![(first.clone(), NewEvent::bare(genesis))];
     for number in 0..orders {

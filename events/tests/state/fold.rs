@@ -45,6 +45,7 @@ proptest! {
                     order: Some(key.order.clone()),
                     prev: no_digest(),
                     seq,
+                    version: 1,
                 },
                 reply.map(|(_, bytes)| bytes),
             );

@@ -8,4 +8,5 @@ mod answers;
 mod checkpoints;
 mod commits;
 mod parts;
+mod tiles;
 mod times;

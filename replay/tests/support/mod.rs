@@ -12,9 +12,12 @@ use std::sync::OnceLock;
 
 use quittance_events::answer::{self, AbortAnswer, RefundAnswer};
 use quittance_events::copy::{Copy, CopyError};
-use quittance_events::create::{create, init};
+use quittance_events::create::{create, create_rotated, init};
+use quittance_events::erase::erase;
 use quittance_events::facts::*;
+use quittance_events::keys::KeyRing;
 use quittance_events::ledger::{Keys, Paths, vkey};
+use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
 use quittance_events::{
     Append, AttachmentName, Event, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId, Seq,
@@ -48,6 +51,40 @@ pub fn keys() -> Keys {
 
 pub fn ledger_key() -> VerifierKey {
     vkey(ORIGIN, &keys().event.public().key()).unwrap()
+}
+
+pub fn event_key(n: u8) -> EventKey {
+    EventKey::new(secret(n))
+}
+
+pub fn signer(n: u8) -> NoteSigner {
+    NoteSigner::new(KeyName::new(ORIGIN).unwrap(), &[n; 32])
+}
+
+/// These event and checkpoint keys.
+pub fn ring(event: &[u8], checkpoint: &[u8]) -> KeyRing {
+    KeyRing {
+        origin: KeyName::new(ORIGIN).unwrap(),
+        event: event.iter().map(|n| event_key(*n)).collect(),
+        checkpoint: checkpoint.iter().map(|n| signer(*n)).collect(),
+    }
+}
+
+/// Rotates both keys of a ledger that nobody has open to 71, 72.
+pub fn rotate_both(paths: &Paths, at: Micros) {
+    let roles = [KeyRole::Event, KeyRole::Checkpoint];
+    let rotator = Rotator::open(paths, keys().into(), &roles, None, "test").unwrap();
+    let new = NewKeys {
+        event: Some(event_key(71)),
+        checkpoint: Some(signer(72)),
+    };
+    rotator.rotate(new, None, at).unwrap();
+}
+
+/// Erases an attachment of the event at this place, an index into the events.
+pub fn erase_of(paths: &Paths, ring: KeyRing, place: usize, name: AttachmentName, at: Micros) -> Seq {
+    let target = (Seq::new(u64::try_from(place).unwrap() + 1).unwrap(), name);
+    erase(paths, ring, target, "asked to", at, "test", |_, _| None).unwrap()
 }
 
 pub fn merchant() -> EddsaPrivateKey {
@@ -282,6 +319,16 @@ impl World {
             panic!("inconclusive")
         };
         self.tell(order, vec![NewEvent::bare(answer.facts)]);
+    }
+
+    /// Both keys give way to 71, 72, and the ledger goes on under those.
+    pub fn rotated(mut self) -> World {
+        self.pass(1);
+        self.ledger.close();
+        let paths = paths(self.dir.path());
+        rotate_both(&paths, self.now);
+        self.ledger = Ledger::open(&paths, ring(&[71], &[72]), "test").unwrap();
+        self
     }
 
     pub fn finish(self) -> TempDir {
@@ -739,6 +786,35 @@ pub fn forge(events: Events) -> Forged {
     let dir = tempfile::tempdir().unwrap();
     create(&paths(dir.path()), &keys(), events).unwrap();
     Forged { dir }
+}
+
+/// Likewise, where the events put new event keys into force.
+pub fn forge_rotated(events: Events, later: &[&EventKey]) -> Forged {
+    let dir = tempfile::tempdir().unwrap();
+    create_rotated(&paths(dir.path()), &keys(), later, events).unwrap();
+    Forged { dir }
+}
+
+/// The sound ledger in a folder of its own, to go on with.
+pub fn continued() -> Forged {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["ledger.sqlite3", "ledger.anchor"] {
+        std::fs::copy(sound().join(name), dir.path().join(name)).unwrap();
+    }
+    Forged { dir }
+}
+
+/// A moment after all of these events.
+pub fn after(events: &Events) -> Micros {
+    events.last().unwrap().0.at_us.plus_s(1)
+}
+
+/// Appends an event of the ledger's own, of this format version, at the time of the last one.
+pub fn append_own(events: &mut Events, version: u64, new: NewEvent) {
+    let mut event = events.last().unwrap().0.clone();
+    (event.instance, event.order, event.version) = (None, None, version);
+    event.facts = new.facts.clone();
+    events.push((event, new));
 }
 
 impl Forged {

@@ -155,6 +155,6 @@ pub fn compared_with(events: Events, predecessor: Option<PathBuf>) -> Result<Rep
     })
 }
 
-pub fn continued(events: Events) -> Report {
+pub fn taken_over(events: Events) -> Report {
     sealed(events, true)
 }

@@ -112,6 +112,7 @@ fn recorded(terms: OrderRecorded) -> Order {
         order: Some("boots".parse().unwrap()),
         prev: no_digest(),
         seq: Seq::FIRST,
+        version: quittance_events::event::FIRST_VERSION,
     })
     .unwrap()
 }

@@ -1,5 +1,5 @@
-//! An HTTP client for one exchange at one address. No cookies, no redirects, no retries of its own: an attempt that
-//! happens unseen would be missing in the evidence.
+//! An HTTP client for one exchange or witness at one address. No cookies, no redirects, no retries of its own: an
+//! attempt that happens unseen would be missing in the evidence. Bounded in size here, in time by its callers.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,7 +16,14 @@ use quittance_events::facts::Failure;
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::Reply;
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Status.
+    pub http_status: u16,
+    /// Body as received, at most as much of it as was asked for.
+    pub body: Vec<u8>,
+}
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +35,7 @@ pub enum ClientError {
 
 /// Connects to the address that the configuration gives, or to the URL's host.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     connect_to: Option<SocketAddr>,
 }
 
@@ -59,13 +66,19 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-pub(super) struct Client {
+pub(crate) struct Client {
     base_url: Url,
-    client: legacy::Client<HttpsConnector<Connector>, Full<Bytes>>,
+    media_type: &'static str,
+    inner: legacy::Client<HttpsConnector<Connector>, Full<Bytes>>,
 }
 
 impl Client {
-    pub(super) fn new(base_url: &Url, connect_to: Option<SocketAddr>) -> Result<Client, ClientError> {
+    /// `media_type` is that of what is sent and wanted.
+    pub(crate) fn new(
+        base_url: &Url,
+        connect_to: Option<SocketAddr>,
+        media_type: &'static str,
+    ) -> Result<Client, ClientError> {
         let builder = HttpsConnectorBuilder::new();
         let builder = if base_url.scheme() == "https" {
             builder
@@ -84,22 +97,23 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(Connector { connect_to });
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let inner = legacy::Client::builder(TokioExecutor::new())
             // A kept connection that the exchange closed meanwhile would look like a lost reply.
             .pool_max_idle_per_host(0)
             .retry_canceled_requests(false)
             .build(connector);
         Ok(Client {
             base_url: base_url.clone(),
-            client,
+            media_type,
+            inner,
         })
     }
 
-    pub(super) async fn get(&self, path: &str, max: usize) -> Result<Reply, Failure> {
+    pub(crate) async fn get(&self, path: &str, max: usize) -> Result<Reply, Failure> {
         self.send(Method::GET, path, Vec::new(), max).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>, max: usize) -> Result<Reply, Failure> {
+    pub(crate) async fn post(&self, path: &str, body: Vec<u8>, max: usize) -> Result<Reply, Failure> {
         self.send(Method::POST, path, body, max).await
     }
 
@@ -107,15 +121,15 @@ impl Client {
         let url = self
             .base_url
             .join(path)
-            .expect("a path of base32 joins a base URL that ends in a slash");
+            .expect("a plain path joins a base URL that ends in a slash");
         let request = Request::builder()
             .method(method)
             .uri(url.as_str())
-            .header("content-type", "application/json")
-            .header("accept", "application/json")
+            .header("content-type", self.media_type)
+            .header("accept", self.media_type)
             .body(Full::new(Bytes::from(body)))
             .expect("a URL is a request target");
-        let reply = self.client.request(request).await.map_err(|error| {
+        let reply = self.inner.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Failure::Connect
             } else {

@@ -1,0 +1,219 @@
+//! Asks witnesses to cosign checkpoints: other people's machines, each of which remembers one history of this ledger
+//! and signs no other. One task per witness, off the way of any wallet; a witness that is down harms nothing and is
+//! reported once. It sends sizes and hashes only. Specification: C2SP tlog-witness, `add-checkpoint`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_events::cosignature::Cosignature;
+use quittance_events::{AppendError, Ledger, Seq};
+use quittance_tlog::note::NoteError;
+use quittance_tlog::proof::consistency_proof;
+use quittance_tlog::witness::{AddCheckpoint, RequestError, add_cosignatures, parse_size};
+use quittance_tlog::{Checkpoint, CosignerKey, Note};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Client, ClientError};
+use crate::config::WitnessConfig;
+use crate::limits::{WITNESS_PAUSE_MAX, WITNESS_REPLY_MAX, WITNESS_TIME};
+
+/// Why a witness did not cosign.
+#[derive(Debug, thiserror::Error)]
+enum Uncosigned {
+    #[error("it did not answer in time")]
+    Timeout,
+    #[error("it could not be reached: {0:?}")]
+    Unreached(quittance_events::facts::Failure),
+    #[error("it answered {status}: {text}")]
+    Refused { status: u16, text: String },
+    /// The ledger that the witness knows is longer than ours.
+    #[error(
+        "it has cosigned {witnessed} events of this ledger, which has {ours}: the ledger was cut or restored from a \
+         backup, or somebody signs another history with its checkpoint key. Stop the service and compare with the \
+         witness before anything else"
+    )]
+    Ahead { witnessed: u64, ours: u64 },
+    #[error("its answer is not a cosignature by its key: {0}")]
+    Answer(#[from] NoteError),
+    #[error("its answer holds no cosignature by its key")]
+    Nothing,
+    #[error("the request could not be made: {0}")]
+    Request(#[from] RequestError),
+    #[error("the ledger: {0}")]
+    Ledger(String),
+}
+
+/// A witness as this process knows it.
+struct Witness {
+    section: String,
+    vkey: CosignerKey,
+    client: Client,
+    ledger: Arc<Ledger>,
+    /// The size that it cosigned last, as far as known.
+    cosigned: Seq,
+    /// Failures in a row.
+    failures: u32,
+}
+
+/// Starts a task for each witness; they end with `stop`.
+///
+/// # Errors
+/// A witness over https, and no root certificates on this machine.
+pub fn start(
+    witnesses: &[WitnessConfig],
+    ledger: &Arc<Ledger>,
+    pause: Duration,
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<tokio::task::JoinHandle<()>>, ClientError> {
+    let made: Result<Vec<Witness>, ClientError> = witnesses
+        .iter()
+        .map(|config| {
+            Ok(Witness {
+                section: config.section.clone(),
+                vkey: config.vkey.clone(),
+                client: Client::new(&config.url, config.connect_to, "text/plain")?,
+                ledger: Arc::clone(ledger),
+                cosigned: Seq::NONE,
+                failures: 0,
+            })
+        })
+        .collect();
+    let tasks = made?
+        .into_iter()
+        .map(|witness| tokio::spawn(witness.run(pause, stop.clone())));
+    Ok(tasks.collect())
+}
+
+impl Witness {
+    async fn run(mut self, pause: Duration, mut stop: watch::Receiver<bool>) {
+        loop {
+            let result = self.catch_up().await;
+            self.report(result);
+            let doubled = pause.saturating_mul(1 << self.failures.min(16));
+            tokio::select! {
+                () = sleep(doubled.min(WITNESS_PAUSE_MAX)) => {}
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    /// Says when its state changes, not each time.
+    fn report(&mut self, result: Result<bool, Uncosigned>) {
+        let witness = self.section.as_str();
+        match result {
+            Ok(asked) => {
+                if asked && self.failures > 0 {
+                    tracing::info!(witness, size = %self.cosigned, "the witness cosigns again");
+                }
+                if asked {
+                    self.failures = 0;
+                }
+            }
+            Err(error) => {
+                if matches!(error, Uncosigned::Ahead { .. }) {
+                    tracing::error!(witness, %error, "the witness knows more than the ledger");
+                } else if self.failures == 0 {
+                    tracing::warn!(witness, %error, "the witness does not cosign; it is asked again");
+                }
+                self.failures = self.failures.saturating_add(1);
+            }
+        }
+    }
+
+    /// Asks for a cosignature of the latest checkpoint, if it has not got one. Whether it asked.
+    async fn catch_up(&mut self) -> Result<bool, Uncosigned> {
+        let (ledger, vkey) = (Arc::clone(&self.ledger), self.vkey.to_string());
+        let read = move || Ok((ledger.checkpoint()?, ledger.last_cosigned(&vkey)?));
+        let (latest, last) = blocking(read).await?;
+        let Some(latest) = latest else { return Ok(false) };
+        let (size, note) = parse(&latest).map_err(Uncosigned::Ledger)?;
+        if last == size {
+            return Ok(false);
+        }
+        self.cosigned = self.cosigned.max(last);
+        // The second time with the size that it says it has.
+        for _ in 0..2 {
+            match self.ask(size, &note).await? {
+                Asked::Cosigned(line) => {
+                    let vkey = self.vkey.to_string();
+                    self.ledger
+                        .keep_cosignature(Cosignature { size, vkey, line })
+                        .await
+                        .map_err(|e: AppendError| Uncosigned::Ledger(e.to_string()))?;
+                    self.cosigned = size;
+                    return Ok(true);
+                }
+                Asked::Has(witnessed) if witnessed > size => {
+                    return Err(Uncosigned::Ahead {
+                        witnessed: witnessed.get(),
+                        ours: size.get(),
+                    });
+                }
+                Asked::Has(witnessed) => self.cosigned = witnessed,
+            }
+        }
+        Err(Uncosigned::Refused {
+            status: 409,
+            text: format!("{} events again", self.cosigned),
+        })
+    }
+
+    async fn ask(&self, size: Seq, note: &Note) -> Result<Asked, Uncosigned> {
+        let (ledger, old) = (Arc::clone(&self.ledger), self.cosigned);
+        let proof =
+            blocking(move || consistency_proof(old.get(), size.get(), |node| ledger.node_hash(node))).await?;
+        let request = AddCheckpoint::new(old.get(), proof, note.clone())?;
+        let call = self.client.post(
+            "add-checkpoint",
+            request.to_string().into_bytes(),
+            WITNESS_REPLY_MAX,
+        );
+        let reply = timeout(WITNESS_TIME, call)
+            .await
+            .map_err(|_| Uncosigned::Timeout)?
+            .map_err(Uncosigned::Unreached)?;
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        match reply.http_status {
+            200 => {
+                let mut cosigned = note.clone();
+                if add_cosignatures(&mut cosigned, &text, std::slice::from_ref(&self.vkey))?.is_empty() {
+                    return Err(Uncosigned::Nothing);
+                }
+                let line = cosigned.signatures().last().ok_or(Uncosigned::Nothing)?;
+                Ok(Asked::Cosigned(line.to_string()))
+            }
+            409 => parse_size(&text)
+                .and_then(|size| Seq::new(size).ok())
+                .map(Asked::Has)
+                .ok_or(Uncosigned::Refused { status: 409, text }),
+            status => Err(Uncosigned::Refused { status, text }),
+        }
+    }
+}
+
+/// Our own checkpoint, taken apart.
+fn parse(checkpoint: &str) -> Result<(Seq, Note), String> {
+    let note = Note::parse(checkpoint).map_err(|e| e.to_string())?;
+    let size = Checkpoint::parse_text(note.text())
+        .map_err(|e| e.to_string())?
+        .size;
+    Ok((Seq::new(size).map_err(|e| e.to_string())?, note))
+}
+
+enum Asked {
+    /// The signature line.
+    Cosigned(String),
+    /// It has cosigned another size than we thought.
+    Has(Seq),
+}
+
+/// Reads the ledger file where it holds up no other task.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, quittance_events::store::StoreError> + Send + 'static,
+) -> Result<T, Uncosigned> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| Uncosigned::Ledger(e.to_string()))?
+        .map_err(|e| Uncosigned::Ledger(e.to_string()))
+}
