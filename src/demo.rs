@@ -384,6 +384,7 @@ pub fn verify(ledger: &Path, anchor: &Path, ledger_key: &str) -> anyhow::Result<
         ledger_key: Some(key),
         predecessor: None,
         exchange_keys: Vec::new(),
+        ..quittance_replay::VerifyOptions::default()
     })?;
     println!("{}", quittance_replay::print_report(&report));
     Ok(u8::from(!report.is_sound()))

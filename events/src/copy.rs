@@ -2,7 +2,9 @@
 //! nothing that it reads: rows come back as they are stored, and what they should be is the reader's to judge.
 //! Never writes, not even beside the file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement};
@@ -158,18 +160,25 @@ impl Copy {
     /// # Errors
     /// The file is damaged.
     pub fn schema_differences(&self) -> Result<Vec<String>, CopyError> {
-        fn objects(
-            conn: &Connection,
-        ) -> rusqlite::Result<std::collections::BTreeMap<String, Option<String>>> {
+        type Objects = BTreeMap<String, Option<String>>;
+        fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
             conn.prepare(
                 "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect()
         }
-        let model = Connection::open_in_memory()?;
-        model.execute_batch(schema::SCHEMA)?;
-        let (wanted, found) = (objects(&model)?, objects(&self.conn)?);
+        static WANTED: OnceLock<Objects> = OnceLock::new();
+        let wanted = match WANTED.get() {
+            Some(wanted) => wanted,
+            None => {
+                let model = Connection::open_in_memory()?;
+                model.execute_batch(schema::SCHEMA)?;
+                let wanted = objects(&model)?;
+                WANTED.get_or_init(|| wanted)
+            }
+        };
+        let found = objects(&self.conn)?;
         let missing = wanted
             .keys()
             .filter(|name| !found.contains_key(*name))
@@ -227,30 +236,111 @@ impl Copy {
         Ok(())
     }
 
-    /// All checkpoints, by size.
+    /// Walks the sealed bytes of all events in stored order, without anything else.
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn checkpoints(&self) -> Result<Vec<(i64, String)>, CopyError> {
-        let mut statement = self
-            .conn
-            .prepare("SELECT size, note FROM checkpoint ORDER BY size")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, lossy(row.get_ref(1)?))))?;
+    pub fn walk_sealed(&self, mut each: impl FnMut(i64, &[u8])) -> Result<(), CopyError> {
+        let mut statement = self.conn.prepare("SELECT seq, sealed FROM event ORDER BY seq")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let sealed = row.get_ref(1)?;
+            each(row.get(0)?, sealed.as_bytes().map_err(rusqlite::Error::from)?);
+        }
+        Ok(())
+    }
+
+    /// The next events after a sequence, without their attachments; as many as asked for, fewer at the end.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<StoredEvent>, CopyError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT seq, sealed, signature FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        let rows = statement.query_map((seq, limit), |row| {
+            Ok(StoredEvent {
+                seq: row.get(0)?,
+                sealed: row.get(1)?,
+                signature: row.get(2)?,
+                attachments: Vec::new(),
+            })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// All cosignatures as (size, VKEY, line), by size and key.
+    /// The greatest sequence stored; 0 where there is none.
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn cosignatures(&self) -> Result<Vec<(i64, String, String)>, CopyError> {
+    pub fn last_seq(&self) -> Result<i64, CopyError> {
+        Ok(self
+            .conn
+            .query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| row.get(0))?)
+    }
+
+    /// The next checkpoints from a size on, by size; as many as asked for, fewer at the end.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn checkpoints_from(&self, size: i64, limit: u32) -> Result<Vec<(i64, String)>, CopyError> {
         let mut statement = self
             .conn
-            .prepare("SELECT size, vkey, line FROM cosignature ORDER BY size, vkey")?;
-        let rows = statement.query_map([], |row| {
-            Ok((row.get(0)?, lossy(row.get_ref(1)?), lossy(row.get_ref(2)?)))
-        })?;
+            .prepare_cached("SELECT size, note FROM checkpoint WHERE size >= ?1 ORDER BY size LIMIT ?2")?;
+        let rows = statement.query_map((size, limit), |row| Ok((row.get(0)?, lossy(row.get_ref(1)?))))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The checkpoint of the greatest size below this one.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn checkpoint_below(&self, size: i64) -> Result<Option<(i64, String)>, CopyError> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT size, note FROM checkpoint WHERE size < ?1 ORDER BY size DESC LIMIT 1")?;
+        let mut rows = statement.query([size])?;
+        Ok(match rows.next()? {
+            None => None,
+            Some(row) => Some((row.get(0)?, lossy(row.get_ref(1)?))),
+        })
+    }
+
+    /// The cosignatures of a size as (size, VKEY, line), by key.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn cosignatures_of(&self, size: i64) -> Result<Vec<(i64, String, String)>, CopyError> {
+        let mut found = Vec::new();
+        self.walk_cosignatures_from(size, |at, vkey, line| {
+            let is_of = at == size;
+            if is_of {
+                found.push((at, vkey, line));
+            }
+            is_of
+        })?;
+        Ok(found)
+    }
+
+    /// Walks cosignatures as (size, VKEY, line) from a size on, by size and key, as long as `each` says so.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn walk_cosignatures_from(
+        &self,
+        size: i64,
+        mut each: impl FnMut(i64, String, String) -> bool,
+    ) -> Result<(), CopyError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT size, vkey, line FROM cosignature WHERE size >= ?1 ORDER BY size, vkey",
+        )?;
+        let mut rows = statement.query([size])?;
+        while let Some(row) = rows.next()? {
+            if !each(row.get(0)?, lossy(row.get_ref(1)?), lossy(row.get_ref(2)?)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The head row; `None` where it is missing.

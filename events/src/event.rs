@@ -297,7 +297,7 @@ struct Unsealed<'a> {
     v: u64,
 }
 
-/// The one member that is read before all others: a newer format may have changed the rest.
+/// The one member that is read where the others cannot be: a newer format may have changed the rest.
 #[derive(Deserialize)]
 struct Version {
     v: u64,
@@ -339,11 +339,22 @@ impl Event {
     /// # Errors
     /// Another version, an unknown kind, or members that are not those of the format.
     pub fn parse(sealed: &[u8]) -> Result<Event, EventError> {
-        let version: Version = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
-        if !(FIRST_VERSION..=FORMAT_VERSION).contains(&version.v) {
-            return Err(EventError::UnknownVersion(version.v));
+        let is_known = |v: u64| (FIRST_VERSION..=FORMAT_VERSION).contains(&v);
+        let read: Unsealed = match serde_json::from_slice(sealed) {
+            Ok(read) => read,
+            // What is of another version may be of another shape: then the version is what is wrong.
+            Err(e) => {
+                let version: Version = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
+                return Err(if is_known(version.v) {
+                    shape(&e)
+                } else {
+                    EventError::UnknownVersion(version.v)
+                });
+            }
+        };
+        if !is_known(read.v) {
+            return Err(EventError::UnknownVersion(read.v));
         }
-        let read: Unsealed = serde_json::from_slice(sealed).map_err(|e| shape(&e))?;
         if read.v < Facts::first_version(&read.kind) {
             return Err(EventError::UnknownKind(read.kind));
         }

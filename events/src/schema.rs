@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// `QTNC` in ASCII: a file with this id is a Quittance ledger.
@@ -142,6 +143,8 @@ fn set(
 fn common(conn: &Connection) -> Result<(), ConnectError> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(PREPARED_MAX);
+    // Else SQLite prepares a statement anew for each value bound to it, in the hope of a better plan.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     set(conn, "trusted_schema", "OFF", "0")?;
     set(conn, "foreign_keys", "ON", "1")?;
     set(conn, "cell_size_check", "ON", "1")

@@ -1,6 +1,7 @@
 //! Seals: digests, the event key's signature, and the leaf of the Merkle tree. Byte layouts: `docs/event-format.md`.
 //! Never reads a clock, never decides what is sealed. Valid always means Ed25519 `verify_strict`.
 
+use quittance_taler::strict::{BatchSeed, StrictKey};
 use quittance_taler::{Digest32, EddsaPrivateKey, EddsaSignature};
 use quittance_tlog::tree;
 
@@ -128,5 +129,52 @@ impl EventPub {
     pub fn verify(&self, message: &[u8], signature: &EddsaSignature) -> bool {
         // Any of Taler's key types checks strictly; the merchant's is as good as another.
         quittance_taler::MerchantPub::from_bytes(*self.0.as_bytes()).verify(message, signature)
+    }
+}
+
+/// An event key that was read once, to check many events. Says what [`EventPub::verify_event`] says.
+pub struct EventChecker {
+    key: EventPub,
+    strict: Option<StrictKey>,
+}
+
+impl EventChecker {
+    /// Reads a key. One that is none, or a weak one, verifies nothing.
+    #[must_use]
+    pub fn new(key: EventPub) -> EventChecker {
+        EventChecker {
+            key,
+            strict: StrictKey::new(key.0.as_bytes()),
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> EventPub {
+        self.key
+    }
+
+    /// Whether the key signed these sealed bytes.
+    #[must_use]
+    pub fn verify_event(&self, sealed: &[u8], signature: &EddsaSignature) -> bool {
+        self.strict
+            .as_ref()
+            .is_some_and(|key| key.verify(&signed_bytes(sealed), signature))
+    }
+
+    /// Whether the key signed each of these, checked at once. `false`: one at least it did not, or they cannot be
+    /// checked at once.
+    #[must_use]
+    pub fn verify_events(&self, signed: &[(&[u8], &EddsaSignature)], seed: &BatchSeed) -> bool {
+        let Some(key) = &self.strict else {
+            return signed.is_empty();
+        };
+        let messages: Vec<Vec<u8>> = signed.iter().map(|(sealed, _)| signed_bytes(sealed)).collect();
+        let signed: Vec<_> = messages
+            .iter()
+            .zip(signed)
+            .map(|(message, (_, signature))| (message.as_slice(), *signature))
+            .collect();
+        key.verify_all(&signed, seed)
     }
 }

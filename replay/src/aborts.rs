@@ -7,10 +7,10 @@ use quittance_events::{AttachmentName, RefundId};
 use quittance_taler::{Amount, CoinPub, EddsaSignature, HashCode, json};
 use serde::Deserialize;
 
-use crate::approvals::merchant_signed;
 use crate::case::Case;
 use crate::findings::Mark;
 use crate::fold::{OrderFold, amount_of};
+use crate::parts::Decision;
 use crate::rules;
 
 /// Refusals that are recorded for one order: a wallet must not fill a ledger.
@@ -162,7 +162,7 @@ fn permission_rules(
             .stake([difference]);
         case.find(draft, &[Mark::Coin(coin), permission], &[permission]);
     }
-    if !merchant_signed(order, (&coin, RefundId::ABORT), &amount, signature) {
+    if !case.merchant_signed(order, (&coin, RefundId::ABORT), &amount, signature) {
         let text = format!("the merchant did not sign {amount} of coin {coin} under id 0");
         let draft = case.draft(&rules::ABORT_SIGNATURE, text).stake([amount]);
         case.find(draft, &[Mark::Terms, permission], &[permission]);
@@ -176,7 +176,7 @@ pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, case: &mut Case
         let permission = Mark::Permission(coin.coin_pub, RefundId::ABORT);
         let first = case.decision.first();
         // One commit's events of an order stand side by side with one time.
-        let run_start = if first == order.last + 1 && case.at() == order.last_at {
+        let run_start = if order.is_same_commit(first, case.at()) {
             order.run_start
         } else {
             first
@@ -214,6 +214,14 @@ pub(crate) fn left_owing(order: &mut OrderFold) -> Vec<(u64, CoinPub, Amount)> {
                 .map(|d| (d.seq, coin, d.facts.amount_with_fee))
         })
         .collect()
+}
+
+/// Likewise, where a decision is not of that commit.
+pub(crate) fn left_owing_before(order: &mut OrderFold, next: &Decision) -> Vec<(u64, CoinPub, Amount)> {
+    if order.is_same_commit(next.first(), next.event.at_us) {
+        return Vec::new();
+    }
+    left_owing(order)
 }
 
 /// A 412.

@@ -42,6 +42,9 @@ pub(crate) fn refund(order: &mut OrderFold, f: &RefundAnswered, case: &mut Case)
         depends: depends.clone(),
     };
     rests_on_latest(order, &told, case);
+    if case.is_again {
+        return;
+    }
 
     let past = case.at().is_past(order.terms.wire_deadline_s);
     let payable = order
@@ -210,6 +213,9 @@ pub(crate) fn abort(order: &mut OrderFold, f: &AbortAnswered, case: &mut Case) {
         depends,
     };
     rests_on_latest(order, &told, case);
+    if case.is_again {
+        return;
+    }
 
     let distinct: BTreeSet<&CoinPub> = coins.iter().collect();
     let foreign: Vec<&CoinPub> = coins

@@ -26,6 +26,19 @@ pub(crate) fn merchant_signed(
     order.terms.merchant_pub.verify(&message, signature)
 }
 
+impl Case<'_> {
+    /// Likewise; what was judged before is not checked again, as nothing in the order's state rests on it.
+    pub(crate) fn merchant_signed(
+        &self,
+        order: &OrderFold,
+        permission: (&CoinPub, RefundId),
+        amount: &Amount,
+        signature: &EddsaSignature,
+    ) -> bool {
+        self.is_again || merchant_signed(order, permission, amount, signature)
+    }
+}
+
 /// Refunds made elsewhere.
 pub(crate) fn carried_in(order: &mut OrderFold, f: &RefundCarriedIn, case: &mut Case) {
     let currency = order.currency();
@@ -61,7 +74,7 @@ pub(crate) fn carried_in(order: &mut OrderFold, f: &RefundCarriedIn, case: &mut 
             let draft = case.draft(&rules::APPROVAL_CARRIED_IN, text).stake([row.amount]);
             case.find(draft, &depends, &[permission]);
         }
-        if !merchant_signed(
+        if !case.merchant_signed(
             order,
             (&row.coin_pub, row.rtransaction_id),
             &row.amount,
@@ -182,7 +195,7 @@ pub(crate) fn approved(order: &mut OrderFold, f: &RefundApproved, generation: u6
                 .stake([row.amount]);
             case.find(draft, &[permission], &[permission]);
         }
-        if !merchant_signed(
+        if !case.merchant_signed(
             order,
             (&row.coin_pub, row.rtransaction_id),
             &row.amount,

@@ -17,21 +17,22 @@ const KEY_TOLERANCE_S: u64 = 3600;
 /// Signing keys that their exchange's master key really signed, as far as the ledger has told by now.
 #[derive(Default)]
 pub(crate) struct SigningKeys {
-    known: HashMap<MasterPub, Vec<SignKey>>,
+    /// With the sequence of the event that told of it.
+    known: HashMap<MasterPub, Vec<(u64, SignKey)>>,
     /// Keys that were told of and that no master key signed: what rests on them follows from that.
     unsigned: HashMap<ExchangePub, Root>,
 }
 
 impl SigningKeys {
     /// Takes a key in if the master key signed it.
-    pub(crate) fn learn(&mut self, master: MasterPub, key: &SignKey) -> bool {
+    pub(crate) fn learn(&mut self, seq: u64, master: MasterPub, key: &SignKey) -> bool {
         let message = message::signing_key_validity(key.start_s, key.expire_s, key.end_s, &key.key);
         if !master.verify(&message, &key.master_sig) {
             return false;
         }
         let known = self.known.entry(master).or_default();
-        if !known.contains(key) {
-            known.push(key.clone());
+        if !known.iter().any(|(_, held)| held == key) {
+            known.push((seq, key.clone()));
         }
         true
     }
@@ -45,11 +46,12 @@ impl SigningKeys {
         self.unsigned.get(key).copied()
     }
 
-    /// start - 1 h <= at < expire + 1 h.
-    pub(crate) fn valid_at(&self, master: &MasterPub, key: &ExchangePub, at: Micros) -> bool {
+    /// start - 1 h <= at < expire + 1 h, of a key that was told of before the event `seq`.
+    pub(crate) fn valid_at(&self, master: &MasterPub, key: &ExchangePub, seq: u64, at: Micros) -> bool {
         self.known.get(master).is_some_and(|keys| {
-            keys.iter().any(|k| {
-                k.key == *key
+            keys.iter().any(|(told, k)| {
+                *told < seq
+                    && k.key == *key
                     && at.plus_s(KEY_TOLERANCE_S).is_past(k.start_s)
                     && !at.minus_s(KEY_TOLERANCE_S).is_past(k.expire_s)
             })
@@ -67,6 +69,8 @@ pub(crate) struct Case<'a> {
     pub(crate) money: &'a mut BTreeMap<String, Money>,
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
+    /// The decision was judged before: only what it makes of the order's state is wanted.
+    pub(crate) is_again: bool,
 }
 
 impl Case<'_> {

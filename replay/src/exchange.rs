@@ -75,7 +75,7 @@ pub(crate) fn keys_seen(
                     master_sig: key.master_sig,
                 })
             });
-        if !known.learn(f.master_pub, key) {
+        if !known.learn(decision.first(), f.master_pub, key) {
             let root = wrong(format!(
                 "the master key {} did not sign {}",
                 f.master_pub, key.key
@@ -168,6 +168,7 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
     if verdict == Verdict::Confirmed {
         pinned(order, f.coin_pub, amount, permission, case);
     }
+    order.handed_on += body.map_or(0, <[u8]>::len).min(HANDED_ON_MAX);
     let handed_on = body.map_or(HandedOn::Gone, handed_on);
     let said = match (verdict, proof) {
         (Verdict::Confirmed, Some((key, signature))) => Said::Confirmed(key, signature),
@@ -211,7 +212,10 @@ fn unconfirmed(
     {
         return Some("the terms do not name the exchange");
     }
-    if !case.signing_keys.valid_at(master, &key, case.at()) {
+    if !case
+        .signing_keys
+        .valid_at(master, &key, case.decision.first(), case.at())
+    {
         return Some(
             "the signing key was not known by then as one that the exchange's master key signed for that time",
         );

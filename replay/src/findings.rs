@@ -2,6 +2,8 @@
 //! successor's chain, every later checkpoint and what is said of its order, and an auditor wants the cause first.
 //! What explains what is told by marks that a finding leaves on the things it casts doubt on.
 
+use std::collections::BTreeMap;
+
 use quittance_events::{OrderKey, RefundId};
 use quittance_taler::{Amount, CoinPub};
 
@@ -120,7 +122,7 @@ pub(crate) struct Findings {
     unlisted: u64,
     pub(crate) notes: Vec<Note>,
     /// Places in the chain at which the recorded bytes are not those that were sealed.
-    places: Vec<(u64, Root)>,
+    places: BTreeMap<u64, Root>,
     /// Everything after a place of doubt that cannot be pinned down to one order.
     pub(crate) all_orders: Option<Root>,
 }
@@ -169,24 +171,19 @@ impl Findings {
 
     /// Marks a place in the chain.
     pub(crate) fn mark_place(&mut self, seq: u64, root: Root) {
-        self.places.push((seq, root));
+        // The first finding about a place explains the others.
+        self.places.entry(seq).or_insert(root);
     }
 
     /// The first marked place up to `seq`.
     pub(crate) fn place_up_to(&self, seq: u64) -> Option<Root> {
-        self.places
-            .iter()
-            .filter(|(place, _)| *place <= seq)
-            .min_by_key(|(place, _)| *place)
-            .map(|(_, root)| *root)
+        let first = self.places.first_key_value();
+        first.filter(|(place, _)| **place <= seq).map(|(_, root)| *root)
     }
 
     /// What is marked at exactly this place.
     pub(crate) fn place_at(&self, seq: u64) -> Option<Root> {
-        self.places
-            .iter()
-            .find(|(place, _)| *place == seq)
-            .map(|(_, root)| *root)
+        self.places.get(&seq).copied()
     }
 
     pub(crate) fn note(&mut self, seq: Option<u64>, order: Option<&OrderKey>, text: impl Into<String>) {

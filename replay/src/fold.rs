@@ -141,6 +141,8 @@ pub(crate) struct OrderFold {
     /// Permissions that the ledger itself takes for open: its own verdicts count here.
     pub(crate) open: BTreeSet<(CoinPub, RefundId)>,
     pub(crate) answers: Vec<Answer>,
+    /// Bytes of the replies that answers hand on, kept as values.
+    pub(crate) handed_on: usize,
     /// The last event that is no answer and no delivery.
     pub(crate) moved: u64,
     pub(crate) last: u64,
@@ -171,6 +173,7 @@ impl OrderFold {
             owed: Vec::new(),
             open: BTreeSet::new(),
             answers: Vec::new(),
+            handed_on: 0,
             moved: seq,
             last: seq,
             last_at: at,
@@ -321,6 +324,18 @@ impl OrderFold {
         self.refunds().map(|refund| refund.execution_s).max()
     }
 
+    /// Whether an event stands beside this order's last with the same time: one commit at most.
+    pub(crate) fn is_same_commit(&self, first: u64, at: Micros) -> bool {
+        first == self.last + 1 && at == self.last_at
+    }
+
+    /// How much memory the state takes, in units of about half a KiB.
+    pub(crate) fn weight(&self) -> usize {
+        let lists = self.deposits.len() + self.carried_in.len() + self.approved.len() + self.aborted.len();
+        let names: usize = self.refusals.iter().map(Vec::len).sum();
+        8 + 2 * lists + self.answers.len() / 4 + names / 16 + self.handed_on / 128
+    }
+
     /// A reply's bytes were erased: from here on nobody is handed them. What was handed on before cannot be known.
     pub(crate) fn erased(&mut self, seq: u64) {
         let refunds = self.carried_in.iter_mut().chain(&mut self.approved);
@@ -338,7 +353,7 @@ impl OrderFold {
 
     /// Keeps what later events can still refer to.
     pub(crate) fn advance(&mut self, first: u64, last: u64, at: Micros, moves: bool) {
-        if first != self.last + 1 || at != self.last_at {
+        if !self.is_same_commit(first, at) {
             self.run_start = first;
         }
         if moves {

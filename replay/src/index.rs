@@ -3,32 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use quittance_events::OrderKey;
 use quittance_events::copy::{Copy, CopyError, StoredOpen};
 
+use crate::book::{Book, Filed, Place};
 use crate::findings::{Draft, Findings};
 use crate::log::Log;
 use crate::rules;
 
-/// Under which order an event is filed; 0 is the ledger's own.
-pub(crate) type Filed = u32;
-
-/// What the index must say.
-pub(crate) struct Wanted<'a> {
-    /// Of each event, in order: its number and under which order it is filed. Nothing where it could not be read.
-    pub(crate) filed: &'a [(i64, Option<Filed>)],
-    /// Orders by number, from 1.
-    pub(crate) orders: &'a [OrderKey],
-    pub(crate) open: BTreeSet<(OrderKey, Vec<u8>, i64)>,
-}
-
 /// Compares all of it.
-pub(crate) fn check(
-    copy: &Copy,
-    log: &Log,
-    wanted: Wanted,
-    findings: &mut Findings,
-) -> Result<(), CopyError> {
+pub(crate) fn check(copy: &Copy, log: &Log, book: &Book, findings: &mut Findings) -> Result<(), CopyError> {
     // Where events themselves are in doubt, their index is too.
     let mut root = findings.place_up_to(u64::MAX);
     let mut tell =
@@ -70,7 +53,7 @@ pub(crate) fn check(
             }
         }
     }
-    check_orders(copy, &wanted, |seq, text, expected, found| {
+    check_orders(copy, book, |seq, text, expected, found| {
         tell(findings, seq, text, expected, found);
     })?;
     for (instance, order) in copy.empty_orders()? {
@@ -78,8 +61,8 @@ pub(crate) fn check(
         tell(findings, None, text, String::new(), String::new());
     }
     let found: BTreeSet<StoredOpen> = copy.open_permissions()?.into_iter().collect();
-    let expected: BTreeSet<StoredOpen> = wanted
-        .open
+    let expected: BTreeSet<StoredOpen> = book
+        .open()
         .into_iter()
         .map(|(key, coin_pub, rtransaction_id)| StoredOpen {
             instance: key.instance.to_string(),
@@ -106,54 +89,50 @@ pub(crate) fn check(
 
 fn check_orders(
     copy: &Copy,
-    wanted: &Wanted,
+    book: &Book,
     mut tell: impl FnMut(Option<i64>, String, String, String),
 ) -> Result<(), CopyError> {
-    let name = |filed: Filed| match usize::try_from(filed)
-        .ok()
-        .and_then(|n| wanted.orders.get(n.checked_sub(1)?))
-    {
-        Some(key) => key.to_string(),
-        None => "the ledger's own events".to_owned(),
+    let own = || "the ledger's own events".to_owned();
+    let name = |filed: Filed| book.name(filed).map_or_else(own, ToString::to_string);
+    let agrees = |filed: Filed, found: Option<&(String, String)>| match (book.name(filed), found) {
+        (Some(key), Some((instance, order))) => {
+            key.instance.as_str() == instance && key.order.as_str() == order
+        }
+        (None, None) => true,
+        _ => false,
     };
-    let mut events = wanted.filed.iter().peekable();
+    let mut places = book.places().iter().peekable();
+    let missing = |place: &Place| {
+        let expected = place.order().map_or_else(String::new, name);
+        (
+            Some(place.seq),
+            "the index does not file this event".to_owned(),
+            expected,
+            "nowhere".to_owned(),
+        )
+    };
     copy.walk_index::<CopyError>(|seq, found| {
-        while let Some((missing, filed)) = events.next_if(|(wanted, _)| *wanted < seq) {
-            let expected = filed.map_or_else(String::new, name);
-            tell(
-                Some(*missing),
-                "the index does not file this event".into(),
-                expected,
-                "nowhere".into(),
-            );
+        while let Some(place) = places.next_if(|place| place.seq < seq) {
+            let (seq, text, expected, found) = missing(place);
+            tell(seq, text, expected, found);
         }
-        let found = found.map_or_else(|| name(0), |(instance, order)| format!("{instance}/{order}"));
-        match events.next_if(|(wanted, _)| *wanted == seq) {
-            None => tell(
-                Some(seq),
-                "the index files an event that is not there, or files it twice".into(),
+        let place = places.next_if(|place| place.seq == seq);
+        let (text, expected) = match place.map(Place::order) {
+            None => (
+                "the index files an event that is not there, or files it twice",
                 String::new(),
-                found,
             ),
-            Some((_, None)) => {}
-            Some((_, Some(filed))) if name(*filed) == found => {}
-            Some((_, Some(filed))) => tell(
-                Some(seq),
-                "the index files this event elsewhere".into(),
-                name(*filed),
-                found,
-            ),
-        }
+            Some(None) => return Ok(()),
+            Some(Some(filed)) if agrees(filed, found.as_ref()) => return Ok(()),
+            Some(Some(filed)) => ("the index files this event elsewhere", name(filed)),
+        };
+        let found = found.map_or_else(own, |(instance, order)| format!("{instance}/{order}"));
+        tell(Some(seq), text.to_owned(), expected, found);
         Ok(())
     })?;
-    for (missing, filed) in events {
-        let expected = filed.map_or_else(String::new, name);
-        tell(
-            Some(*missing),
-            "the index does not file this event".into(),
-            expected,
-            "nowhere".into(),
-        );
+    for place in places {
+        let (seq, text, expected, found) = missing(place);
+        tell(seq, text, expected, found);
     }
     Ok(())
 }

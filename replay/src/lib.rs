@@ -5,28 +5,38 @@
 
 use std::path::PathBuf;
 
+use quittance_events::receipt::Receipt;
 use quittance_taler::MasterPub;
-use quittance_tlog::VerifierKey;
+use quittance_tlog::{CosignerKey, VerifierKey};
 
 mod aborts;
 mod answers;
 mod approvals;
+mod as_of;
 mod bodies;
+mod book;
 mod carried;
 mod case;
+mod check_receipt;
+mod cosigned;
+mod diff;
 pub mod dispute;
 mod erased;
 mod exchange;
 mod findings;
 mod fold;
 mod index;
+mod judge;
 mod keys;
 mod log;
 mod notes;
 mod open;
 mod orders;
 mod parts;
+mod pipeline;
+mod prepare;
 mod print;
+mod receipts;
 pub mod report;
 pub mod rules;
 mod story;
@@ -34,12 +44,16 @@ mod takeover;
 mod tiles;
 mod verify;
 
+pub use as_of::{AsOf, AsOfError};
+pub use check_receipt::{ReceiptReport, check_receipt, print_receipt};
+pub use diff::{Difference, Side, SideCheckpoint, SideEvent, diff, print_difference};
 pub use open::{Opened, Unusable, open};
 pub use print::print_report;
+pub use receipts::read_receipt;
 pub use report::{Checked, Finding, Money, Note, Report};
 pub use rules::Grade;
 pub use story::show;
-pub use verify::verify;
+pub use verify::{verify, verify_watched};
 
 /// What to verify, and against what.
 #[derive(Debug, Clone, Default)]
@@ -54,4 +68,17 @@ pub struct VerifyOptions {
     pub predecessor: Option<PathBuf>,
     /// Master keys of the exchanges whose confirmations may count; empty: those that the terms name.
     pub exchange_keys: Vec<MasterPub>,
+    /// Keys of witnesses, as the auditor got them from elsewhere.
+    pub witnesses: Vec<CosignerKey>,
+    /// A checkpoint that an earlier audit kept: the ledger must extend it.
+    pub since: Option<PathBuf>,
+    /// Look at a past state instead of the end.
+    pub as_of: Option<AsOf>,
+    /// Receipts that wallets kept.
+    pub receipts: Vec<Receipt>,
+    /// Check event signatures in lists, which is faster and refuses the same.
+    pub fast: bool,
+    /// Weight of the orders' states that are kept in memory, in units of about half a KiB; a usual bound where
+    /// absent. Changes memory and time, never the report.
+    pub states_kept: Option<usize>,
 }

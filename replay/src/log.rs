@@ -3,19 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quittance_events::copy::{StoredAttachment, StoredEvent};
-use quittance_events::event::{EventError, FIRST_VERSION, FORMAT_VERSION};
+use quittance_events::copy::StoredAttachment;
+use quittance_events::event::{FIRST_VERSION, FORMAT_VERSION};
 use quittance_events::facts::{Authority, KeyRole, Predecessor};
-use quittance_events::seal::{self, SALT_LEN};
+use quittance_events::seal::{self, EventPub};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
-use quittance_taler::{Digest32, EddsaSignature, Micros};
-use quittance_tlog::{Frontier, Hash, VerifierKey, leaf_hash};
+use quittance_taler::{Digest32, Micros};
+use quittance_tlog::{Frontier, Hash, VerifierKey};
 
 use crate::case::named_amounts;
 use crate::erased::Erasures;
 use crate::findings::{Draft, Findings, Root};
 use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
+use crate::prepare::{Hashed, Prepared};
 use crate::report::Checked;
 use crate::rules::{self, Rule};
 use crate::tiles::FullTiles;
@@ -137,69 +138,46 @@ impl Log {
             .unwrap_or(0)
     }
 
+    /// The event key in force, as far as the ledger has told by now.
+    pub(crate) fn event_key(&self) -> Option<EventPub> {
+        self.keys.seals(None)
+    }
+
     /// Judges the next stored event. A decision comes back where the event can be read; otherwise the order that its
     /// bytes seem to name, with the root finding.
     pub(crate) fn take(
         &mut self,
-        stored: StoredEvent,
+        stored: Prepared,
         findings: &mut Findings,
         checked: &mut Checked,
     ) -> Result<Result<Decision, (Option<OrderKey>, Root)>, Unusable> {
         self.count += 1;
         checked.events += 1;
         let seq = u64::try_from(stored.seq).unwrap_or(0);
-        let parsed = Event::parse_canonical(&stored.sealed);
-        let event = match &parsed {
-            Ok(event) => Some(event.clone()),
-            Err(_) => Event::parse(&stored.sealed).ok(),
-        };
-        let order = event
-            .as_ref()
-            .map_or_else(|| guessed_order(&stored.sealed), Event::order_key);
+        let order = stored.order_key();
         let mut at = AtEvent {
             seq,
-            event: event.as_ref(),
+            event: stored.event.as_ref(),
             order: order.clone(),
             root: None,
             findings,
         };
-        if let (1, Some(event)) = (self.count, &event) {
+        if let (1, Some(event)) = (self.count, &stored.event) {
             self.genesis(event, &mut at);
         }
         if self.excerpt.is_none() {
             self.numbers(seq, &mut at);
         }
         self.signature(&stored, &mut at, checked)?;
-        if let Some(event) = &event
+        if let Some(event) = &stored.event
             && event.prev != self.prev
             && (self.excerpt.is_none() || seq == self.last_seq + 1)
         {
             self.chain(event, seq, &mut at);
         }
-        let leaf = [stored.sealed.as_slice(), &stored.signature].concat();
-        canonical(&parsed, stored.seq, leaf.len(), &mut at);
-        if let Some(event) = &event {
-            if self.count > 1 && matches!(event.facts, Facts::LedgerOpened(_)) {
-                at.find(
-                    &rules::LOG_GENESIS,
-                    "a second first event",
-                    String::new(),
-                    String::new(),
-                );
-            }
-            if self
-                .origin
-                .as_deref()
-                .is_some_and(|origin| origin != &*event.ledger)
-            {
-                let expected = self.origin.clone().unwrap_or_default();
-                at.find(
-                    &rules::LOG_GENESIS,
-                    "it bears another ledger's name",
-                    expected,
-                    event.ledger.to_string(),
-                );
-            }
+        canonical(&stored, &mut at);
+        if let Some(event) = &stored.event {
+            self.names(event, &mut at);
             self.version(event, &mut at);
             self.rotation(event, &mut at);
             self.time(event, &mut at);
@@ -212,7 +190,7 @@ impl Log {
             );
         }
         let attachments = attachments(
-            event.as_ref(),
+            stored.event.as_ref(),
             stored.attachments,
             self.excerpt.as_ref(),
             &mut self.erasures,
@@ -221,19 +199,20 @@ impl Log {
         );
         let root = at.root;
 
-        self.prev = seal::event_digest(&stored.sealed);
+        self.prev = stored.digest;
         self.last_seq = seq;
         let tiles = &mut self.tiles;
         self.frontier
-            .push_with(leaf_hash(&leaf), |node, hash| tiles.completed(node, hash));
+            .push_with(stored.leaf, |node, hash| tiles.completed(node, hash));
         if let Some(wanted) = self.roots.get_mut(&self.count) {
             *wanted = Some(self.frontier.root());
         }
-        Ok(match (event, root) {
+        Ok(match (stored.event, root) {
             (Some(event), root) => {
                 let last = event.seq.get();
                 Ok(Decision {
                     event,
+                    row: stored.seq,
                     last,
                     attachments,
                     root,
@@ -242,6 +221,26 @@ impl Log {
             (None, Some(root)) => Err((order, root)),
             (None, None) => unreachable!("what cannot be read breaks the canonical form"),
         })
+    }
+
+    /// One first event, and its name on all.
+    fn names(&self, event: &Event, at: &mut AtEvent) {
+        if self.count > 1 && matches!(event.facts, Facts::LedgerOpened(_)) {
+            at.find(
+                &rules::LOG_GENESIS,
+                "a second first event",
+                String::new(),
+                String::new(),
+            );
+        }
+        if let Some(origin) = self.origin.as_deref().filter(|origin| *origin != &*event.ledger) {
+            at.find(
+                &rules::LOG_GENESIS,
+                "it bears another ledger's name",
+                origin.to_owned(),
+                event.ledger.to_string(),
+            );
+        }
     }
 
     fn genesis(&mut self, event: &Event, at: &mut AtEvent) {
@@ -283,18 +282,11 @@ impl Log {
         }
     }
 
-    fn signature(
-        &self,
-        stored: &StoredEvent,
-        at: &mut AtEvent,
-        checked: &mut Checked,
-    ) -> Result<(), Unusable> {
+    fn signature(&self, stored: &Prepared, at: &mut AtEvent, checked: &mut Checked) -> Result<(), Unusable> {
         let Some(key) = self.keys.seals(at.event) else {
             return Ok(());
         };
-        let signature = <[u8; seal::SIGNATURE_LEN]>::try_from(stored.signature.as_slice())
-            .map(EddsaSignature::from_bytes);
-        if signature.is_ok_and(|signature| key.verify_event(&stored.sealed, &signature)) {
+        if stored.is_signed(key) {
             checked.signatures += 1;
             // Only what the ledger's key signed may say that this tool is too old.
             if let Some(Facts::FormatRaised(raised)) = at.event.map(|event| &event.facts)
@@ -418,18 +410,21 @@ impl Log {
     }
 }
 
-fn canonical(parsed: &Result<Event, EventError>, stored_seq: i64, leaf: usize, at: &mut AtEvent) {
-    let wrong = match parsed {
-        Err(error) => Some(error.to_string()),
-        Ok(event) if event.seq.sql() != stored_seq => {
-            let expected = stored_seq.to_string();
+fn canonical(stored: &Prepared, at: &mut AtEvent) {
+    let wrong = match (&stored.malformed, &stored.event) {
+        (Some(malformed), _) => Some(malformed.clone()),
+        (None, Some(event)) if event.seq.sql() != stored.seq => {
+            let expected = stored.seq.to_string();
             let text = "the event bears another number than the one under which it is stored";
             let root = at.find(&rules::LOG_GAPLESS, text, expected, event.seq.to_string());
             at.findings.mark_place(at.seq, root);
             None
         }
-        Ok(_) if leaf > seal::LEAF_MAX => Some(format!("a leaf has at most 65,535 bytes, this one {leaf}")),
-        Ok(event) => misplaced(event),
+        _ if stored.leaf_len > seal::LEAF_MAX => Some(format!(
+            "a leaf has at most 65,535 bytes, this one {}",
+            stored.leaf_len
+        )),
+        (None, event) => event.as_ref().and_then(misplaced),
     };
     if let Some(what) = wrong {
         let root = at.find(&rules::LOG_CANONICAL, what, String::new(), String::new());
@@ -476,7 +471,7 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
 
 fn attachments(
     event: Option<&Event>,
-    stored: Vec<StoredAttachment>,
+    stored: Vec<Hashed>,
     left_out: Option<&BTreeSet<(u64, AttachmentName)>>,
     erasures: &mut Erasures,
     at: &mut AtEvent,
@@ -487,9 +482,12 @@ fn attachments(
     let Some(event) = event else { return found };
     let seq = at.seq;
     let mut wrong = |what: String| at.find(&rules::LOG_ATTACHMENTS, what, String::new(), String::new());
-    for StoredAttachment {
-        name, salt, bytes, ..
-    } in stored
+    for (
+        StoredAttachment {
+            name, salt, bytes, ..
+        },
+        hashed,
+    ) in stored
     {
         let named =
             AttachmentName::from_name(&name).and_then(|known| Some((known, event.attachments.get(&known)?)));
@@ -503,18 +501,16 @@ fn attachments(
                 erasures.found(seq, known, event);
                 Attachment::Gone
             }
-            (Some(salt), Some(bytes)) => match <[u8; SALT_LEN]>::try_from(salt) {
-                Ok(salt) if seal::attachment_digest(&salt, &bytes) == *digest => {
-                    checked.attachments += 1;
-                    Attachment::Bytes(bytes)
-                }
-                _ => {
-                    wrong(format!(
-                        "the stored bytes of {name} are not those that the event names"
-                    ));
-                    Attachment::Gone
-                }
-            },
+            (Some(_), Some(bytes)) if hashed == Some(*digest) => {
+                checked.attachments += 1;
+                Attachment::Bytes(bytes)
+            }
+            (Some(_), Some(_)) => {
+                wrong(format!(
+                    "the stored bytes of {name} are not those that the event names"
+                ));
+                Attachment::Gone
+            }
             _ => {
                 wrong(format!("of {name} only salt or bytes are left"));
                 Attachment::Gone
@@ -542,17 +538,4 @@ fn attachments(
         ));
     }
     found
-}
-
-/// The order that unreadable bytes seem to name, so that what follows in that order is told as a consequence.
-fn guessed_order(sealed: &[u8]) -> Option<OrderKey> {
-    let text = String::from_utf8_lossy(sealed);
-    let member = |name: &str| {
-        let (_, rest) = text.rsplit_once(&format!("\"{name}\":\""))?;
-        rest.split('"').next().map(ToOwned::to_owned)
-    };
-    Some(OrderKey {
-        instance: member("instance")?.parse().ok()?,
-        order: member("order")?.parse().ok()?,
-    })
 }

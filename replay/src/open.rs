@@ -30,6 +30,15 @@ pub enum Unusable {
     /// No such order.
     #[error("the ledger has no order {0}")]
     NoSuchOrder(String),
+    /// No such past state.
+    #[error("{0}")]
+    NoSuchState(String),
+    /// No checkpoint to hold the ledger against.
+    #[error("{0} is no checkpoint")]
+    NoCheckpoint(String),
+    /// No receipt, or none of this ledger's.
+    #[error("{0}")]
+    NoReceipt(String),
 }
 
 impl Unusable {
@@ -51,6 +60,8 @@ pub enum Opened {
     Readable {
         /// The reader.
         copy: Copy,
+        /// Another, for another thread.
+        second: Box<Copy>,
         /// The main file's header says WAL and there is none.
         wal_missing: bool,
         /// Keeps the private copy while it is read.
@@ -73,20 +84,23 @@ const HEADER_BYTES: usize = 72;
 pub fn open(path: &Path) -> Result<Opened, Unusable> {
     let header = read_header(path).map_err(|e| Unusable::unreadable(path, e))?;
     let wal = beside(path, "-wal");
+    // Two readers: one walks all events while the other looks single ones up.
+    let twice = |open: fn(&Path) -> Result<Copy, CopyError>, path: &Path| Ok((open(path)?, open(path)?));
     let (opened, folder) = if wal.exists() {
         let folder = tempfile::tempdir().map_err(|e| Unusable::unreadable(path, e))?;
         let private = folder.path().join("ledger.sqlite3");
         std::fs::copy(path, &private).map_err(|e| Unusable::unreadable(path, e))?;
         std::fs::copy(&wal, beside(&private, "-wal")).map_err(|e| Unusable::unreadable(&wal, e))?;
-        (Copy::open_with_wal(&private), Some(folder))
+        (twice(Copy::open_with_wal, &private), Some(folder))
     } else {
-        (Copy::open(path), None)
+        (twice(Copy::open, path), None)
     };
     match opened {
-        Ok(copy) => {
+        Ok((copy, second)) => {
             let wal_missing = folder.is_none() && header.get(18..20) == Some(&[2, 2]);
             Ok(Opened::Readable {
                 copy,
+                second: Box::new(second),
                 wal_missing,
                 folder,
             })
@@ -105,6 +119,15 @@ fn is_ours(header: &[u8]) -> bool {
         .expect("the application id has 32 bits")
         .to_be_bytes();
     header.get(68..72) == Some(&id)
+}
+
+/// Reads the beginning of a text file. What is no text in it is no checkpoint or receipt; that is told as such.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, Unusable> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|e| Unusable::unreadable(path, e))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn read_header(path: &Path) -> io::Result<Vec<u8>> {

@@ -110,6 +110,7 @@ pub(crate) fn recorded(terms: &OrderRecorded, case: &mut Case) {
 /// A coin is deposited once, in the order's currency, at an exchange of the terms.
 pub(crate) fn deposited(order: &mut OrderFold, f: &DepositRecorded, case: &mut Case) {
     let coin = Mark::Coin(f.coin_pub);
+    case.money(f.amount_with_fee).deposited.add(f.amount_with_fee);
     let wrong = |case: &mut Case, what: String| {
         let draft = case.draft(&rules::ORDER_DEPOSIT, what).stake([f.amount_with_fee]);
         case.find(draft, &[Mark::Terms, coin], &[coin]);

@@ -20,6 +20,8 @@ pub(crate) enum Attachment {
 pub(crate) struct Decision {
     /// The first event, its list that of all parts.
     pub(crate) event: Event,
+    /// The number under which the first event is stored.
+    pub(crate) row: i64,
     /// The last part's sequence.
     pub(crate) last: u64,
     pub(crate) attachments: BTreeMap<AttachmentName, Attachment>,

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use crate::report::{Finding, Report};
 use crate::rules::RULES;
+use crate::story::second;
+use quittance_taler::Timestamp;
 
 /// The report in plain words.
 #[must_use]
@@ -36,14 +38,45 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             "Anchor: none that holds; events cut off the end would not be seen"
         )?,
     }
+    for witness in &report.witnesses {
+        let known = if witness.pinned {
+            "as given to the auditor"
+        } else {
+            "NOT PINNED: whose key it is, is the ledger's own word"
+        };
+        let time = Timestamp::from_s(witness.time_s).map_or_else(|_| witness.time_s.to_string(), second);
+        let said = match (witness.size, time) {
+            (0, _) => "cosigned nothing that is kept here".to_owned(),
+            (size, time) => format!("last cosigned {size} events, at {time}"),
+        };
+        writeln!(out, "Witness {}, {known}: {said}", witness.vkey)?;
+    }
+    if let Some(size) = report.since {
+        writeln!(
+            out,
+            "Earlier audit: the ledger extends its checkpoint of {size} events; {} are new since",
+            report.checked.events.saturating_sub(size)
+        )?;
+    }
+    if let Some(seq) = report.as_of {
+        writeln!(out, "State as of event {seq}: what came later is not looked at")?;
+    }
     let c = &report.checked;
     writeln!(out, "\nChecked:")?;
     for (count, what) in [
         (c.events, "events, each hashed and chained to the one before"),
-        (c.signatures, "event signatures verified"),
+        (
+            c.signatures,
+            if report.fast {
+                "event signatures verified, in lists (--fast)"
+            } else {
+                "event signatures verified"
+            },
+        ),
         (c.attachments, "attachments match their digests"),
         (c.erased, "attachments not checkable: erased"),
         (c.checkpoints, "checkpoints, signature and root"),
+        (c.receipts, "receipts whose answers are there"),
         (c.orders, "orders replayed from their events"),
         (c.approvals, "approvals"),
         (c.aborts, "aborts and extensions"),
@@ -62,7 +95,8 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     for (currency, money) in &report.money {
         writeln!(
             out,
-            "\n{currency}: approved {}, of which confirmed {}; given back by aborts {}, of which confirmed {}",
+            "\n{currency}: deposited {}; approved {}, of which confirmed {}; given back by aborts {}, of which confirmed {}",
+            money.deposited.text(),
             money.approved.text(),
             money.confirmed.text(),
             money.aborted.text(),

@@ -59,6 +59,19 @@ pub struct Note {
     pub text: String,
 }
 
+/// What a witness last said of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// Its key.
+    pub vkey: String,
+    /// Whether the auditor brought the key; otherwise it is the ledger's own word that there is such a witness.
+    pub pinned: bool,
+    /// Events that the last checkpoint covers that it cosigned; 0: none.
+    pub size: u64,
+    /// When it says that it did, in seconds since 1970.
+    pub time_s: u64,
+}
+
 /// How much was checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Checked {
@@ -80,6 +93,8 @@ pub struct Checked {
     pub aborts: u64,
     /// Exchange replies judged anew.
     pub exchange_replies: u64,
+    /// Genuine receipts whose answers the ledger has.
+    pub receipts: u64,
     /// Answers rebuilt and compared, byte for byte by digest.
     pub answers: u64,
     /// Answers of which the body could not be rebuilt because a reply is erased.
@@ -110,6 +125,8 @@ impl Serialize for Sum {
 /// A currency's figures, as plain decimal numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Money {
+    /// Sum of all deposits that the ledger records.
+    pub deposited: Sum,
     /// Sum of all approved refunds, those taken over included.
     pub approved: Sum,
     /// Of these, confirmed by an exchange with a signature that verifies.
@@ -121,7 +138,7 @@ pub struct Money {
 }
 
 /// What `verify` came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The file.
     pub ledger: String,
@@ -133,6 +150,14 @@ pub struct Report {
     pub key_pinned: bool,
     /// Events that the anchor covers, where one was given and holds.
     pub anchored: Option<u64>,
+    /// Witnesses that cosigned checkpoints of this ledger, and those that the auditor brought.
+    pub witnesses: Vec<Witness>,
+    /// Events that the checkpoint of an earlier audit covers, where one was given and the ledger extends it.
+    pub since: Option<u64>,
+    /// The last event of the past state that was looked at; nothing where it was all of the ledger.
+    pub as_of: Option<u64>,
+    /// Event signatures were checked in lists; each is as good as if it had been checked alone.
+    pub fast: bool,
     /// How much was checked.
     pub checked: Checked,
     /// Figures by currency.

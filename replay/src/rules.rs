@@ -95,6 +95,15 @@ rules! {
     LOG_ANCHOR "log.anchor" Major
         "The ledger holds all events that its anchor speaks of, with the same root."
         "none: what is missing names no amount";
+    LOG_SINCE "log.since" Major
+        "The ledger extends the checkpoint of the auditor's earlier audit: its first events are those of then."
+        "all that the ledger tells: the sum of all deposits that it records";
+    LOG_RECEIPT "log.receipt" Major
+        "Each receipt that the auditor was given is of an answer that the ledger has, with the same event and body."
+        "what the body given with the receipt tells of; without one, the amounts that the event in its place names";
+    LOG_COSIGNATURE "log.cosignature" Major
+        "Each stored cosignature is its witness's word on the checkpoint of that size."
+        "none: a witness names no amount";
     LOG_INDEX "log.index" Minor
         "Head, order index and open permissions are what the events come to."
         "none: no answer is judged by an index";

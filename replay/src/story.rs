@@ -15,16 +15,17 @@ use quittance_events::seal::attachment_digest;
 use quittance_events::{Event, Facts, OrderKey, RefundId};
 use quittance_taler::{Amount, CoinPub, Micros, Timestamp};
 
+use crate::AsOf;
 use crate::open::{self, Opened, Unusable};
 
 /// Characters of a coin's key that tell one coin of an order from another.
 const COIN_SHOWN: usize = 8;
 
-/// Tells the story of one order.
+/// Tells the story of one order, up to a past state where one is given.
 ///
 /// # Errors
-/// The ledger is unusable, or has no such order.
-pub fn show(ledger: &Path, instance: &str, order: &str) -> Result<String, Unusable> {
+/// The ledger is unusable, or has no such order, or had none then.
+pub fn show(ledger: &Path, instance: &str, order: &str, as_of: Option<AsOf>) -> Result<String, Unusable> {
     let missing = || Unusable::NoSuchOrder(format!("{instance}/{order}"));
     let (Ok(instance_id), Ok(order_id)) = (instance.parse(), order.parse()) else {
         return Err(missing());
@@ -39,11 +40,16 @@ pub fn show(ledger: &Path, instance: &str, order: &str) -> Result<String, Unusab
         Opened::Damaged(why) => return Err(damaged(why)),
         Opened::Readable { copy, .. } => copy,
     };
-    let events = events_of(copy, &key).map_err(|e| damaged(&e))?;
+    let last = as_of.map_or(Ok(i64::MAX), |as_of| as_of.last(copy))?;
+    let mut events = events_of(copy, &key).map_err(|e| damaged(&e))?;
+    events.retain(|event| event.seq <= last);
     if events.is_empty() {
         return Err(missing());
     }
     let mut story = format!("Order {key}\n");
+    if as_of.is_some() {
+        story = format!("Order {key}, as of event {last}\n");
+    }
     let mut amounts = HashMap::new();
     for stored in &events {
         let at = line(stored, &mut amounts);

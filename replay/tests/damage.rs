@@ -27,6 +27,7 @@ fn options(ledger: PathBuf) -> VerifyOptions {
         ledger_key: Some(ledger_key()),
         predecessor: None,
         exchange_keys: Vec::new(),
+        ..VerifyOptions::default()
     }
 }
 

@@ -30,6 +30,7 @@ fn options(ledger: &Path, order: &str, out: PathBuf) -> ExportOptions {
             ledger_key: Some(ledger_key()),
             predecessor: None,
             exchange_keys: vec![],
+            ..VerifyOptions::default()
         },
         instance: "default".into(),
         order: order.into(),

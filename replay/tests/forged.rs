@@ -14,7 +14,7 @@ use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq};
 use quittance_replay::rules::RULES;
 use quittance_replay::{VerifyOptions, verify};
 use quittance_taler::{Digest32, EddsaSignature, Timestamp};
-use quittance_tlog::{Checkpoint, Hash};
+use quittance_tlog::{Checkpoint, Cosigner, Hash, KeyName, Note};
 use rusqlite::Connection;
 use support::takeover::*;
 use support::*;
@@ -91,28 +91,19 @@ fn reseal_last(forged: &Forged, key: u8, change: impl FnOnce(Vec<u8>) -> Vec<u8>
     });
 }
 
-fn rules_beneath(finding: &quittance_replay::Finding) -> BTreeSet<&str> {
-    finding
-        .consequences
-        .iter()
-        .map(|consequence| consequence.rule)
-        .collect()
-}
-
 forgeries! {
     a_foreign_table "log.file" |rule| {
         let forged = forge(sound_events());
         tamper(&forged, |conn| conn.execute_batch("CREATE TABLE notes (text TEXT)").unwrap());
         let report = forged.report();
-        assert_eq!((report.findings.len(), report.findings[0].rule, report.findings[0].seq), (1, rule, None));
-        assert!(report.findings[0].text.contains("notes"));
+        assert!(assert_root(&report, rule, None, "", &[]).text.contains("notes"));
     }
 
     an_event_of_another_ledger "log.genesis" |rule| {
         let mut events = sound_events();
         let last = events.len() - 1;
         events[last].0.ledger = "other.example/ledger".into();
-        assert_root(&forge(events).report(), rule, last, "0.5");
+        assert_root(&forge(events).report(), rule, last, "0.5", &[]);
     }
 
     another_key_than_published "log.key" |rule| {
@@ -122,7 +113,7 @@ forgeries! {
         };
         let forged = forge(sound_events());
         let report = verify(&VerifyOptions { ledger: forged.ledger(), anchor: None, ..options }).unwrap();
-        assert_root(&report, rule, 0, "");
+        assert_root(&report, rule, 0, "", &[]);
     }
 
     an_event_deleted "log.gapless" |rule| {
@@ -134,11 +125,7 @@ forgeries! {
             conn.execute("DELETE FROM attachment WHERE seq = ?1", [row(place)]).unwrap();
         });
         let report = forged.report();
-        let finding = assert_root(&report, rule, place + 1, "");
-        let beneath = rules_beneath(finding);
-        for expected in ["log.chain", "log.tree", "log.anchor", "log.index", "approval.requested"] {
-            assert!(beneath.contains(expected), "{expected}: {beneath:?}");
-        }
+        assert_root(&report, rule, place + 1, "", &["answer.body", "answer.refund_amount", "answer.rows", "approval.requested", "exchange.requested", "log.anchor", "log.chain", "log.index", "log.tiles", "log.tree"]);
     }
 
     an_event_chained_to_another "log.chain" |rule| {
@@ -150,9 +137,7 @@ forgeries! {
             event.prev = other_digest();
             event.canonical()
         });
-        let report = forged.report();
-        let finding = assert_root(&report, rule, last, "0.5");
-        assert_eq!(rules_beneath(finding), ["log.anchor", "log.index", "log.tree"].into());
+        assert_root(&forged.report(), rule, last, "0.5", &["log.anchor", "log.index", "log.tree"]);
     }
 
     an_event_signed_by_another_key "log.signature" |rule| {
@@ -160,9 +145,7 @@ forgeries! {
         let last = events.len() - 1;
         let forged = forge(events);
         reseal_last(&forged, 66, |sealed| sealed);
-        let report = forged.report();
-        let finding = assert_root(&report, rule, last, "0.5");
-        assert_eq!(rules_beneath(finding), ["log.anchor", "log.index", "log.tree"].into());
+        assert_root(&forged.report(), rule, last, "0.5", &["log.anchor", "log.index", "log.tree"]);
     }
 
     an_event_with_a_blank_in_it "log.canonical" |rule| {
@@ -170,16 +153,14 @@ forgeries! {
         let last = events.len() - 1;
         let forged = forge(events);
         reseal_last(&forged, 1, |sealed| [b"{ ", &sealed[1..]].concat());
-        let report = forged.report();
-        let finding = assert_root(&report, rule, last, "0.5");
-        assert_eq!(rules_beneath(finding), ["log.anchor", "log.index", "log.tree"].into());
+        assert_root(&forged.report(), rule, last, "0.5", &["log.anchor", "log.index", "log.tree"]);
     }
 
     an_event_of_a_version_that_nothing_raised "log.version" |rule| {
         let mut events = sound_events();
         let last = events.len() - 1;
         events[last].0.version = 2;
-        assert_root(&forge(events).report(), rule, last, "0.5");
+        assert_root(&forge(events).report(), rule, last, "0.5", &[]);
     }
 
     a_new_key_that_nobody_let_in "log.rotation" |rule| {
@@ -196,7 +177,7 @@ forgeries! {
             authorisation: secret(71).sign(message.as_bytes()),
             possession: secret(71).sign(message.as_bytes()),
         }));
-        assert_root(&forge_rotated(events, &[&key]).report(), rule, place, "");
+        assert_root(&forge_rotated(events, &[&key]).report(), rule, place, "", &[]);
     }
 
     an_erasure_that_erased_nothing "log.erased" |rule| {
@@ -220,21 +201,22 @@ forgeries! {
             conn.execute_batch("DETACH original").unwrap();
         });
         // The format is raised before the erasure.
-        assert_root(&forged.report(), rule, events.len() + 1, "3");
+        assert_root(&forged.report(), rule, events.len() + 1, "3", &[]);
     }
 
     parts_that_differ "log.parts" |rule| {
         let mut events = sound_events();
         let place = nth(&events, WIDE, "refund_approved", 1);
         edit!(events, place, RefundApproved, |f| f.total = amount("249"));
-        assert_root(&forge(events).report(), rule, place, "250");
+        assert_root(&forge(events).report(), rule, place, "250", &[]);
     }
 
     an_event_dated_back "log.time" |rule| {
         let mut events = sound_events();
         let last = events.len() - 1;
         events[last].0.at_us = events[last].0.at_us.minus_s(62);
-        assert_root(&forge(events).report(), rule, last, "0.5");
+        // It lies before the event before it of its order, too.
+        assert_root(&forge(events).report(), rule, last, "0.5", &["log.time"]);
     }
 
     a_reason_that_was_wiped "log.attachments" |rule| {
@@ -245,7 +227,7 @@ forgeries! {
             conn.execute("UPDATE attachment SET salt = NULL, bytes = NULL WHERE seq = ?1", [row(place)]).unwrap();
         });
         let report = forged.report();
-        assert_root(&report, rule, place, "3");
+        assert_root(&report, rule, place, "3", &[]);
         assert_eq!(report.checked.erased, 1);
     }
 
@@ -259,7 +241,7 @@ forgeries! {
         tamper(&forged, |conn| {
             conn.execute("INSERT INTO checkpoint (size, note) VALUES (?1, ?2)", (row(size) - 4, note)).unwrap();
         });
-        assert_root(&forged.report(), rule, size - 4, "");
+        assert_root(&forged.report(), rule, size - 4, "", &[]);
     }
 
     a_ledger_cut_off_at_its_end "log.anchor" |rule| {
@@ -268,9 +250,40 @@ forgeries! {
         events.truncate(size - 5);
         let forged = forge(events);
         let cut = VerifyOptions { anchor: Some(sound().join("ledger.anchor")), ..forged.options() };
-        assert_root(&verify(&cut).unwrap(), rule, size - 1, "");
+        assert_root(&verify(&cut).unwrap(), rule, size - 1, "", &[]);
         // Without the anchor nobody can tell: the guide says so.
         assert!(verify(&VerifyOptions { anchor: None, ..cut }).unwrap().is_sound());
+    }
+
+    a_cosignature_of_another_checkpoint "log.cosignature" |rule| {
+        let forged = forge(sound_events());
+        let witness = Cosigner::new(KeyName::new("witness.example/w1").unwrap(), &[77; 32]);
+        let vkey = witness.verifier().to_string();
+        let mut size = 0;
+        tamper(&forged, |conn| {
+            let (at, note): (i64, String) = conn
+                .query_row("SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .unwrap();
+            size = usize::try_from(at).unwrap();
+            let own = witness.sign(&Note::parse(&note).unwrap(), 1_795_226_400).unwrap().to_string();
+            let insert = "INSERT INTO cosignature (size, vkey, line) VALUES (?1, ?2, ?3)";
+            conn.execute(insert, (at, &vkey, own)).unwrap();
+        });
+        // It is of this checkpoint: nothing to find, and the report says who cosigned.
+        let report = forged.report();
+        assert!(report.is_sound());
+        let said = &report.witnesses[0];
+        assert_eq!((said.vkey.as_str(), said.pinned, said.time_s), (vkey.as_str(), false, 1_795_226_400));
+        assert_eq!(usize::try_from(said.size).unwrap(), size);
+        tamper(&forged, |conn| {
+            let other = Checkpoint { origin: ORIGIN.into(), size: 3, root: Hash([7; 32]) };
+            let other = other.sign(&keys().checkpoint).unwrap();
+            let line = witness.sign(&other, 1_795_226_400).unwrap().to_string();
+            conn.execute("UPDATE cosignature SET line = ?1", [line]).unwrap();
+        });
+        assert_root(&forged.report(), rule, size - 1, "", &[]);
     }
 
     a_tile_with_another_hash "log.tiles" |rule| {
@@ -286,25 +299,53 @@ forgeries! {
         assert!(report.findings[0].text.contains("tile 0/0"));
     }
 
+    a_history_sealed_anew "log.since" |rule| {
+        let mut events = sound_events();
+        let place = nth(&events, PAID, "refund_approved", 0);
+        events[place].1.attachments[0].1 = b"never returned".to_vec();
+        let rewritten = forge(events);
+        let options = VerifyOptions { since: Some(sound().join("ledger.anchor")), ..rewritten.options() };
+        let size = sound_events().len();
+        assert_root(&report_all_ways(&options), rule, size - 1, "308.5", &[]);
+        // In itself it is sound.
+        assert!(rewritten.report().is_sound());
+    }
+
+    an_answer_that_a_wallet_can_prove_and_the_ledger_lacks "log.receipt" |rule| {
+        let events = sound_events();
+        let place = events.len() - 1;
+        let receipt = last_receipt(sound(), UNTOUCHED);
+        let forged = forge(events[..place].to_vec());
+        let options = VerifyOptions { receipts: vec![receipt.clone()], ..forged.options() };
+        assert_root(&report_all_ways(&options), rule, place, "", &[]);
+        // Another answer in its place: what is recorded instead is at stake.
+        let mut other = events;
+        edit!(other, place, RefundAnswered, |f| f.as_of = Seq::new(f.as_of.get() - 2).unwrap());
+        let forged = forge(other);
+        let report = report_all_ways(&VerifyOptions { receipts: vec![receipt], ..forged.options() });
+        let rules: Vec<&str> = report.findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(rules, ["answer.as_of", rule]);
+        assert_eq!(report.findings[1].at_stake, [amount("0.5")]);
+    }
+
     a_head_of_another_time "log.index" |rule| {
         let forged = forge(sound_events());
         tamper(&forged, |conn| {
             conn.execute("UPDATE head SET greatest_at_us = greatest_at_us + 1", []).unwrap();
         });
-        let report = forged.report();
-        assert_eq!((report.findings.len(), report.findings[0].rule, report.findings[0].seq), (1, rule, None));
+        assert_root(&forged.report(), rule, None, "", &[]);
     }
 
     a_predecessor_of_another_root "takeover.predecessor" |rule| {
         let mut events = successor(None);
         edit!(events, 0, LedgerOpened, |f| f.predecessor.as_mut().unwrap().root = other_digest());
-        assert_root(&taken_over(events), rule, 0, "");
+        assert_root(&taken_over(events), rule, 0, "", &[]);
     }
 
     a_generation_left_out "takeover.generation" |rule| {
         let mut events = successor(Some(2));
         approve_first(&mut events, 2 << 20);
-        assert_root(&taken_over(events), rule, 0, "");
+        assert_root(&taken_over(events), rule, 0, "", &[]);
     }
 
     an_order_left_behind "takeover.orders" |rule| {
@@ -320,7 +361,7 @@ forgeries! {
         let mut events = successor(None);
         let place = nth(&events, PAID, "deposit_recorded", 1);
         edit!(events, place, DepositRecorded, |f| f.refund_fee = amount("0.02"));
-        assert_root(&taken_over(events), rule, place, "2.5");
+        assert_root(&taken_over(events), rule, place, "2.5", &[]);
     }
 
     a_refund_carried_in_with_another_amount "takeover.refunds" |rule| {
@@ -331,21 +372,21 @@ forgeries! {
             f.rows[1].amount = amount("1.5");
             f.rows[1].merchant_sig = permit(&h_contract, coin(21), 8, amount("1.5"));
         });
-        assert_root(&taken_over(events), rule, place, "0.5");
+        assert_root(&taken_over(events), rule, place, "0.5", &[]);
     }
 
     a_deposit_for_no_order "order.begin" |rule| {
         let mut events = sound_events();
         append(&mut events, "2026.325-ghost", deposit(61, "4"));
         append(&mut events, "2026.325-ghost", deposit(62, "5"));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 2, "4");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 2, "4", &[]);
     }
 
     terms_with_another_wire_deadline "order.terms" |rule| {
         let mut events = sound_events();
         let place = nth(&events, UNTOUCHED, "order_recorded", 0);
         edit!(events, place, OrderRecorded, |f| f.wire_deadline_s = second(START_S + 21 * DAY_S));
-        assert_root(&forge(events).report(), rule, place, "1");
+        assert_root(&forge(events).report(), rule, place, "1", &[]);
     }
 
     a_deposit_at_a_foreign_exchange "order.deposit" |rule| {
@@ -353,14 +394,14 @@ forgeries! {
         let place = nth(&events, UNTOUCHED, "deposit_recorded", 0);
         let foreign = quittance_taler::MasterPub::from_bytes(secret(44).public_bytes());
         edit!(events, place, DepositRecorded, |f| f.exchange_master_pub = foreign);
-        assert_root(&forge(events).report(), rule, place, "1");
+        assert_root(&forge(events).report(), rule, place, "1", &[]);
     }
 
     a_payment_above_its_deposits "order.paid" |rule| {
         let mut events = sound_events();
         let place = nth(&events, UNTOUCHED, "payment_completed", 0);
         edit!(events, place, PaymentCompleted, |f| f.paid = amount("3"));
-        assert_root(&forge(events).report(), rule, place, "2");
+        assert_root(&forge(events).report(), rule, place, "2", &[]);
     }
 
     a_takeover_after_an_approval "approval.carried_in" |rule| {
@@ -375,72 +416,71 @@ forgeries! {
         };
         let facts = RefundCarriedIn { rows: vec![row], part: None, by: token() };
         append(&mut events, UNTOUCHED, NewEvent::bare(facts));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "0.1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "0.1", &[]);
     }
 
     an_approval_for_an_unpaid_order "approval.allowed" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, WIDE_ABORT, &[(2000, 1, "1")]);
-        assert_root(&forge(events).report(), rule, place, "1");
+        assert_root(&forge(events).report(), rule, place, "1", &[]);
     }
 
     more_approved_than_paid "approval.total" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, UNTOUCHED, &[(41, 2, "1")]);
-        let report = forge(events).report();
-        assert_eq!(rules_beneath(assert_root(&report, rule, place, "0.5")), ["approval.coin"].into());
+        assert_root(&forge(events).report(), rule, place, "0.5", &["approval.coin"]);
     }
 
     rows_that_do_not_sum_up "approval.rows" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, UNTOUCHED, &[(41, 2, "0.1")]);
         edit!(events, place, RefundApproved, |f| f.total = amount("0.8"));
-        assert_root(&forge(events).report(), rule, place, "0.2");
+        assert_root(&forge(events).report(), rule, place, "0.2", &[]);
     }
 
     more_refunded_than_a_coin_holds "approval.coin" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, PAID, &[(1, 3, "1.5")]);
-        assert_root(&forge(events).report(), rule, place, "1.5");
+        assert_root(&forge(events).report(), rule, place, "1.5", &[]);
     }
 
     an_id_out_of_turn "approval.ids" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, UNTOUCHED, &[(41, 5, "0.25")]);
-        assert_root(&forge(events).report(), rule, place, "0.25");
+        assert_root(&forge(events).report(), rule, place, "0.25", &[]);
     }
 
     an_approval_that_the_merchant_did_not_sign "approval.signature" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, UNTOUCHED, &[(41, 2, "0.25")]);
         edit!(events, place, RefundApproved, |f| f.rows[0].merchant_sig = bad_signature());
-        assert_root(&forge(events).report(), rule, place, "0.25");
+        assert_root(&forge(events).report(), rule, place, "0.25", &[]);
     }
 
     an_approval_of_another_second "approval.execution" |rule| {
         let mut events = sound_events();
         let place = approve(&mut events, UNTOUCHED, &[(41, 2, "0.25")]);
         edit!(events, place, RefundApproved, |f| f.execution_s = second(START_S));
-        assert_root(&forge(events).report(), rule, place, "0.25");
+        assert_root(&forge(events).report(), rule, place, "0.25", &[]);
     }
 
     a_refund_requested_too_late "approval.deadline" |rule| {
         let mut events = sound_events();
         append(&mut events, LATE, requested(&[(31, 1)]));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "5");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "5", &[]);
     }
 
     a_refund_requested_twice "approval.requested" |rule| {
         let mut events = sound_events();
         append(&mut events, WIDE, requested(&[(1000, 1)]));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1", &[]);
     }
 
     an_abort_of_a_paid_order "abort.requested" |rule| {
         let mut events = sound_events();
         let event = abort(&at_end(&events, UNTOUCHED), &[41]);
         append(&mut events, UNTOUCHED, event);
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1", &[]);
     }
 
     an_abort_of_a_coin_that_nobody_named "abort.coins" |rule| {
@@ -448,7 +488,7 @@ forgeries! {
         let place = nth(&events, ABORTED, "abort_requested", 0);
         let request = abort(&order_at(&events, ABORTED, place), &[13, 12]);
         events[place].1.attachments = request.attachments;
-        assert_root(&forge(events).report(), rule, place, "5");
+        assert_root(&forge(events).report(), rule, place, "5", &[]);
     }
 
     a_deposited_coin_said_to_be_undeposited "abort.state" |rule| {
@@ -458,9 +498,7 @@ forgeries! {
             let named = f.coins.iter_mut().find(|named| named.coin_pub == coin(11)).unwrap();
             *named = AbortCoin { state: AbortCoinState::Undeposited, amount: None, merchant_sig: None, ..*named };
         });
-        let report = forge(events).report();
-        let beneath = rules_beneath(assert_root(&report, rule, place, "5"));
-        assert!(beneath.contains("exchange.requested") && beneath.contains("answer.exchange_status"), "{beneath:?}");
+        assert_root(&forge(events).report(), rule, place, "5", &["answer.body", "answer.exchange_status", "exchange.requested"]);
     }
 
     an_abort_of_less_than_the_deposit "abort.amount" |rule| {
@@ -472,9 +510,7 @@ forgeries! {
             named.amount = Some(amount("4"));
             named.merchant_sig = Some(permit(&h_contract, coin(11), 0, amount("4")));
         });
-        let report = forge(events).report();
-        let beneath = rules_beneath(assert_root(&report, rule, place, "1"));
-        assert!(beneath.contains("exchange.confirmed"), "{beneath:?}");
+        assert_root(&forge(events).report(), rule, place, "1", &["answer.body", "answer.exchange_status", "answer.http_status", "exchange.confirmed"]);
     }
 
     an_abort_that_the_merchant_did_not_sign "abort.signature" |rule| {
@@ -483,20 +519,20 @@ forgeries! {
         edit!(events, place, AbortRequested, |f| {
             f.coins.iter_mut().find(|named| named.coin_pub == coin(11)).unwrap().merchant_sig = Some(bad_signature());
         });
-        assert_root(&forge(events).report(), rule, place, "5");
+        assert_root(&forge(events).report(), rule, place, "5", &[]);
     }
 
     a_paid_coin_given_back_as_if_it_came_late "abort.extended" |rule| {
         let mut events = sound_events();
         let h_contract = at_end(&events, UNTOUCHED).terms.h_contract;
         append(&mut events, UNTOUCHED, extension(&h_contract, 41, "1"));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1", &[]);
     }
 
     a_late_deposit_that_is_kept "abort.late_deposit" |rule| {
         let mut events = sound_events();
         append(&mut events, UNTOUCHED, deposit(42, "0.75"));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "0.75");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "0.75", &[]);
     }
 
     a_payment_that_counts_an_aborted_coin "abort.payment" |rule| {
@@ -506,15 +542,14 @@ forgeries! {
             f.coins.push(coin(11));
             f.paid = amount("25");
         });
-        let report = forge(events).report();
-        assert_eq!(rules_beneath(assert_root(&report, rule, place, "5")), ["order.paid"].into());
+        assert_root(&forge(events).report(), rule, place, "5", &["order.paid"]);
     }
 
     a_refusal_recorded_twice "abort.refusal" |rule| {
         let mut events = sound_events();
         let (event, new) = events[nth(&events, PAID, "abort_refused", 0)].clone();
         append(&mut events, PAID, NewEvent { facts: event.facts, ..new });
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 
     a_signing_key_that_the_master_did_not_sign "exchange.keys" |rule| {
@@ -524,15 +559,13 @@ forgeries! {
         told.master_sig = bad_signature();
         events[place].1.attachments[0].1 = keys_reply(std::slice::from_ref(&told));
         edit!(events, place, ExchangeKeysSeen, |f| f.signkeys = vec![told]);
-        let report = forge(events).report();
-        let beneath = rules_beneath(assert_root(&report, rule, place, ""));
-        assert!(beneath.contains("exchange.confirmed") && beneath.contains("answer.exchange_status"), "{beneath:?}");
+        assert_root(&forge(events).report(), rule, place, "", &["answer.body", "answer.exchange_status", "answer.http_status", "exchange.confirmed"]);
     }
 
     a_reply_to_what_was_never_asked "exchange.requested" |rule| {
         let mut events = sound_events();
         append(&mut events, UNTOUCHED, reply(41, 1, 1, 404, r#"{"code":1502}"#, Verdict::Refused));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "0.5");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "0.5", &[]);
     }
 
     an_attempt_out_of_turn "exchange.attempt" |rule| {
@@ -544,20 +577,20 @@ forgeries! {
             failure: Failure::Closed,
         };
         append(&mut events, WIDE, NewEvent::bare(facts));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1", &[]);
     }
 
     a_confirmation_by_an_unknown_key "exchange.confirmed" |rule| {
         let mut events = sound_events();
         let event = confirmation(&at_end(&events, WIDE), 1000, 1, 1, 6);
         append(&mut events, WIDE, event);
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1", &[]);
     }
 
     a_busy_exchange_said_to_have_refused "exchange.verdict" |rule| {
         let mut events = sound_events();
         append(&mut events, WIDE, reply(1000, 1, 1, 503, r#"{"code":1501}"#, Verdict::Refused));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "1", &[]);
     }
 
     a_confirmation_by_an_exchange_not_given "exchange.pinned" |rule| {
@@ -567,14 +600,14 @@ forgeries! {
         let forged = forge(events);
         let other = quittance_taler::MasterPub::from_bytes(secret(44).public_bytes());
         let options = VerifyOptions { exchange_keys: vec![other], ..forged.options() };
-        assert_root(&verify(&options).unwrap(), rule, place, "3");
+        assert_root(&verify(&options).unwrap(), rule, place, "3", &[]);
     }
 
     an_answer_from_an_older_state "answer.as_of" |rule| {
         let mut events = sound_events();
         let last = events.len() - 1;
         edit!(events, last, RefundAnswered, |f| f.as_of = Seq::new(f.as_of.get() - 2).unwrap());
-        assert_root(&forge(events).report(), rule, last, "0.5");
+        assert_root(&forge(events).report(), rule, last, "0.5", &[]);
     }
 
     a_wallet_sent_away_with_410 "answer.http_status" |rule| {
@@ -585,7 +618,7 @@ forgeries! {
         edit!(events, last, RefundAnswered, |f| {
             *f = RefundAnswered { http_status: 410, body, refund_amount: None, rows: None, ..f.clone() };
         });
-        assert_root(&forge(events).report(), rule, last, "0.5");
+        assert_root(&forge(events).report(), rule, last, "0.5", &[]);
     }
 
     a_sum_too_small "answer.refund_amount" |rule| {
@@ -595,8 +628,7 @@ forgeries! {
             f.refund_amount = Some(amount("0.2"));
             f.body = other_digest();
         });
-        let report = forge(events).report();
-        assert_eq!(rules_beneath(assert_root(&report, rule, last, "0.3")), ["answer.body"].into());
+        assert_root(&forge(events).report(), rule, last, "0.3", &["answer.body"]);
     }
 
     a_refund_left_out "answer.rows" |rule| {
@@ -606,8 +638,7 @@ forgeries! {
             f.rows.as_mut().unwrap().pop();
             f.body = other_digest();
         });
-        let report = forge(events).report();
-        assert_eq!(rules_beneath(assert_root(&report, rule, place, "1")), ["answer.body"].into());
+        assert_root(&forge(events).report(), rule, place, "1", &["answer.body"]);
     }
 
     an_execution_time_moved "answer.execution_time" |rule| {
@@ -617,8 +648,7 @@ forgeries! {
             f.rows.as_mut().unwrap()[0].execution_s = Timestamp::NEVER;
             f.body = other_digest();
         });
-        let report = forge(events).report();
-        assert_eq!(rules_beneath(assert_root(&report, rule, place, "3")), ["answer.body"].into());
+        assert_root(&forge(events).report(), rule, place, "3", &["answer.body"]);
     }
 
     a_success_without_confirmation "answer.exchange_status" |rule| {
@@ -628,8 +658,7 @@ forgeries! {
             f.rows.as_mut().unwrap()[2].exchange_status = 200;
             f.body = other_digest();
         });
-        let report = forge(events).report();
-        assert_eq!(rules_beneath(assert_root(&report, rule, place, "1")), ["answer.body"].into());
+        assert_root(&forge(events).report(), rule, place, "1", &["answer.body"]);
     }
 
     an_abort_answered_for_a_coin_under_none "answer.coins" |rule| {
@@ -644,27 +673,27 @@ forgeries! {
             part: None,
         };
         append(&mut events, ABORTED, NewEvent::bare(facts));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "17");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "17", &[]);
     }
 
     another_body_than_was_recorded "answer.body" |rule| {
         let mut events = sound_events();
         let place = last_answer(&events, PAID);
         edit!(events, place, RefundAnswered, |f| f.body = other_digest());
-        assert_root(&forge(events).report(), rule, place, "11");
+        assert_root(&forge(events).report(), rule, place, "11", &[]);
     }
 
     an_answer_recorded_twice "answer.once" |rule| {
         let mut events = sound_events();
         let (event, new) = events.last().unwrap().clone();
         append(&mut events, UNTOUCHED, NewEvent { facts: event.facts, ..new });
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 
     a_delivery_of_no_answer "answer.delivered" |rule| {
         let mut events = sound_events();
         append(&mut events, UNTOUCHED, NewEvent::bare(RefundDelivered { answer: Seq::new(5).unwrap() }));
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "");
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 }
 

@@ -70,7 +70,7 @@ fn a_rotation_is_followed_and_told() {
     assert_sound(&report);
     assert_eq!(report.event_key, Some(new.to_string()));
     let foreign = vkey(ORIGIN, &event_key(73).public().key()).unwrap();
-    assert_root(&verify(&with(foreign)).unwrap(), "log.key", 0, "");
+    assert_root(&verify(&with(foreign)).unwrap(), "log.key", 0, "", &[]);
     // An anchor of before the rotation is under the old key, and holds.
     let report = verify(&VerifyOptions {
         anchor: Some(sound().join("ledger.anchor")),
@@ -105,7 +105,7 @@ fn a_checkpoint_of_after_the_rotation_is_by_the_new_key() {
     });
     let report = forged.report();
     let place = sound_events().len() + 2;
-    assert_root(&report, "log.tree", place, "");
+    assert_root(&report, "log.tree", place, "", &[]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn each_part_of_a_rotation_is_checked() {
         },
     ];
     for spoil in spoils {
-        assert_root(&rotated(spoil), "log.rotation", place, "");
+        assert_root(&rotated(spoil), "log.rotation", place, "", &[]);
     }
     // A key that was in force before.
     let report = rotated(|f| {
@@ -179,7 +179,7 @@ fn each_part_of_a_rotation_is_checked() {
         f.authorisation = secret(1).sign(message.as_bytes());
         f.possession = f.authorisation;
     });
-    assert_root(&report, "log.rotation", place, "");
+    assert_root(&report, "log.rotation", place, "", &[]);
 }
 
 #[test]
@@ -192,11 +192,11 @@ fn versions_that_do_not_follow_are_found() {
         1,
         keys_seen(vec![signing_key(5, START_S - DAY_S, START_S)]),
     );
-    assert_root(&forge(events).report(), "log.version", place + 1, "");
+    assert_root(&forge(events).report(), "log.version", place + 1, "", &[]);
     let mut events = sound_events();
     append_own(&mut events, 1, NewEvent::bare(FormatRaised { version: 2 }));
     append_own(&mut events, 2, NewEvent::bare(FormatRaised { version: 2 }));
-    assert_root(&forge(events).report(), "log.version", place + 1, "");
+    assert_root(&forge(events).report(), "log.version", place + 1, "", &[]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn an_erased_reason_is_sound_and_told() {
         (report.checked.erased, report.checked.answers_not_checkable),
         (1, 0)
     );
-    let story = show(&forged.ledger(), "default", PAID).unwrap();
+    let story = show(&forged.ledger(), "default", PAID, None).unwrap();
     assert!(story.contains("[reason: erased]"), "{story}");
     let told = format!("attachment reason of event {} was erased", place + 1);
     assert!(
@@ -306,6 +306,6 @@ fn an_erasure_that_is_made_up_is_found() {
         (PAID, 100_000, 1, ""),
     ] {
         let (count, report) = of(order, target, times);
-        assert_root(&report, "log.erased", count - 1, stake);
+        assert_root(&report, "log.erased", count - 1, stake, &[]);
     }
 }

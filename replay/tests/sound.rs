@@ -21,6 +21,7 @@ fn report() -> Report {
         ledger_key: Some(ledger_key()),
         predecessor: None,
         exchange_keys: vec![master_pub()],
+        ..VerifyOptions::default()
     })
     .unwrap()
 }

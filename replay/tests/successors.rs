@@ -4,8 +4,10 @@
 mod support;
 
 use quittance_events::Facts;
+use quittance_events::create::create;
 use quittance_events::facts::*;
 use quittance_replay::{Unusable, VerifyOptions, verify};
+use quittance_tlog::Checkpoint;
 use support::takeover::*;
 use support::*;
 
@@ -42,7 +44,13 @@ fn ids_follow_the_generation() {
         let mut events = successor(generation);
         let place = approve_first(&mut events, id);
         for is_compared in [true, false] {
-            assert_root(&sealed(events.clone(), is_compared), "approval.ids", place, "0.1");
+            assert_root(
+                &sealed(events.clone(), is_compared),
+                "approval.ids",
+                place,
+                "0.1",
+                &[],
+            );
         }
     }
 }
@@ -59,7 +67,7 @@ fn a_predecessor_that_went_on_must_have_raised_the_generation() {
     // What came last there, an answer, is not carried in.
     let events = successor_of(&sound_events(), predecessor(None));
     let report = sealed(events.clone(), true);
-    let finding = assert_root(&report, "takeover.generation", 0, "");
+    let finding = assert_root(&report, "takeover.generation", 0, "", &[]);
     assert_eq!((finding.expected.as_str(), finding.found.as_str()), ("1", "0"));
     assert!(sealed(events, false).is_sound());
     let report = sealed(successor_of(&sound_events(), predecessor(Some(1))), true);
@@ -81,7 +89,7 @@ fn another_ledger_is_not_the_predecessor() {
     genesis.predecessor.as_mut().unwrap().size += 1;
     let report = sealed(events, true);
     assert!(
-        assert_root(&report, "takeover.predecessor", 0, "")
+        assert_root(&report, "takeover.predecessor", 0, "", &[])
             .text
             .contains("fewer events")
     );
@@ -93,7 +101,7 @@ fn another_ledger_is_not_the_predecessor() {
     };
     let report = verify(&options).unwrap();
     assert!(
-        assert_root(&report, "takeover.predecessor", 0, "")
+        assert_root(&report, "takeover.predecessor", 0, "", &[])
             .text
             .contains("names no predecessor")
     );
@@ -125,7 +133,7 @@ fn an_order_that_the_predecessor_does_not_have_is_foreign_only_within_the_takeov
     assert!(sealed(told, true).is_sound());
     events.splice(1..1, new);
     let report = sealed(events, true);
-    assert_root(&report, "takeover.orders", 1, "");
+    assert_root(&report, "takeover.orders", 1, "", &[]);
 }
 
 #[test]
@@ -137,7 +145,7 @@ fn what_is_missing_or_put_in_among_refunds_and_events_is_found() {
         panic!("no takeover")
     };
     f.rows.pop();
-    assert_root(&sealed(events, true), "takeover.refunds", place, "1");
+    assert_root(&sealed(events, true), "takeover.refunds", place, "1", &[]);
     // A refund put in: signed by the merchant, and within all bounds.
     let mut events = successor(None);
     let h_contract = order_at(&events, UNTOUCHED, events.len()).terms.h_contract;
@@ -151,12 +159,12 @@ fn what_is_missing_or_put_in_among_refunds_and_events_is_found() {
         merchant_sig: permit(&h_contract, coin(41), 2, amount("0.2")),
         ..f.rows[0].clone()
     });
-    assert_root(&sealed(events, true), "takeover.refunds", place, "0.2");
+    assert_root(&sealed(events, true), "takeover.refunds", place, "0.2", &[]);
     // An abort's refusal left out: its coin would be sent again.
     let mut events = successor(None);
     let place = nth(&events, ABORTED, "exchange_replied", 0);
     events.remove(place);
-    assert_root(&sealed(events, true), "takeover.contract", place, "4");
+    assert_root(&sealed(events, true), "takeover.contract", place, "4", &[]);
     // A reason put in behind an event: bytes that the predecessor does not have.
     let mut events = successor(None);
     let place = nth(&events, ABORTED, "abort_requested", 0);
@@ -165,5 +173,33 @@ fn what_is_missing_or_put_in_among_refunds_and_events_is_found() {
         .unwrap()
         .replace("KUDOS:1", "KUDOS:2")
         .into_bytes();
-    assert_root(&sealed(events, true), "takeover.contract", place, "7");
+    assert_root(&sealed(events, true), "takeover.contract", place, "7", &[]);
+}
+
+#[test]
+fn the_roots_are_those_of_the_checkpoints() {
+    let note = std::fs::read_to_string(sound().join("ledger.anchor")).unwrap();
+    let checkpoint = Checkpoint::open(&note, &keys().checkpoint.verifier()).unwrap();
+    assert_eq!(sound_root(checkpoint.size).as_bytes(), &checkpoint.root.0);
+}
+
+#[test]
+fn of_a_past_state_the_predecessor_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths(folder.path());
+    create(&paths, &second_keys(), successor(None)).unwrap();
+    let options = VerifyOptions {
+        ledger: paths.ledger.clone(),
+        predecessor: Some(folder.path().join("nowhere")),
+        as_of: Some("1".parse().unwrap()),
+        ..VerifyOptions::default()
+    };
+    let report = verify(&options).unwrap();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("predecessor and later checkpoints"))
+    );
 }

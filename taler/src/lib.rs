@@ -13,6 +13,7 @@ pub mod json;
 mod kdf;
 pub mod keys;
 pub mod message;
+pub mod strict;
 mod text;
 pub mod time;
 pub mod uri;
@@ -26,4 +27,5 @@ pub use keys::{
     CoinPub, Digest32, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode, KeyError, MasterPub,
     MerchantPub,
 };
+pub use strict::StrictKey;
 pub use time::{Micros, TalerTimestamp, TimeError, Timestamp};

@@ -165,6 +165,7 @@ impl Program {
             ledger_key: Some(self.vkey.parse().unwrap()),
             predecessor: None,
             exchange_keys: Vec::new(),
+            ..VerifyOptions::default()
         };
         let report = tokio::task::spawn_blocking(move || verify(&options))
             .await

@@ -518,6 +518,7 @@ impl Shop {
             ledger_key: Some(self.vkey.parse().unwrap()),
             predecessor: predecessor.map(Path::to_owned),
             exchange_keys: Vec::new(),
+            ..VerifyOptions::default()
         })
         .unwrap();
         assert!(report.is_sound(), "{}", quittance_replay::print_report(&report));

@@ -115,6 +115,7 @@ impl Home {
             ledger_key: Some(vkey.trim().parse().unwrap()),
             predecessor: None,
             exchange_keys: Vec::new(),
+            ..quittance_replay::VerifyOptions::default()
         })
         .unwrap();
         assert!(report.is_sound(), "{}", quittance_replay::print_report(&report));

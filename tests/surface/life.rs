@@ -107,6 +107,7 @@ async fn keys_rotate_and_the_shop_sells_on() {
         ledger_key: Some(event[0].1.clone()),
         predecessor: None,
         exchange_keys: Vec::new(),
+        ..VerifyOptions::default()
     });
     let report = report.unwrap();
     assert!(report.is_sound(), "{}", print_report(&report));
@@ -305,7 +306,7 @@ async fn a_reason_is_erased_and_the_answers_stay() {
     shop.approve("boots", "KUDOS:5").await;
     let report = shop.audit().await;
     assert_eq!(report.checked.erased, 2);
-    let story = quittance_replay::show(&shop.ledger(), "default", "boots").unwrap();
+    let story = quittance_replay::show(&shop.ledger(), "default", "boots", None).unwrap();
     assert!(
         story.contains(&format!("attachment reason of event {approved} was erased")),
         "{story}"

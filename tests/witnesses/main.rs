@@ -102,9 +102,27 @@ async fn checkpoints_are_cosigned_one_after_the_other_and_the_auditor_sees_it() 
     down.know(log_key(&shop));
     cosigned(&shop, &down.vkey()).await;
     shop.stop().await;
-    let stored = Copy::open(&shop.config.ledger).unwrap().cosignatures().unwrap();
-    assert!(stored.iter().any(|(_, key, _)| *key == down.vkey().to_string()));
+    let mut stored = Vec::new();
+    let copy = Copy::open(&shop.config.ledger).unwrap();
+    copy.walk_cosignatures_from(0, |_, key, _| {
+        stored.push(key);
+        true
+    })
+    .unwrap();
+    assert!(stored.contains(&down.vkey().to_string()));
     assert!(stored.len() >= 3);
+    let report = quittance_replay::verify(&quittance_replay::VerifyOptions {
+        ledger: shop.config.ledger.clone(),
+        witnesses: vec![good.vkey()],
+        ..quittance_replay::VerifyOptions::default()
+    })
+    .unwrap();
+    assert!(report.is_sound());
+    let pinned = report.witnesses.iter().find(|witness| witness.pinned).unwrap();
+    assert_eq!(
+        (pinned.size, pinned.time_s),
+        (size_of(&later.to_string()), support::NOON_S)
+    );
     shop.audit().await;
 }
 

@@ -11,11 +11,11 @@ use quittance_events::copy::{Copy, CopyError, StoredEvent};
 use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderKey};
 use quittance_taler::MasterPub;
 use quittance_tlog::tlog_proof::TlogProof;
-use quittance_tlog::{Checkpoint, Note, ProofCollector, leaf_hash};
+use quittance_tlog::{Checkpoint, CosignerKey, Note, ProofCollector, leaf_hash};
 use tempfile::TempDir;
 
 use crate::keys::LedgerKeys;
-use crate::notes::claimed_size;
+use crate::notes::claimed;
 use crate::open::{self, Opened};
 use crate::{Unusable, VerifyOptions, verify};
 
@@ -392,15 +392,36 @@ fn item(stored: StoredEvent) -> Item {
 /// shows with the proofs.
 fn last_checkpoint(copy: &Copy, keys: &LedgerKeys) -> Result<(u64, Note), ExportError> {
     let opened = |note: &str| {
-        let key = keys.checkpoint_at(claimed_size(note)?)?;
+        let key = keys.checkpoint_at(claimed(note)?.size)?;
         let size = Checkpoint::open(note, key).ok()?.size;
         Some((size, Note::parse(note).ok()?))
     };
-    let notes = copy.checkpoints()?;
-    let mut signed = notes.iter().rev().filter_map(|(_, note)| opened(note));
-    signed
-        .find(|(size, _)| *size > 0)
-        .ok_or_else(|| unsound("the ledger holds no checkpoint that its key signed"))
+    let mut below = i64::MAX;
+    while let Some((size, note)) = copy.checkpoint_below(below)? {
+        if let Some((covered, mut note)) = opened(&note).filter(|(covered, _)| *covered > 0) {
+            add_cosignatures(copy, size, &mut note)?;
+            return Ok((covered, note));
+        }
+        below = size;
+    }
+    Err(unsound("the ledger holds no checkpoint that its key signed"))
+}
+
+/// What witnesses said of the checkpoint, as far as it verifies under the keys that the ledger has for them.
+fn add_cosignatures(copy: &Copy, size: i64, note: &mut Note) -> Result<(), ExportError> {
+    for (_, vkey, line) in copy.cosignatures_of(size)? {
+        let Ok(key) = vkey.parse::<CosignerKey>() else {
+            continue;
+        };
+        let with = format!("{note}{line}\n");
+        if let Some(cosigned) = Note::parse(&with)
+            .ok()
+            .filter(|with| key.cosigned_at(with).is_ok())
+        {
+            *note = cosigned;
+        }
+    }
+    Ok(())
 }
 
 /// The proofs of all events that the checkpoint covers, in one pass.

@@ -7,15 +7,94 @@ use quittance_events::{Event, Facts, OrderKey, RefundId};
 use quittance_taler::{CoinPub, Micros};
 use quittance_tlog::VerifierKey;
 
+use crate::aborts;
+use crate::case::{Case, SigningKeys, named_amounts};
+use crate::exchange;
+use crate::findings::{Draft, Findings, Mark, Marks};
 use crate::fold::OrderFold;
+use crate::judge::{Ledger, judge};
 use crate::keys::LedgerKeys;
 use crate::log::Log;
-use crate::parts::Decision;
-use crate::report::{Checked, Finding, Note};
-use crate::verify::Audit;
+use crate::parts::{Decision, Joiner, Pushed};
+use crate::prepare::Prepared;
+use crate::report::{Checked, Finding, Money, Note};
+use crate::rules;
 use crate::{Unusable, VerifyOptions};
 
 use super::contents::Contents;
+
+/// One order under judgement, without the ledger around it.
+#[derive(Default)]
+struct Excerpt {
+    findings: Findings,
+    checked: Checked,
+    money: BTreeMap<String, Money>,
+    signing_keys: SigningKeys,
+    joiner: Joiner,
+    fold: Option<Box<OrderFold>>,
+    marks: Marks,
+    told_unborn: bool,
+}
+
+impl Excerpt {
+    fn judge(&mut self, pushed: Pushed, log: &Log) {
+        for (seq, what) in pushed.wrong {
+            let ready = pushed.ready.first();
+            let key = ready.and_then(|decision| decision.event.order_key());
+            let amounts = ready.map(|decision| named_amounts(&decision.event.facts));
+            let draft = Draft::new(&rules::LOG_PARTS, seq, what)
+                .of(key.as_ref())
+                .stake(amounts.unwrap_or_default());
+            let cause = self.marks.cause(&[]).or(self.findings.all_orders);
+            let root = self.findings.add(draft, cause);
+            self.marks.set(Mark::Whole, root);
+        }
+        for decision in pushed.ready {
+            let Some(key) = decision.event.order_key() else {
+                self.settle_owing(None);
+                if let Facts::ExchangeKeysSeen(f) = &decision.event.facts {
+                    exchange::keys_seen(f, &decision, &mut self.signing_keys, &mut self.findings);
+                }
+                continue;
+            };
+            self.settle_owing(Some(&decision));
+            let ledger = Ledger {
+                epoch: log.epoch,
+                generation: log.generation(),
+            };
+            let mut case = Case {
+                decision: &decision,
+                key: &key,
+                findings: &mut self.findings,
+                marks: &mut self.marks,
+                checked: &mut self.checked,
+                money: &mut self.money,
+                signing_keys: &self.signing_keys,
+                exchange_keys: &[],
+                is_again: false,
+            };
+            judge(&mut self.fold, &mut self.told_unborn, ledger, &mut case);
+        }
+    }
+
+    /// A late deposit whose commit is over and that was not given back.
+    fn settle_owing(&mut self, next: Option<&Decision>) {
+        let Some(fold) = &mut self.fold else { return };
+        let owed = match next {
+            Some(next) => aborts::left_owing_before(fold, next),
+            None => aborts::left_owing(fold),
+        };
+        for (seq, coin, amount) in owed {
+            let text = format!("the late deposit of coin {coin} is not given back");
+            let draft = Draft::new(&rules::ABORT_LATE_DEPOSIT, seq, text)
+                .of(Some(&fold.key))
+                .stake([amount]);
+            let cause = self.marks.cause(&[Mark::Coin(coin), Mark::Payment]);
+            let root = self.findings.add(draft, cause.or(self.findings.all_orders));
+            self.marks.set(Mark::Coin(coin), root);
+        }
+    }
+}
 
 /// What replaying came to.
 pub(crate) struct Replayed {
@@ -60,7 +139,7 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
         ledger_key: pinned.cloned(),
         ..VerifyOptions::default()
     };
-    let mut audit = Audit::new(&options);
+    let mut audit = Excerpt::default();
     let mut log = Log::new(&options, std::iter::empty());
     log.excerpt = Some(contents.redacted().collect::<BTreeSet<_>>());
     let mut decisions: Vec<Decision> = Vec::new();
@@ -68,7 +147,7 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
     let mut key: Option<OrderKey> = None;
     for stored in contents.stored() {
         let seq = u64::try_from(stored.seq).unwrap_or(0);
-        let taken = log.take(stored, &mut audit.findings, &mut audit.checked)?;
+        let taken = log.take(Prepared::new(stored), &mut audit.findings, &mut audit.checked)?;
         let Ok(decision) = taken else {
             return Err(Untold::Unreadable(seq));
         };
@@ -90,7 +169,7 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
             decisions.push(ready);
         }
         audit.judge(pushed, &log);
-        note_decided(&audit, key.as_ref(), decisions.last(), &mut decided);
+        note_decided(audit.fold.as_deref(), decisions.last(), &mut decided);
     }
     let rest = audit.joiner.end();
     decisions.extend(rest.ready.clone());
@@ -99,11 +178,7 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
     log.pin(&options, &mut audit.findings);
     log.erasures.untold(&mut audit.findings);
     let key = key.ok_or(Untold::NoOrder)?;
-    let fold = audit
-        .orders
-        .remove(&key)
-        .and_then(|slot| slot.fold)
-        .ok_or(Untold::Unborn)?;
+    let fold = *audit.fold.take().ok_or(Untold::Unborn)?;
     let (first_key, event_key) = (log.keys.event_vkeys().next(), log.event_vkey(&options));
     let (Some(origin), Some(first_key), Some(event_key)) = (log.origin.clone(), first_key, event_key) else {
         return Err(Untold::NoGenesis);
@@ -127,8 +202,7 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
 
 /// The first reply that decides a permission is the one that counts.
 fn note_decided(
-    audit: &Audit,
-    key: Option<&OrderKey>,
+    fold: Option<&OrderFold>,
     last: Option<&Decision>,
     decided: &mut BTreeMap<(CoinPub, RefundId), (u64, Micros)>,
 ) {
@@ -136,7 +210,6 @@ fn note_decided(
     let Facts::ExchangeReplied(f) = &decision.event.facts else {
         return;
     };
-    let fold = key.and_then(|key| audit.orders.get(key)?.fold.as_ref());
     if fold.is_some_and(|fold| {
         fold.standing(&f.coin_pub, f.rtransaction_id)
             .is_some_and(crate::fold::Standing::is_decided)

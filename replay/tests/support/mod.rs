@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(unreachable_pub, reason = "a module of tests is public to its tests only")]
 #![allow(missing_docs, reason = "test helpers say by their names what they are")]
+#![allow(clippy::wildcard_imports, reason = "every kind of event is told here")]
 
 pub mod takeover;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -17,6 +19,7 @@ use quittance_events::erase::erase;
 use quittance_events::facts::*;
 use quittance_events::keys::KeyRing;
 use quittance_events::ledger::{Keys, Paths, vkey};
+use quittance_events::receipt::Receipt;
 use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
 use quittance_events::{
@@ -226,36 +229,7 @@ impl World {
     /// An order of so much, with a wire deadline in so many days.
     pub fn record(&mut self, order: &str, price: &str, wire_days: u64) {
         self.pass(1);
-        let time = |s: u64| json!({"t_s": s});
-        let (timestamp, wire) = (START_S, START_S + wire_days * DAY_S);
-        let terms = json!({
-            "order_id": order, "amount": amount(price), "summary": "a book", "timestamp": time(timestamp),
-            "refund_deadline": time(wire), "wire_transfer_deadline": time(wire),
-            "merchant_pub": merchant().merchant_pub(), "merchant_base_url": "https://shop.example/",
-            "exchanges": [{"url": URL, "master_pub": master_pub()}],
-        });
-        let facts = OrderRecorded {
-            h_contract: contract_hash(&terms).unwrap(),
-            amount: amount(price),
-            timestamp_s: second(timestamp),
-            refund_deadline_s: second(wire),
-            wire_deadline_s: second(wire),
-            merchant_pub: merchant().merchant_pub(),
-            exchanges: vec![NamedExchange {
-                url: URL.into(),
-                master_pub: master_pub(),
-            }],
-            choice_index: None,
-            by: Some(token()),
-        };
-        self.tell(
-            order,
-            vec![NewEvent::with(
-                facts,
-                AttachmentName::Terms,
-                taler_json::canonical(&terms),
-            )],
-        );
+        self.tell(order, vec![recorded(order, price, wire_days)]);
     }
 
     pub fn pay(&mut self, order: &str, coins: &[(u16, &str)]) {
@@ -342,6 +316,32 @@ pub fn paths(dir: &Path) -> Paths {
         ledger: dir.join("ledger.sqlite3"),
         anchor: dir.join("ledger.anchor"),
     }
+}
+
+pub fn recorded(order: &str, price: &str, wire_days: u64) -> NewEvent {
+    let time = |s: u64| json!({"t_s": s});
+    let (timestamp, wire) = (START_S, START_S + wire_days * DAY_S);
+    let terms = json!({
+        "order_id": order, "amount": amount(price), "summary": "a book", "timestamp": time(timestamp),
+        "refund_deadline": time(wire), "wire_transfer_deadline": time(wire),
+        "merchant_pub": merchant().merchant_pub(), "merchant_base_url": "https://shop.example/",
+        "exchanges": [{"url": URL, "master_pub": master_pub()}],
+    });
+    let facts = OrderRecorded {
+        h_contract: contract_hash(&terms).unwrap(),
+        amount: amount(price),
+        timestamp_s: second(timestamp),
+        refund_deadline_s: second(wire),
+        wire_deadline_s: second(wire),
+        merchant_pub: merchant().merchant_pub(),
+        exchanges: vec![NamedExchange {
+            url: URL.into(),
+            master_pub: master_pub(),
+        }],
+        choice_index: None,
+        by: Some(token()),
+    };
+    NewEvent::with(facts, AttachmentName::Terms, taler_json::canonical(&terms))
 }
 
 pub fn deposit(n: u16, value: &str) -> NewEvent {
@@ -746,6 +746,40 @@ pub fn sound() -> &'static Path {
     SOUND.get_or_init(tell_all).path()
 }
 
+/// The receipt that a wallet got with the last answer to an order's refund request.
+pub fn last_receipt(folder: &Path, order: &str) -> Receipt {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["ledger.sqlite3", "ledger.anchor"] {
+        std::fs::copy(folder.join(name), dir.path().join(name)).unwrap();
+    }
+    let events = events_of(&dir.path().join("ledger.sqlite3"));
+    let of_order = |event: &Event| event.order_key().as_ref() == Some(&key(order));
+    let answers = events.iter().filter(|(event, _)| of_order(event));
+    let body = answers
+        .filter_map(|(event, _)| event.facts.answer_body())
+        .next_back()
+        .unwrap();
+    let ledger = Ledger::open(&paths(dir.path()), keys(), "test").unwrap();
+    let order = ledger.order(&key(order)).unwrap().unwrap();
+    let receipt = Receipt::sign(ORIGIN, &keys().event, order.recorded_answer(&body).unwrap());
+    ledger.close();
+    receipt
+}
+
+/// The body that was served with it.
+pub fn last_body(folder: &Path, order: &str) -> Vec<u8> {
+    let events = events_of(&folder.join("ledger.sqlite3"));
+    let is_answer = |event: &Event| {
+        event.order_key().as_ref() == Some(&key(order)) && matches!(event.facts, Facts::RefundAnswered(_))
+    };
+    let place = events.iter().rposition(|(event, _)| is_answer(event)).unwrap();
+    let state = order_at(&events, order, place);
+    match answer::refund(&state, events[place].0.at_us).unwrap() {
+        RefundAnswer::Recorded(answer) => answer.body,
+        RefundAnswer::NoContent => panic!("the answer was recorded"),
+    }
+}
+
 pub type Events = Vec<(Event, NewEvent)>;
 
 /// The events of a ledger file, to be forged.
@@ -829,12 +863,29 @@ impl Forged {
             ledger_key: Some(ledger_key()),
             predecessor: None,
             exchange_keys: vec![master_pub()],
+            ..VerifyOptions::default()
         }
     }
 
     pub fn report(&self) -> Report {
-        verify(&self.options()).unwrap()
+        report_all_ways(&self.options())
     }
+}
+
+/// The report, which must be the same however much memory it takes and however signatures are checked.
+pub fn report_all_ways(options: &VerifyOptions) -> Report {
+    let report = verify(options).unwrap();
+    let folded_anew = VerifyOptions {
+        states_kept: Some(0),
+        fast: true,
+        ..options.clone()
+    };
+    let other = Report {
+        fast: false,
+        ..verify(&folded_anew).unwrap()
+    };
+    assert_eq!(report, other);
+    report
 }
 
 /// The place of the first event of this order that fits.
@@ -923,19 +974,30 @@ pub fn order_at(events: &Events, order: &str, upto: usize) -> Order {
     folded.unwrap()
 }
 
-/// Asserts that the report's one root finding is this rule at this place (an index into the events), with this
-/// money.
+/// Asserts that the report's one root finding is this rule at this place (an index into the events; none where the
+/// finding is about the file), with this money, and that exactly these rules stand beneath it.
 #[track_caller]
-pub fn assert_root<'a>(report: &'a Report, rule: &str, place: usize, stake: &str) -> &'a Finding {
+pub fn assert_root<'a>(
+    report: &'a Report,
+    rule: &str,
+    place: impl Into<Option<usize>>,
+    stake: &str,
+    beneath: &[&str],
+) -> &'a Finding {
     let roots: Vec<_> = report
         .findings
         .iter()
         .map(|f| (f.rule, f.seq, f.text.as_str()))
         .collect();
-    assert_eq!(report.findings.len(), 1, "{roots:#?}");
+    assert_eq!(
+        (report.findings.len(), report.findings_unlisted),
+        (1, 0),
+        "{roots:#?}"
+    );
     let finding = &report.findings[0];
     assert_eq!(finding.rule, rule, "{roots:#?}");
-    assert_eq!(finding.seq, Some(u64::try_from(place).unwrap() + 1), "{roots:#?}");
+    let seq = place.into().map(|place| u64::try_from(place).unwrap() + 1);
+    assert_eq!(finding.seq, seq, "{roots:#?}");
     let found: Vec<String> = finding.at_stake.iter().map(ToString::to_string).collect();
     let expected: Vec<String> = if stake.is_empty() {
         vec![]
@@ -943,6 +1005,13 @@ pub fn assert_root<'a>(report: &'a Report, rule: &str, place: usize, stake: &str
         vec![format!("KUDOS:{stake}")]
     };
     assert_eq!(found, expected, "{finding:#?}");
+    let consequences: BTreeSet<&str> = finding.consequences.iter().map(|f| f.rule).collect();
+    assert_eq!(
+        consequences,
+        beneath.iter().copied().collect(),
+        "{:#?}",
+        finding.consequences
+    );
     finding
 }
 

@@ -80,6 +80,7 @@ impl Export {
             ledger_key: self.ledger_key,
             predecessor: None,
             exchange_keys: self.exchange_key,
+            ..VerifyOptions::default()
         };
         match (self.order, self.from, self.to) {
             (Some(order), ..) => dispute_file(&ExportOptions {
