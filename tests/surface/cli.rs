@@ -432,6 +432,7 @@ fn a_ledger_behind_its_anchor_is_not_continued() {
             "behind its anchor",
             "What this means",
             "backup",
+            "a backup is never served from again",
             "quittance init -c NEW --continues OLD --anchor A",
         ];
         home.fails(command, 3, &told);
