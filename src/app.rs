@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use quittance_events::backup::BackupError;
 use quittance_events::erase::EraseError;
 use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
@@ -25,6 +26,7 @@ use crate::open::Settler;
 use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::run_background;
+use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::witness;
 
@@ -61,6 +63,12 @@ pub enum StartError {
     /// The ledger did not take an event, or could not be read.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// No backup was made.
+    #[error("no backup was made: {0}")]
+    Backup(#[from] BackupError),
+    /// No ledger was continued.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The socket.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -75,6 +83,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_) => 2,
+            StartError::Takeover(error) if error.is_configuration() => 2,
             StartError::Ledger(OpenError::BehindAnchor(_))
             | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
             | StartError::Rotate(RotateError::Open(OpenError::BehindAnchor(_))) => 3,

@@ -1,8 +1,10 @@
 //! The commands that work on a ledger without serving it: `init`, `instance add`, `instance close`,
-//! `clock-correct`, `rotate-key`, `erase`. Each takes the ledger's lock, so none runs beside a service.
+//! `clock-correct`, `rotate-key`, `erase`, `backup`. Each but the last takes the ledger's lock, so none of them runs
+//! beside a service.
 
 use std::path::{Path, PathBuf};
 
+use quittance_events::backup::{self, BackedUp};
 use quittance_events::create::{self, Beginnings};
 use quittance_events::erase;
 use quittance_events::facts::{ClockCorrected, InstanceAdded, InstanceClosed, KeyRole};
@@ -41,12 +43,26 @@ pub fn init(config: &Config, clock: &Clock) -> Result<String, StartError> {
 /// # Errors
 /// As [`init`].
 pub fn init_with(config: &Config, clock: &Clock, beginnings: &Beginnings) -> Result<String, StartError> {
+    refuse_existing(config)?;
+    make_folders(config)?;
+    let keys = KeyFolder(config.keys.clone()).make_ledger_keys(&origin(config)?)?;
+    create::init_with(&paths(config), &keys, clock(), beginnings)?;
+    Ok(ledger::vkey(&config.origin, &keys.event.public().key())?.to_string())
+}
+
+/// A ledger and its anchor are made once.
+pub(crate) fn refuse_existing(config: &Config) -> Result<(), StartError> {
     if config.ledger.exists() {
         return Err(OpenError::Exists(config.ledger.clone()).into());
     }
     if config.anchor.exists() {
         return Err(OpenError::Exists(config.anchor.clone()).into());
     }
+    Ok(())
+}
+
+/// Makes the folders of a new ledger.
+pub(crate) fn make_folders(config: &Config) -> Result<(), StartError> {
     for path in [
         config.ledger.parent(),
         config.anchor.parent(),
@@ -57,9 +73,7 @@ pub fn init_with(config: &Config, clock: &Clock, beginnings: &Beginnings) -> Res
     {
         folder(path)?;
     }
-    let keys = KeyFolder(config.keys.clone()).make_ledger_keys(&origin(config)?)?;
-    create::init_with(&paths(config), &keys, clock(), beginnings)?;
-    Ok(ledger::vkey(&config.origin, &keys.event.public().key())?.to_string())
+    Ok(())
 }
 
 /// What `instance add` is told.
@@ -180,6 +194,14 @@ pub fn correct_clock(config: &Config, clock: &Clock, reason: &str) -> Result<(Mi
     let event = NewEvent::with(facts, AttachmentName::Reason, reason.as_bytes().to_vec());
     record(&ledger, None, to_us, event)?;
     Ok((from_us, to_us))
+}
+
+/// Copies the ledger, served or not, to a new file, and its last checkpoint beside it. Takes no lock.
+///
+/// # Errors
+/// There is no ledger, or a file exists already or cannot be written.
+pub fn back_up(config: &Config, out: &Path) -> Result<BackedUp, StartError> {
+    Ok(backup::backup(&config.ledger, out)?)
 }
 
 /// Makes a recovery key, to be kept where the service is not; gives its public half for `init --recovery-key`.

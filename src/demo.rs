@@ -382,6 +382,7 @@ pub fn verify(ledger: &Path, anchor: &Path, ledger_key: &str) -> anyhow::Result<
         ledger: ledger.to_owned(),
         anchor: Some(anchor.to_owned()),
         ledger_key: Some(key),
+        predecessor: None,
         exchange_keys: Vec::new(),
         ..quittance_replay::VerifyOptions::default()
     })?;

@@ -20,5 +20,6 @@ pub mod open;
 pub mod refusal;
 pub mod service;
 pub mod settle;
+pub mod takeover;
 pub mod token;
 pub mod witness;

@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quittance::app::{App, StartError};
+use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
 use quittance::config::Config;
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
+use quittance::takeover::{self, Takeover};
 use quittance::{clock, demo};
 use quittance_events::create::Beginnings;
 use quittance_events::facts::KeyRole;
 use quittance_events::ledger::vkey;
-use quittance_events::{AttachmentName, InstanceId, Seq};
+use quittance_events::{AttachmentName, InstanceId, RefundId, Seq};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,6 +37,8 @@ enum Command {
     Init {
         #[command(flatten)]
         config: ConfigFile,
+        #[command(flatten)]
+        before: Before,
         /// May authorise a new event key when it is lost: what `recovery-key` printed
         #[arg(long, value_name = "PUB", value_parser = public_key)]
         recovery_key: Option<Digest32>,
@@ -51,6 +55,14 @@ enum Command {
         /// Why; recorded as an attachment
         #[arg(long)]
         reason: String,
+    },
+    /// Copy the ledger, served or not, to a new file, and its last checkpoint to FILE.checkpoint
+    Backup {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The copy; nothing may be there
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// Erase an attachment's bytes for a lawful reason; the ledger stays verifiable. Prints the event that says so
     Erase {
@@ -168,6 +180,22 @@ fn public_key(text: &str) -> Result<Digest32, String> {
 }
 
 #[derive(clap::Args)]
+struct Before {
+    /// The new ledger takes over from this one, or from what a backup of it holds
+    #[arg(long, value_name = "LEDGER", requires = "anchor")]
+    continues: Option<PathBuf>,
+    /// The last anchor of the ledger that is continued: it tells whether events are lost
+    #[arg(long, value_name = "FILE", requires = "continues")]
+    anchor: Option<PathBuf>,
+    /// Copy instance keys and tokens from this key folder
+    #[arg(long, value_name = "DIR", requires = "continues")]
+    old_keys: Option<PathBuf>,
+    /// Events are lost, though the anchor does not show it
+    #[arg(long, requires = "continues")]
+    after_loss: bool,
+}
+
+#[derive(clap::Args)]
 struct ConfigFile {
     /// Configuration file
     #[arg(short = 'c', value_name = "FILE")]
@@ -209,19 +237,24 @@ What to do:
 1. Copy ledger, -wal, anchor and keys aside. Delete nothing, least of all the anchor.
 2. Find the file that holds all events that the anchor speaks of: the old disk, the -wal, a newer backup. Put it in
    place and start again.
-3. If it is lost for good: a backup is never served from again. Keep the newest backup and this anchor as evidence,
-   tell your auditor, and begin a new ledger under a new ORIGIN as docs/operating.md says (\"Behind the anchor\").";
+3. If it is lost for good: a backup is never served from again. Begin a successor that takes over what it holds:
+       quittance init -c NEW --continues OLD --anchor A
+   NEW is a configuration with a new ORIGIN and new files, OLD the newest backup of the ledger, A this anchor. Keep OLD
+   and A as evidence, and tell your auditor.";
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let clock = clock::system();
     match command {
-        Command::Init { config, recovery_key } => {
-            let beginnings = Beginnings { recovery_key };
-            println!(
-                "{}",
-                commands::init_with(&load(&config.config)?, &clock, &beginnings)?
-            );
-        }
+        Command::Init {
+            config,
+            before,
+            recovery_key,
+        } => init(
+            &load(&config.config)?,
+            &clock,
+            before,
+            &Beginnings { recovery_key },
+        )?,
         Command::Serve(file) => serve(&load(&file.config)?)?,
         Command::Instance(InstanceCommand::Add {
             config,
@@ -251,6 +284,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 to.get()
             );
         }
+        Command::Backup { config, out } => back_up(&load(&config.config)?, &out)?,
         Command::Erase {
             config,
             attachment,
@@ -281,6 +315,62 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn init(config: &Config, clock: &Clock, before: Before, beginnings: &Beginnings) -> Result<(), StartError> {
+    let Before {
+        continues: Some(old),
+        anchor: Some(anchor),
+        old_keys,
+        after_loss,
+    } = before
+    else {
+        println!("{}", commands::init_with(config, clock, beginnings)?);
+        return Ok(());
+    };
+    let takeover = Takeover {
+        old,
+        anchor,
+        old_keys,
+        after_loss,
+    };
+    let made = takeover::continue_ledger(config, clock, &takeover, beginnings)?;
+    println!("{}", made.vkey);
+    // The key stands alone on stdout, as it does without --continues.
+    eprintln!(
+        "it continues {} after {} events; {} orders are carried in, {} stay behind",
+        made.predecessor.origin, made.predecessor.size, made.orders, made.left
+    );
+    if made.lost > 0 {
+        eprintln!("{} events are lost, as far as the old anchor tells", made.lost);
+    }
+    if let Some(generation) = made.predecessor.generation {
+        eprintln!(
+            "generation {generation}: ids of refunds begin at {}",
+            RefundId::first_of(generation)
+        );
+    }
+    for order in &made.id_doubts {
+        eprintln!(
+            "order {order} has refund ids from elsewhere that reach further: the lost events may have used the next ones"
+        );
+    }
+    for instance in &made.instances {
+        eprintln!("instance {instance} is open");
+    }
+    Ok(())
+}
+
+fn back_up(config: &Config, out: &Path) -> Result<(), StartError> {
+    let made = commands::back_up(config, out)?;
+    println!("{}: {} events", out.display(), made.events);
+    println!(
+        "{}: checkpoint of {} events; {} events lie behind it",
+        made.checkpoint.display(),
+        made.covered,
+        made.events - made.covered
+    );
+    Ok(())
 }
 
 fn load(file: &Path) -> Result<Config, StartError> {

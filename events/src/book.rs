@@ -24,6 +24,8 @@ pub struct Book {
     latest: HashMap<MasterPub, Vec<SignKey>>,
     /// The last clock correction: times before it are compared with nothing after it.
     pub clock_epoch: Seq,
+    /// How often events were lost on the way to this ledger.
+    pub generation: u64,
     /// The ledger's own keys.
     pub keys: KeyHistory,
     /// The event that raised the format to version 2.
@@ -51,6 +53,7 @@ impl Book {
                 self.latest.insert(f.master_pub, f.signkeys.clone());
             }
             (Facts::ClockCorrected(_), _) => self.clock_epoch = event.seq,
+            (Facts::LedgerOpened(f), _) => self.generation = f.generation(),
             (Facts::FormatRaised(_), _) => self.raised = Some(event.seq),
             _ => {}
         }

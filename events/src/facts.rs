@@ -13,7 +13,7 @@ use quittance_taler::{
 };
 
 use crate::event::AttachmentName;
-use crate::ids::{RefundId, Seq, TokenId, safe_integer};
+use crate::ids::{RefundId, Seq, TokenId, generation, safe_integer};
 
 /// How many rows or coins one event may list, so that a leaf stays below 65,535 bytes; longer lists become
 /// consecutive events of one commit.
@@ -68,6 +68,9 @@ facts! {
         size: u64,
         /// Root of its tree at that size.
         root: Digest32,
+        /// How often events were lost on the way here: ids of approvals begin at 2^20 times this. Absent: never.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "generation")]
+        generation: Option<u64>,
     }
 
     /// A merchant instance was opened. One open instance per merchant key.
@@ -493,6 +496,17 @@ pub enum Authority {
     EventKey,
     /// The recovery key of the first event.
     RecoveryKey,
+}
+
+impl LedgerOpened {
+    /// How often events were lost on the way to this ledger.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.predecessor
+            .as_ref()
+            .and_then(|before| before.generation)
+            .unwrap_or(0)
+    }
 }
 
 /// What the ledger knew of a coin when an abort named it.

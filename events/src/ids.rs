@@ -24,6 +24,14 @@ where
     }
 }
 
+/// Reads an optional generation: `#[serde(deserialize_with)]`.
+pub(crate) fn generation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match u64::deserialize(deserializer)? {
+        generation @ 1..=GENERATION_MAX => Ok(Some(generation)),
+        _ => Err(serde::de::Error::custom("a generation is 1 to 2^33-1")),
+    }
+}
+
 /// A name or number that the event format does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {rule}")]
@@ -102,9 +110,27 @@ impl<'de> Deserialize<'de> for Seq {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefundId(u64);
 
+/// In a successor after a loss each coin's ids begin at this many times its generation: the lost events may have used
+/// those below, and nobody approves that many refunds of one coin.
+pub const IDS_PER_GENERATION: u64 = 1 << 20;
+
+/// The last generation whose ids are safe integers.
+pub const GENERATION_MAX: u64 = SAFE_INTEGER_MAX / IDS_PER_GENERATION;
+
 impl RefundId {
     /// The id of every abort's permission.
     pub const ABORT: RefundId = RefundId(0);
+
+    /// The least id of an approval in a ledger of this generation (0: nothing was ever lost).
+    #[must_use]
+    pub fn first_of(generation: u64) -> RefundId {
+        RefundId(
+            generation
+                .min(GENERATION_MAX)
+                .saturating_mul(IDS_PER_GENERATION)
+                .max(1),
+        )
+    }
 
     /// # Errors
     /// Beyond 2^53 - 1, where JavaScript wallets would round it.

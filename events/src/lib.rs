@@ -5,6 +5,7 @@
 
 pub mod anchor;
 pub mod answer;
+pub mod backup;
 pub mod book;
 mod cache;
 pub mod copy;
@@ -25,6 +26,7 @@ pub mod rotate;
 pub mod schema;
 pub mod seal;
 pub mod store;
+pub mod successor;
 pub mod tiles;
 pub mod writer;
 

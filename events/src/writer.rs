@@ -508,7 +508,7 @@ pub(crate) fn seal(
     })
 }
 
-fn fold(order: &mut Option<Arc<Order>>, one: &SealedEvent) -> Result<(), crate::order::FoldError> {
+pub(crate) fn fold(order: &mut Option<Arc<Order>>, one: &SealedEvent) -> Result<(), crate::order::FoldError> {
     match order {
         None => *order = Some(Arc::new(Order::begin(&one.event)?)),
         Some(order) => {

@@ -12,7 +12,7 @@ use crate::findings::Mark;
 use crate::fold::{OrderFold, amount_of, units};
 use crate::rules;
 
-/// A successor's ids begin at a multiple of this: those of the ledger that was lost stay below.
+/// After a loss ids begin at this many times the generation: those of the lost events stay below.
 const GENERATION: u64 = 1 << 20;
 
 /// Whether the merchant signed this refund.
@@ -140,7 +140,7 @@ fn over_deposit(order: &OrderFold, coins: impl Iterator<Item = CoinPub>, case: &
 }
 
 /// An approval.
-pub(crate) fn approved(order: &mut OrderFold, f: &RefundApproved, is_successor: bool, case: &mut Case) {
+pub(crate) fn approved(order: &mut OrderFold, f: &RefundApproved, generation: u64, case: &mut Case) {
     case.checked.approvals += 1;
     let currency = order.currency();
     let rows = named_amounts(&Facts::from(f.clone()));
@@ -186,10 +186,9 @@ pub(crate) fn approved(order: &mut OrderFold, f: &RefundApproved, is_successor: 
             .filter(|refund| refund.coin == row.coin_pub)
             .map(|refund| refund.id.get())
             .max();
-        let expected = highest.unwrap_or(0) + 1;
+        let expected = (highest.unwrap_or(0) + 1).max(generation.saturating_mul(GENERATION));
         let id = row.rtransaction_id.get();
-        let begins_generation = is_successor && id > expected && id.is_multiple_of(GENERATION);
-        if id != expected && !begins_generation {
+        if id != expected {
             let draft = case
                 .draft(&rules::APPROVAL_IDS, format!("coin {} has id {id}", row.coin_pub))
                 .differs(expected, id)

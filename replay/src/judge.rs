@@ -20,7 +20,8 @@ use crate::{aborts, answers, approvals, exchange, orders, rules};
 pub(crate) struct Ledger {
     /// The last clock correction.
     pub(crate) epoch: u64,
-    pub(crate) is_successor: bool,
+    /// How often events were lost on the way to this ledger.
+    pub(crate) generation: u64,
 }
 
 /// Judges a decision; `fold` is the order's state before and after, none before the order is recorded.
@@ -77,7 +78,7 @@ pub(crate) fn judge(
         Facts::DepositRecorded(f) => orders::deposited(order, f, case),
         Facts::PaymentCompleted(f) => orders::paid(order, f, case),
         Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, case),
-        Facts::RefundApproved(f) => approvals::approved(order, f, ledger.is_successor, case),
+        Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),
         Facts::AbortRequested(f) => aborts::requested(order, f, case),
         Facts::AbortExtended(f) => aborts::extended(order, f, case),

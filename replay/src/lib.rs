@@ -15,6 +15,7 @@ mod approvals;
 mod as_of;
 mod bodies;
 mod book;
+mod carried;
 mod case;
 mod check_receipt;
 mod cosigned;
@@ -39,13 +40,14 @@ mod receipts;
 pub mod report;
 pub mod rules;
 mod story;
+mod takeover;
 mod tiles;
 mod verify;
 
 pub use as_of::{AsOf, AsOfError};
 pub use check_receipt::{ReceiptReport, check_receipt, print_receipt};
 pub use diff::{Difference, Side, SideCheckpoint, SideEvent, diff, print_difference};
-pub use open::Unusable;
+pub use open::{Opened, Unusable, open};
 pub use print::print_report;
 pub use receipts::read_receipt;
 pub use report::{Checked, Finding, Money, Note, Report};
@@ -62,6 +64,8 @@ pub struct VerifyOptions {
     pub anchor: Option<PathBuf>,
     /// The event key as the auditor got it from elsewhere.
     pub ledger_key: Option<VerifierKey>,
+    /// The ledger that this one continues, where the two are to be compared.
+    pub predecessor: Option<PathBuf>,
     /// Master keys of the exchanges whose confirmations may count; empty: those that the terms name.
     pub exchange_keys: Vec<MasterPub>,
     /// Keys of witnesses, as the auditor got them from elsewhere.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quittance_events::copy::StoredAttachment;
 use quittance_events::event::{FIRST_VERSION, FORMAT_VERSION};
-use quittance_events::facts::{Authority, KeyRole};
+use quittance_events::facts::{Authority, KeyRole, Predecessor};
 use quittance_events::seal::{self, EventPub};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::{Digest32, Micros};
@@ -74,7 +74,8 @@ pub(crate) struct Log {
     pub(crate) erasures: Erasures,
     /// The event format of the next event.
     version: u64,
-    pub(crate) is_successor: bool,
+    /// The ledger that this one says it continues.
+    pub(crate) predecessor: Option<Predecessor>,
     /// Attachments that an excerpt of a ledger leaves out. Of an excerpt, what lies between its events is not known,
     /// so that neither gaps nor the chain over them can be judged; of a whole ledger, nothing.
     pub(crate) excerpt: Option<BTreeSet<(u64, AttachmentName)>>,
@@ -98,7 +99,7 @@ impl Log {
             keys: LedgerKeys::pinned(pinned),
             erasures: Erasures::default(),
             version: FIRST_VERSION,
-            is_successor: false,
+            predecessor: None,
             excerpt: None,
             roots: sizes.map(|size| (size, None)).collect(),
         }
@@ -127,6 +128,14 @@ impl Log {
             let draft = Draft::new(&rules::LOG_KEY, 1, "the ledger is under another event key");
             findings.add(draft.differs(pinned, found), None);
         }
+    }
+
+    /// How often events were lost on the way to this ledger, as its first event has it.
+    pub(crate) fn generation(&self) -> u64 {
+        self.predecessor
+            .as_ref()
+            .and_then(|before| before.generation)
+            .unwrap_or(0)
     }
 
     /// The event key in force, as far as the ledger has told by now.
@@ -247,7 +256,7 @@ impl Log {
         };
         self.greatest_at = event.at_us;
         self.origin = Some(genesis.origin.clone());
-        self.is_successor = genesis.predecessor.is_some();
+        self.predecessor.clone_from(&genesis.predecessor);
         if !self.keys.begin(genesis) {
             at.find(
                 &rules::LOG_GENESIS,

@@ -54,8 +54,8 @@ impl Unusable {
     }
 }
 
-/// A ledger opened for reading.
-pub(crate) enum Opened {
+/// A ledger opened for reading, as [`verify`](crate::verify) reads it.
+pub enum Opened {
     /// It can be read, as far as one knows yet.
     Readable {
         /// The reader.
@@ -65,7 +65,7 @@ pub(crate) enum Opened {
         /// The main file's header says WAL and there is none.
         wal_missing: bool,
         /// Keeps the private copy while it is read.
-        _folder: Option<TempDir>,
+        folder: Option<TempDir>,
     },
     /// It is a ledger, and too damaged to be read at all.
     Damaged(String),
@@ -75,7 +75,13 @@ pub(crate) enum Opened {
 const HEADER_BYTES: usize = 72;
 
 /// Opens a ledger.
-pub(crate) fn open(path: &Path) -> Result<Opened, Unusable> {
+///
+/// # Errors
+/// It cannot be read, or is no ledger of a format that this program knows. Damage is no error here.
+///
+/// # Panics
+/// Never.
+pub fn open(path: &Path) -> Result<Opened, Unusable> {
     let header = read_header(path).map_err(|e| Unusable::unreadable(path, e))?;
     let wal = beside(path, "-wal");
     // Two readers: one walks all events while the other looks single ones up.
@@ -96,7 +102,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, Unusable> {
                 copy,
                 second: Box::new(second),
                 wal_missing,
-                _folder: folder,
+                folder,
             })
         }
         Err(error @ CopyError::NotALedger { .. }) => Err(Unusable::NotALedger(error.to_string())),

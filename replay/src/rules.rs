@@ -111,6 +111,22 @@ rules! {
         "Stored are the full hash tiles of the tree over the events, and no others."
         "none: a proof made from another tile proves nothing";
 
+    TAKEOVER_PREDECESSOR "takeover.predecessor" Major
+        "The predecessor that the first event names is the ledger that was given: its name, its number of events, its root."
+        "none: the ledgers have nothing in common that names an amount";
+    TAKEOVER_GENERATION "takeover.generation" Major
+        "The generation is the predecessor's or the next, and the next where events of the predecessor were not taken over."
+        "none: an id used twice is found with its refund";
+    TAKEOVER_ORDERS "takeover.orders" Major
+        "Every order that was in flight is carried in, and none that the predecessor does not have."
+        "of a missing order what was sent and no exchange had decided; of a foreign one all that its refunds and aborts name";
+    TAKEOVER_CONTRACT "takeover.contract" Major
+        "Contract, deposits, aborts and payment of an order stand as they stand in the predecessor."
+        "the amounts that the first differing event names";
+    TAKEOVER_REFUNDS "takeover.refunds" Major
+        "An order's refunds are carried in as they stand in the predecessor: coin, id, amount, second, signature, in order."
+        "the amounts of the refunds that are missing, foreign or changed; of an amount that differs the difference";
+
     ORDER_BEGIN "order.begin" Major
         "An order is recorded once, and nothing happens to it before."
         "the amounts that the event names";
@@ -140,7 +156,7 @@ rules! {
         "No coin is refunded more than was deposited with it."
         "the excess over the deposit";
     APPROVAL_IDS "approval.ids" Major
-        "The ids of a coin's refunds run 1, 2, 3 and so on, after those taken over."
+        "The ids of a coin's refunds run 1, 2, 3 and so on, after those taken over; in a ledger after a loss from 2^20 times its generation."
         "the amounts of the rows at fault";
     APPROVAL_SIGNATURE "approval.signature" Major
         "The merchant signed each refund of an approval or takeover: contract, coin, id and amount."

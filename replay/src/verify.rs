@@ -22,7 +22,7 @@ use crate::pipeline::{self, Item, KeyGuess};
 use crate::prepare::Prepared;
 use crate::receipts::{self, Found};
 use crate::report::{Checked, Money, Report};
-use crate::{Unusable, VerifyOptions, aborts, cosigned, exchange, index, notes, rules, tiles};
+use crate::{Unusable, VerifyOptions, aborts, cosigned, exchange, index, notes, rules, takeover, tiles};
 
 /// Longest anchor or checkpoint that is read: one with room for the signatures of many witnesses.
 const NOTE_MAX: u64 = 64 * 1024;
@@ -125,7 +125,7 @@ pub fn verify_watched(options: &VerifyOptions, watch: impl FnMut(u64, u64)) -> R
             copy,
             second,
             wal_missing,
-            _folder,
+            folder: _folder,
         } => {
             if wal_missing {
                 findings.note(
@@ -157,7 +157,7 @@ pub fn verify_watched(options: &VerifyOptions, watch: impl FnMut(u64, u64)) -> R
             };
             report.as_of = as_of.and_then(|seq| u64::try_from(seq).ok());
             audit.replay(*second, watch)?;
-            audit.compare(&given, &mut report);
+            audit.compare(&given, &mut report)?;
             audit.checked.orders = u64::try_from(audit.book.born()).unwrap_or(u64::MAX);
             report.origin.clone_from(&audit.log.origin);
             report.event_key = audit.log.event_vkey(options).map(|key| key.to_string());
@@ -292,7 +292,7 @@ impl Audit<'_> {
     }
 
     /// What is compared once all events are known.
-    fn compare(&mut self, given: &Given, report: &mut Report) {
+    fn compare(&mut self, given: &Given, report: &mut Report) -> Result<(), Unusable> {
         if let Some(note) = &given.since {
             report.since = self.since(note);
         }
@@ -322,12 +322,15 @@ impl Audit<'_> {
             if let Err(error) = tiles::check(self.copy, &self.log.tiles, &mut self.findings) {
                 self.damaged(&format!("hash tiles: {error}"));
             }
+            let (named, given) = (self.log.predecessor.as_ref(), self.options.predecessor.as_deref());
+            takeover::check(self.copy, named, given, &mut self.findings)?;
         } else {
-            let text = "of a past state, anchor, indexes, projections and later checkpoints say nothing, nor what was \
+            let text = "of a past state, anchor, indexes, projections, predecessor and later checkpoints say nothing, nor what was \
                         erased later: not compared";
             self.findings.note(None, None, text);
         }
         self.receipts();
+        Ok(())
     }
 
     /// The checkpoint of an earlier audit.
@@ -529,7 +532,7 @@ impl Audit<'_> {
     fn ledger(&self) -> Ledger {
         Ledger {
             epoch: self.log.epoch,
-            is_successor: self.log.is_successor,
+            generation: self.log.generation(),
         }
     }
 

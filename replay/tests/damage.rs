@@ -25,6 +25,7 @@ fn options(ledger: PathBuf) -> VerifyOptions {
         ledger,
         anchor: Some(sound().join("ledger.anchor")),
         ledger_key: Some(ledger_key()),
+        predecessor: None,
         exchange_keys: Vec::new(),
         ..VerifyOptions::default()
     }

@@ -28,6 +28,7 @@ fn options(ledger: &Path, order: &str, out: PathBuf) -> ExportOptions {
             ledger: ledger.join("ledger.sqlite3"),
             anchor: Some(ledger.join("ledger.anchor")),
             ledger_key: Some(ledger_key()),
+            predecessor: None,
             exchange_keys: vec![],
             ..VerifyOptions::default()
         },

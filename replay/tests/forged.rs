@@ -16,6 +16,7 @@ use quittance_replay::{VerifyOptions, verify};
 use quittance_taler::{Digest32, EddsaSignature, Timestamp};
 use quittance_tlog::{Checkpoint, Cosigner, Hash, KeyName, Note};
 use rusqlite::Connection;
+use support::takeover::*;
 use support::*;
 
 /// Changes a fact of the event at a place.
@@ -333,6 +334,45 @@ forgeries! {
             conn.execute("UPDATE head SET greatest_at_us = greatest_at_us + 1", []).unwrap();
         });
         assert_root(&forged.report(), rule, None, "", &[]);
+    }
+
+    a_predecessor_of_another_root "takeover.predecessor" |rule| {
+        let mut events = successor(None);
+        edit!(events, 0, LedgerOpened, |f| f.predecessor.as_mut().unwrap().root = other_digest());
+        assert_root(&taken_over(events), rule, 0, "", &[]);
+    }
+
+    a_generation_left_out "takeover.generation" |rule| {
+        let mut events = successor(Some(2));
+        approve_first(&mut events, 2 << 20);
+        assert_root(&taken_over(events), rule, 0, "", &[]);
+    }
+
+    an_order_left_behind "takeover.orders" |rule| {
+        let mut events = successor(None);
+        events.retain(|(event, _)| event.order_key() != Some(key(WIDE)));
+        let report = taken_over(events);
+        let finding = &report.findings[0];
+        assert_eq!((report.findings.len(), finding.rule, finding.seq), (1, rule, None));
+        assert_eq!((finding.order.as_deref(), finding.at_stake[0]), (Some(WIDE), amount("250")));
+    }
+
+    a_deposit_carried_in_with_another_fee "takeover.contract" |rule| {
+        let mut events = successor(None);
+        let place = nth(&events, PAID, "deposit_recorded", 1);
+        edit!(events, place, DepositRecorded, |f| f.refund_fee = amount("0.02"));
+        assert_root(&taken_over(events), rule, place, "2.5", &[]);
+    }
+
+    a_refund_carried_in_with_another_amount "takeover.refunds" |rule| {
+        let mut events = successor(None);
+        let place = nth(&events, TAKEN_OVER, "refund_carried_in", 0);
+        let h_contract = at_end(&events, TAKEN_OVER).terms.h_contract;
+        edit!(events, place, RefundCarriedIn, |f| {
+            f.rows[1].amount = amount("1.5");
+            f.rows[1].merchant_sig = permit(&h_contract, coin(21), 8, amount("1.5"));
+        });
+        assert_root(&taken_over(events), rule, place, "0.5", &[]);
     }
 
     a_deposit_for_no_order "order.begin" |rule| {

@@ -19,6 +19,7 @@ fn report() -> Report {
         ledger,
         anchor,
         ledger_key: Some(ledger_key()),
+        predecessor: None,
         exchange_keys: vec![master_pub()],
         ..VerifyOptions::default()
     })

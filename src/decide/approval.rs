@@ -28,7 +28,8 @@ fn broken(error: AmountError) -> Refusal {
     Refusal::new(ErrorCode::GenericInternalInvariantFailure).detail(error)
 }
 
-/// Decides an approval. No events: the same total is approved already.
+/// Decides an approval. No events: the same total is approved already. The merchant's key comes with the least id that
+/// this ledger may give to a refund.
 ///
 /// # Errors
 /// In this order: no such order, currency, unpaid, a contract without refunds, wire deadline past, lower than
@@ -36,7 +37,7 @@ fn broken(error: AmountError) -> Refusal {
 pub fn decide(
     order: Option<&Order>,
     request: &ApprovalRequest,
-    merchant: &EddsaPrivateKey,
+    (merchant, first_id): (&EddsaPrivateKey, RefundId),
     by: &TokenId,
     now: Micros,
 ) -> Result<Vec<NewEvent>, Refusal> {
@@ -74,7 +75,7 @@ pub fn decide(
         return Err(inconsistent(format!("{} was paid", payment.paid)));
     }
     let increment = total.checked_sub(approved).map_err(broken)?;
-    let rows = rows(order, increment, approved, merchant)?;
+    let rows = rows(order, increment, approved, (merchant, first_id))?;
     let facts = RefundApproved {
         total,
         execution_s: execution(order, now),
@@ -102,7 +103,7 @@ fn rows(
     order: &Order,
     increment: Amount,
     approved: Amount,
-    merchant: &EddsaPrivateKey,
+    (merchant, first_id): (&EddsaPrivateKey, RefundId),
 ) -> Result<Vec<ApprovedRow>, Refusal> {
     let paid = order.payment.as_ref();
     let counted: Vec<_> = order
@@ -143,7 +144,8 @@ fn rows(
             .iter()
             .filter(|row| row.coin_pub == coin_pub)
             .map(|row| row.rtransaction_id.get());
-        let id = RefundId::new(used.max().unwrap_or(0) + 1)
+        let after_used = used.max().unwrap_or(0) + 1;
+        let id = RefundId::new(after_used.max(first_id.get()))
             .map_err(|_| inconsistent("the coin's refund ids are used up"))?;
         let merchant_sig = permit(merchant, &order.terms.h_contract, &coin_pub, id, &amount);
         rows.push(ApprovedRow {

@@ -8,6 +8,7 @@ pub mod erasure;
 pub mod order;
 pub mod refund;
 mod spread;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 

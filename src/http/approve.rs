@@ -1,6 +1,7 @@
 //! `POST private/orders/$ORDER_ID/refund`: the merchant grants a refund. Specification: Taler's merchant API of that
 //! name. The amount is the order's new total.
 
+use quittance_events::RefundId;
 use quittance_taler::{Amount, ErrorCode, uri};
 use serde::Deserialize;
 use serde_json::json;
@@ -22,7 +23,9 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let request = ApprovalRequest { refund, reason };
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let instance = call.instance();
-    let decide = |order: Option<&_>, now| decide(order, &request, &instance.merchant, call.by(), now);
+    let first_id = RefundId::first_of(call.service.ledger.book().generation);
+    let merchant = (&instance.merchant, first_id);
+    let decide = |order: Option<&_>, now| decide(order, &request, merchant, call.by(), now);
     let order = call
         .service
         .decide_and_record(key, decide)

@@ -163,6 +163,7 @@ impl Program {
             ledger: self.ledger(),
             anchor: Some(self.path("anchor/ledger.anchor")),
             ledger_key: Some(self.vkey.parse().unwrap()),
+            predecessor: None,
             exchange_keys: Vec::new(),
             ..VerifyOptions::default()
         };

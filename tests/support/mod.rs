@@ -6,7 +6,7 @@
 )]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,12 +16,14 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use quittance::app::App;
+use quittance::app::{App, StartError};
 use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
 use quittance::config::Config;
 use quittance::exchange::Times;
+use quittance::takeover::{self, Continued, Takeover};
 use quittance_events::copy::Copy;
+use quittance_events::create::Beginnings;
 use quittance_events::receipt::{HEADER, Receipt};
 use quittance_events::seal::answer_digest;
 use quittance_events::{Event, InstanceId};
@@ -448,6 +450,55 @@ impl Shop {
         events
     }
 
+    /// Makes a successor of this ledger under a name and folders of its own; the service must be stopped. What is
+    /// started next serves from the successor.
+    pub async fn continue_as(&mut self, name: &str, old: &Path, anchor: &Path) -> Continued {
+        self.try_to_continue_as(name, old, anchor).await.unwrap()
+    }
+
+    /// As [`Shop::continue_as`]; where it is refused the shop keeps the ledger that it has.
+    pub async fn try_to_continue_as(
+        &mut self,
+        name: &str,
+        old: &Path,
+        anchor: &Path,
+    ) -> Result<Continued, StartError> {
+        self.try_to_continue_with(name, old, anchor, Beginnings::default())
+            .await
+    }
+
+    /// As [`Shop::try_to_continue_as`], of a successor whose first event says more.
+    pub async fn try_to_continue_with(
+        &mut self,
+        name: &str,
+        old: &Path,
+        anchor: &Path,
+        beginnings: Beginnings,
+    ) -> Result<Continued, StartError> {
+        assert!(self.app.is_none(), "stop the service first");
+        let folder = self.folder.path().join(name);
+        let mut config = self.config.clone();
+        config.ledger = folder.join("data/ledger.sqlite3");
+        config.anchor = folder.join("anchor/ledger.anchor");
+        config.keys = folder.join("keys");
+        config.origin = format!("shop.example/{name}");
+        let takeover = Takeover {
+            old: old.to_owned(),
+            anchor: anchor.to_owned(),
+            old_keys: Some(self.config.keys.clone()),
+            after_loss: false,
+        };
+        let (setup, time) = (config.clone(), self.clock.clock());
+        let continued = tokio::task::spawn_blocking(move || {
+            takeover::continue_ledger(&setup, &time, &takeover, &beginnings)
+        })
+        .await
+        .unwrap()?;
+        self.config = config;
+        self.vkey.clone_from(&continued.vkey);
+        Ok(continued)
+    }
+
     /// Kinds of all events so far.
     pub fn kinds(&self) -> Vec<&'static str> {
         self.events().iter().map(|event| event.facts.kind()).collect()
@@ -455,11 +506,17 @@ impl Shop {
 
     /// Stops the service and has the ledger audited: nothing may be found.
     pub async fn audit(&mut self) -> Report {
+        self.audit_after(None).await
+    }
+
+    /// As [`Shop::audit`], compared with the ledger that this one continues.
+    pub async fn audit_after(&mut self, predecessor: Option<&Path>) -> Report {
         self.stop().await;
         let report = quittance_replay::verify(&VerifyOptions {
             ledger: self.ledger(),
             anchor: Some(self.config.anchor.clone()),
             ledger_key: Some(self.vkey.parse().unwrap()),
+            predecessor: predecessor.map(Path::to_owned),
             exchange_keys: Vec::new(),
             ..VerifyOptions::default()
         })

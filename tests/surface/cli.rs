@@ -113,6 +113,7 @@ impl Home {
             ledger: self.path("data/ledger.sqlite3"),
             anchor: Some(self.path("anchor/ledger.anchor")),
             ledger_key: Some(vkey.trim().parse().unwrap()),
+            predecessor: None,
             exchange_keys: Vec::new(),
             ..quittance_replay::VerifyOptions::default()
         })
@@ -432,7 +433,7 @@ fn a_ledger_behind_its_anchor_is_not_continued() {
             "What this means",
             "backup",
             "a backup is never served from again",
-            "begin a new ledger under a new ORIGIN",
+            "quittance init -c NEW --continues OLD --anchor A",
         ];
         home.fails(command, 3, &told);
     }

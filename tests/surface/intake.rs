@@ -596,6 +596,7 @@ async fn a_coin_whose_abort_the_exchange_refused_pays_again_unless_there_is_no_d
             ledger: shop.ledger(),
             anchor: Some(shop.config.anchor.clone()),
             ledger_key: Some(shop.vkey.parse().unwrap()),
+            predecessor: None,
             exchange_keys: Vec::new(),
             ..quittance_replay::VerifyOptions::default()
         })

@@ -105,6 +105,7 @@ async fn keys_rotate_and_the_shop_sells_on() {
         ledger: shop.ledger(),
         anchor: Some(shop.config.anchor.clone()),
         ledger_key: Some(event[0].1.clone()),
+        predecessor: None,
         exchange_keys: Vec::new(),
         ..VerifyOptions::default()
     });

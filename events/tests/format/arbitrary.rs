@@ -7,6 +7,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use quittance_events::event::FORMAT_VERSION;
 use quittance_events::facts::*;
+use quittance_events::ids::GENERATION_MAX;
 use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId};
 use quittance_taler::{
     Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub, MerchantPub,
@@ -158,7 +159,8 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
             let predecessor = facts!(Predecessor {
                 origin: text(),
                 size: number(),
-                root: digest()
+                root: digest(),
+                generation: of(1..=GENERATION_MAX)
             });
             facts!(LedgerOpened {
                 origin: text(),

@@ -78,6 +78,7 @@ impl Export {
             ledger: self.ledger,
             anchor: self.anchor,
             ledger_key: self.ledger_key,
+            predecessor: None,
             exchange_keys: self.exchange_key,
             ..VerifyOptions::default()
         };

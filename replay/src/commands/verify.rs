@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Master key of an exchange whose confirmations may count; may be given several times.
     #[arg(long, value_name = "MASTERPUB")]
     exchange_key: Vec<MasterPub>,
+    /// The ledger that this one continues, or a copy of it: what was carried in is compared with it.
+    #[arg(long, value_name = "LEDGER")]
+    predecessor: Option<PathBuf>,
     /// Key of a witness whose cosignatures count (VKEY); may be given several times.
     #[arg(long, value_name = "VKEY")]
     witness: Vec<CosignerKey>,
@@ -52,6 +55,7 @@ impl Arguments {
             ledger: self.ledger,
             anchor: self.anchor,
             ledger_key: self.ledger_key,
+            predecessor: self.predecessor,
             exchange_keys: self.exchange_key,
             witnesses: self.witness,
             since: self.since,

@@ -60,7 +60,7 @@ impl Excerpt {
             self.settle_owing(Some(&decision));
             let ledger = Ledger {
                 epoch: log.epoch,
-                is_successor: log.is_successor,
+                generation: log.generation(),
             };
             let mut case = Case {
                 decision: &decision,

@@ -6,6 +6,8 @@
 #![allow(missing_docs, reason = "test helpers say by their names what they are")]
 #![allow(clippy::wildcard_imports, reason = "every kind of event is told here")]
 
+pub mod takeover;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -859,6 +861,7 @@ impl Forged {
             ledger: self.ledger(),
             anchor: Some(self.dir.path().join("ledger.anchor")),
             ledger_key: Some(ledger_key()),
+            predecessor: None,
             exchange_keys: vec![master_pub()],
             ..VerifyOptions::default()
         }

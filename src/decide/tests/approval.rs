@@ -45,7 +45,7 @@ fn checks_stand_in_their_order() {
         refund: kudos("1"),
         reason: String::new(),
     };
-    let missing = decide_approval(None, &request, &merchant(), &by(), now());
+    let missing = decide_approval(None, &request, (&merchant(), id(1)), &by(), now());
     assert_eq!(refused(missing), (404, 2005));
 }
 
@@ -235,6 +235,35 @@ fn carried_in_refunds_count_in_total_cap_coin_and_second() {
     let events = approve(&order, "KUDOS:12").unwrap();
     assert_eq!(shares(&events), [(coin(1), kudos("1")), (coin(2), kudos("2"))]);
     assert_eq!(execution(&events), second(NOW_S + 51));
+}
+
+#[test]
+fn after_a_loss_ids_begin_at_the_generation_and_then_go_on() {
+    let order = sold("20", &[(1, "10", "0.1"), (2, "10", "0.1")], true);
+    let carried = word(&[], true, &[told_refund(1, 7, "9", NOW_S)]);
+    let order = after(&order, &tell(&order, &carried).unwrap());
+    let ids = |order: &Order, total, generation| {
+        let request = ApprovalRequest {
+            refund: kudos(total),
+            reason: String::new(),
+        };
+        let keys = (&merchant(), RefundId::first_of(generation));
+        let events = decide_approval(Some(order), &request, keys, &by(), now()).unwrap();
+        let rows = approved_rows(&events);
+        for row in &rows {
+            let (number, id) = (row.coin_pub.as_bytes()[0], row.rtransaction_id.get());
+            assert!(is_permitted(number, id, row.amount, &row.merchant_sig));
+        }
+        let ids: Vec<u64> = rows.iter().map(|row| row.rtransaction_id.get()).collect();
+        (after(order, &events), ids)
+    };
+    // Nothing lost: on after what was carried in, and from 1 where nothing was.
+    assert_eq!(ids(&order, "11", 0).1, [8, 1]);
+    let (order, first) = ids(&order, "11", 3);
+    assert_eq!(first, [3 << 20, 3 << 20]);
+    assert_eq!(ids(&order, "12", 3).1, [(3 << 20) + 1]);
+    // A generation that was carried on meets ids of its own.
+    assert_eq!(ids(&order, "12", 2).1, [(3 << 20) + 1]);
 }
 
 #[test]

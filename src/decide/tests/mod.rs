@@ -7,6 +7,7 @@ mod approval;
 mod deposits;
 mod order;
 mod refund;
+mod takeover;
 
 use std::collections::BTreeMap;
 
@@ -175,7 +176,7 @@ fn approve_at(order: &Order, total: &str, time: Micros) -> Decided {
         refund: amount(total),
         reason: "returned".into(),
     };
-    decide_approval(Some(order), &request, &merchant(), &by(), time)
+    decide_approval(Some(order), &request, (&merchant(), id(1)), &by(), time)
 }
 
 fn approve(order: &Order, total: &str) -> Decided {
