@@ -8,12 +8,22 @@ const STEP: usize = 32;
 
 /// `N` bytes derived from the key material; `N` is at most 255 steps of 32 bytes.
 pub(crate) fn hkdf<const N: usize>(salt: &[u8], key_material: &[u8], info: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    hkdf_into(&mut out, salt, key_material, info);
+    out
+}
+
+/// Fills `out`, at most 255 steps of 32 bytes, with bytes derived from the key material.
+pub(crate) fn hkdf_into(out: &mut [u8], salt: &[u8], key_material: &[u8], info: &[u8]) {
+    assert!(
+        out.len() <= STEP * usize::from(u8::MAX),
+        "the steps are counted in one byte"
+    );
     let mut extract = Hmac::<Sha512>::new_from_slice(salt).expect("HMAC takes keys of any length");
     extract.update(key_material);
     let key = extract.finalize().into_bytes();
     let expand = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
 
-    let mut out = [0; N];
     let mut previous: Option<[u8; STEP]> = None;
     for (chunk, counter) in out.chunks_mut(STEP).zip(1u8..) {
         let mut step = expand.clone();
@@ -26,7 +36,6 @@ pub(crate) fn hkdf<const N: usize>(salt: &[u8], key_material: &[u8], info: &[u8]
         chunk.copy_from_slice(&block[..chunk.len()]);
         previous = Some(block);
     }
-    out
 }
 
 #[cfg(test)]

@@ -97,7 +97,31 @@ byte_string!(
     /// Any digest of 32 bytes.
     Digest32, 32, "a digest of 32 bytes"
 );
-verifies!(MerchantPub MasterPub ExchangePub);
+byte_string!(
+    /// What a wallet names in its claim, so that the contract terms are its alone: a public key of its making.
+    ClaimNonce, 32, "a claim's nonce"
+);
+byte_string!(
+    /// What a wallet must show to claim an order whose id can be guessed. Compare with [`ClaimToken::matches`].
+    ClaimToken, 16, "a claim token"
+);
+byte_string!(
+    /// What keeps `h_wire` from being guessed from the account.
+    WireSalt, 16, "a wire salt"
+);
+verifies!(CoinPub MerchantPub MasterPub ExchangePub);
+
+impl ClaimToken {
+    /// Whether both are the same, in a time that does not tell where they differ.
+    #[must_use]
+    pub fn matches(&self, other: &ClaimToken) -> bool {
+        self.0
+            .iter()
+            .zip(&other.0)
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            == 0
+    }
+}
 
 /// An Ed25519 private key. Erased from memory on drop; cannot be copied, and does not show itself in `Debug`.
 pub struct EddsaPrivateKey(SigningKey);

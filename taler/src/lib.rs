@@ -1,6 +1,6 @@
-//! GNU Taler's encodings and signed messages, as far as refunds and aborts need them: amounts, times, base32,
-//! keys, the hash of contract terms, the messages that a merchant and an exchange sign, error codes and
-//! `taler://` URIs.
+//! GNU Taler's encodings and signed messages, as far as a merchant needs them: amounts, times, base32, keys, contract
+//! terms and their hash, the messages that merchant, wallet and exchange sign, an exchange's keys and the coins that
+//! they make, fees, accounts, error codes and `taler://` URIs.
 //!
 //! Nothing in here reads a file, a socket or a clock, and nothing knows of the service that uses it. The C
 //! library and the wallet are the specification: the tests recompute what they produced.
@@ -8,11 +8,17 @@
 pub mod amount;
 pub mod base32;
 pub mod contract;
+pub mod denomination;
+pub mod deposit;
 pub mod error_code;
+pub mod exchange_keys;
 pub mod json;
 mod kdf;
 pub mod keys;
 pub mod message;
+pub mod payment;
+pub mod payto;
+pub mod rsa;
 pub mod strict;
 mod text;
 pub mod time;
@@ -24,8 +30,8 @@ pub use contract::{ContractError, ContractTerms, TermsExchange, contract_hash};
 pub use error_code::ErrorCode;
 pub use json::JsonError;
 pub use keys::{
-    CoinPub, Digest32, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode, KeyError, MasterPub,
-    MerchantPub,
+    ClaimNonce, ClaimToken, CoinPub, Digest32, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode,
+    KeyError, MasterPub, MerchantPub, WireSalt,
 };
 pub use strict::StrictKey;
 pub use time::{Micros, TalerTimestamp, TimeError, Timestamp};

@@ -12,9 +12,13 @@ const MERCHANT_REFUND: u32 = 1102;
 const EXCHANGE_CONFIRM_REFUND: u32 = 1038;
 /// The exchange's master key vouches for an online signing key.
 const MASTER_SIGNING_KEY_VALIDITY: u32 = 1024;
+/// The merchant offers contract terms to the wallet that claimed them.
+const MERCHANT_CONTRACT: u32 = 1101;
+/// The merchant confirms that an order is paid.
+const MERCHANT_PAYMENT_OK: u32 = 1104;
 
 /// Header and fields in one array; `N` is the size that the protocol gives the message.
-fn assemble<const N: usize>(purpose: u32, fields: &[&[u8]]) -> [u8; N] {
+pub(crate) fn assemble<const N: usize>(purpose: u32, fields: &[&[u8]]) -> [u8; N] {
     let size = u32::try_from(N).expect("messages have a few hundred bytes");
     let mut message = [0; N];
     let mut end = 0;
@@ -87,6 +91,18 @@ pub fn signing_key_validity(
             key.as_bytes(),
         ],
     )
+}
+
+/// A merchant's offer (1101): what it answers to the wallet that claimed the order.
+#[must_use]
+pub fn contract(h_contract: &HashCode) -> [u8; 72] {
+    assemble(MERCHANT_CONTRACT, &[h_contract.as_bytes()])
+}
+
+/// A merchant's word that the order is paid (1104).
+#[must_use]
+pub fn payment_ok(h_contract: &HashCode) -> [u8; 72] {
+    assemble(MERCHANT_PAYMENT_OK, &[h_contract.as_bytes()])
 }
 
 #[cfg(test)]
@@ -167,18 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn header_holds_for_other_messages_over_the_contract() {
-        for (purpose, signature) in [
+    fn contract_and_payment() {
+        let h_contract = h_contract();
+        for (message, signature) in [
             (
-                1104,
+                payment_ok(&h_contract),
                 "FMZA2HKR0DM3MDDP3TV9YPX2RJPC2EMABMQ5J3VKVKH0WS0389STNJWRGVKJ4753VZDCPAXMD0SSHGW39HDVDSK25E0RRPDWEB1TJ10",
             ),
             (
-                1101,
+                contract(&h_contract),
                 "WXRJJX4H7PY0P7HN5HPCMWVQEDX7EKNJTVVCYBXEBGM5AJQN8ER91658WATN8W6CACQ8F8GZXCTERN95902QDAAXZ3FQMD1TDA7DE0R",
             ),
         ] {
-            let message: [u8; 72] = assemble(purpose, &[h_contract().as_bytes()]);
             assert_eq!(merchant().sign(&message).to_string(), signature);
         }
     }

@@ -1,0 +1,274 @@
+//! Deposits: what a wallet's coin permits (1201), what an exchange confirms (1033), and the exchange's reply to a
+//! batch of coins. Never sends anything. Layouts as in taler-exchange 0.9.1 (protocol 14) and as changed in 2023.
+//!
+//! Coins without age restriction or policy carry zeros in their place.
+
+use crate::{
+    Amount, AmountError, CoinPub, Digest32, EddsaSignature, ExchangePub, HashCode, MerchantPub,
+    TalerTimestamp, Timestamp, json, message::assemble, sum,
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha512};
+
+/// A wallet permits the deposit of one coin.
+const WALLET_COIN_DEPOSIT: u32 = 1201;
+/// The exchange confirms a deposit.
+const EXCHANGE_CONFIRM_DEPOSIT: u32 = 1033;
+/// No deposit is made under a policy here.
+const NO_POLICY: [u8; 64] = [0; 64];
+/// The protocol of an exchange from which on coins sign `wallet_data_hash` too (2023-08).
+const WALLET_DATA_SINCE: u64 = 17;
+
+/// Which of the two forms of 1201 and 1033 is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DepositLayout {
+    /// Until 2023: a coin's signature of 392 bytes, and a confirmation of 312 for each coin.
+    PerCoin,
+    /// Since then: `wallet_data_hash` is signed too (456 bytes), and one confirmation of 344 bytes covers the batch.
+    PerBatch,
+}
+
+impl DepositLayout {
+    /// The form that an exchange of that protocol (the first number of its version) speaks.
+    #[must_use]
+    pub fn of_protocol(current: u64) -> DepositLayout {
+        if current < WALLET_DATA_SINCE {
+            DepositLayout::PerCoin
+        } else {
+            DepositLayout::PerBatch
+        }
+    }
+}
+
+/// What all coins of one payment at one exchange have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepositTerms {
+    /// The hash of the contract terms.
+    pub h_contract: HashCode,
+    /// The hash of the merchant's account.
+    pub h_wire: HashCode,
+    /// The merchant.
+    pub merchant_pub: MerchantPub,
+    /// The contract's timestamp, which is also the wallet's.
+    pub timestamp: Timestamp,
+    /// Until when refunds may be granted.
+    pub refund_deadline: Timestamp,
+    /// When the exchange pays the merchant.
+    pub wire_transfer_deadline: Timestamp,
+    /// The hash of what the wallet adds to the contract. Only the newer layout signs it.
+    pub wallet_data_hash: Option<HashCode>,
+}
+
+/// One coin's part in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepositedCoin {
+    /// The coin.
+    pub coin_pub: CoinPub,
+    /// The hash of its denomination's key.
+    pub h_denom: HashCode,
+    /// The hash of its age commitment, where it has one.
+    pub h_age_commitment: Option<Digest32>,
+    /// What it pays, the deposit fee included.
+    pub amount_with_fee: Amount,
+    /// What the exchange keeps of that.
+    pub deposit_fee: Amount,
+    /// The coin's signature (1201).
+    pub coin_sig: EddsaSignature,
+}
+
+impl DepositTerms {
+    /// What a coin signs (1201) in the layout until 2023.
+    #[must_use]
+    pub fn coin_message_2022(&self, coin: &DepositedCoin) -> [u8; 392] {
+        self.with_coin_fields(coin, |fields| assemble(WALLET_COIN_DEPOSIT, fields))
+    }
+
+    /// What a coin signs (1201) in the layout since 2023; zeros where the wallet adds nothing.
+    #[must_use]
+    pub fn coin_message_2023(&self, coin: &DepositedCoin) -> [u8; 456] {
+        let data = self.wallet_data_hash.map_or([0; 64], |hash| *hash.as_bytes());
+        self.with_coin_fields(coin, |fields| {
+            assemble(WALLET_COIN_DEPOSIT, &[fields, &[&data]].concat())
+        })
+    }
+
+    fn with_coin_fields<const N: usize>(
+        &self,
+        coin: &DepositedCoin,
+        make: impl FnOnce(&[&[u8]]) -> [u8; N],
+    ) -> [u8; N] {
+        make(&[
+            self.h_contract.as_bytes(),
+            &coin.h_age_commitment.map_or([0; 32], |hash| *hash.as_bytes()),
+            &NO_POLICY,
+            self.h_wire.as_bytes(),
+            coin.h_denom.as_bytes(),
+            &self.timestamp.to_signed_bytes(),
+            &self.refund_deadline.to_signed_bytes(),
+            &coin.amount_with_fee.to_bytes(),
+            &coin.deposit_fee.to_bytes(),
+            self.merchant_pub.as_bytes(),
+        ])
+    }
+
+    /// Whether the coin permits its deposit, in the layout that the exchange speaks. Data of the wallet that the
+    /// older layout does not sign are never permitted by it.
+    #[must_use]
+    pub fn is_permitted(&self, coin: &DepositedCoin, layout: DepositLayout) -> bool {
+        let message: &[u8] = match layout {
+            DepositLayout::PerCoin if self.wallet_data_hash.is_some() => return false,
+            DepositLayout::PerCoin => &self.coin_message_2022(coin),
+            DepositLayout::PerBatch => &self.coin_message_2023(coin),
+        };
+        coin.coin_pub.verify(message, &coin.coin_sig)
+    }
+
+    /// What an exchange signs for one coin (1033) in the layout until 2023. An error if the fee is above the amount
+    /// or in another currency.
+    pub fn confirmation_of_coin(
+        &self,
+        at: Timestamp,
+        coin: &DepositedCoin,
+    ) -> Result<[u8; 312], AmountError> {
+        let total = coin.amount_with_fee.checked_sub(coin.deposit_fee)?;
+        Ok(self.with_confirmed_fields(at, &total, |fields| {
+            let last: [&[u8]; 2] = [coin.coin_pub.as_bytes(), self.merchant_pub.as_bytes()];
+            assemble(EXCHANGE_CONFIRM_DEPOSIT, &[fields, &last].concat())
+        }))
+    }
+
+    /// What an exchange signs for a batch (1033) in the layout since 2023: the sum of what its coins pay without
+    /// their fees, and a hash of their signatures in the batch's order. An error if there is no coin, a fee is above
+    /// its amount, or amounts do not add up.
+    pub fn confirmation_of_batch(
+        &self,
+        at: Timestamp,
+        coins: &[DepositedCoin],
+    ) -> Result<[u8; 344], AmountError> {
+        let first = coins.first().ok_or(AmountError::Malformed)?;
+        let without_fee = coins
+            .iter()
+            .map(|coin| coin.amount_with_fee.checked_sub(coin.deposit_fee))
+            .collect::<Result<Vec<_>, _>>()?;
+        let total = sum(first.amount_with_fee.currency(), without_fee)?;
+        let mut hasher = Sha512::new();
+        for coin in coins {
+            hasher.update(coin.coin_sig.as_bytes());
+        }
+        let h_coin_sigs: [u8; 64] = hasher.finalize().into();
+        Ok(self.with_confirmed_fields(at, &total, |fields| {
+            let last: [&[u8]; 2] = [&h_coin_sigs, self.merchant_pub.as_bytes()];
+            assemble(EXCHANGE_CONFIRM_DEPOSIT, &[fields, &last].concat())
+        }))
+    }
+
+    fn with_confirmed_fields<const N: usize>(
+        &self,
+        at: Timestamp,
+        total_without_fee: &Amount,
+        make: impl FnOnce(&[&[u8]]) -> [u8; N],
+    ) -> [u8; N] {
+        make(&[
+            self.h_contract.as_bytes(),
+            self.h_wire.as_bytes(),
+            &NO_POLICY,
+            &at.to_signed_bytes(),
+            &self.wire_transfer_deadline.to_signed_bytes(),
+            &self.refund_deadline.to_signed_bytes(),
+            &total_without_fee.to_bytes(),
+        ])
+    }
+
+    /// In which layout the reply confirms the deposit of all these coins, in this order; `None` if in neither. That
+    /// the signing key is the exchange's, and of that time, is the caller's to check.
+    #[must_use]
+    pub fn confirmed_layout(&self, coins: &[DepositedCoin], reply: &DepositReply) -> Option<DepositLayout> {
+        let at = reply.exchange_timestamp;
+        let coin_confirmed = |coin: &DepositedCoin, signature: &EddsaSignature| {
+            self.confirmation_of_coin(at, coin)
+                .is_ok_and(|message| reply.exchange_pub.verify(&message, signature))
+        };
+        let per_coin = |signatures: &[EddsaSignature]| {
+            !coins.is_empty()
+                && signatures.len() == coins.len()
+                && coins
+                    .iter()
+                    .zip(signatures)
+                    .all(|(coin, sig)| coin_confirmed(coin, sig))
+        };
+        match &reply.signatures {
+            DepositSignatures::PerCoin(signatures) => per_coin(signatures).then_some(DepositLayout::PerCoin),
+            DepositSignatures::One(signature) => {
+                let batch = self
+                    .confirmation_of_batch(at, coins)
+                    .is_ok_and(|message| reply.exchange_pub.verify(&message, signature));
+                // A single coin's deposit of old is answered with one signature, too.
+                if batch {
+                    Some(DepositLayout::PerBatch)
+                } else {
+                    per_coin(&[*signature]).then_some(DepositLayout::PerCoin)
+                }
+            }
+        }
+    }
+}
+
+/// An exchange's 200 to a deposit, as read; what it proves, [`DepositTerms::confirmed_layout`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepositReply {
+    /// When the exchange took the deposit.
+    pub exchange_timestamp: Timestamp,
+    /// The signing key.
+    pub exchange_pub: ExchangePub,
+    /// The signatures.
+    pub signatures: DepositSignatures,
+}
+
+/// The signatures of a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DepositSignatures {
+    /// `exchange_sigs`: one for each coin, in the batch's order.
+    PerCoin(Vec<EddsaSignature>),
+    /// `exchange_sig`: one for all.
+    One(EddsaSignature),
+}
+
+impl DepositReply {
+    /// Reads the body of a 200.
+    ///
+    /// # Errors
+    /// No JSON object, a member is missing or wrong, or there are both or neither of `exchange_sigs` and
+    /// `exchange_sig`.
+    pub fn read(body: &[u8]) -> Result<DepositReply, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct OfCoin {
+            exchange_sig: EddsaSignature,
+        }
+        #[derive(Deserialize)]
+        struct Members {
+            exchange_timestamp: TalerTimestamp,
+            exchange_pub: ExchangePub,
+            exchange_sigs: Option<Vec<json::Object<OfCoin>>>,
+            exchange_sig: Option<EddsaSignature>,
+        }
+        let members: Members = json::read_object(body)?;
+        let signatures = match (members.exchange_sigs, members.exchange_sig) {
+            (Some(list), None) => DepositSignatures::PerCoin(
+                list.into_iter()
+                    .map(|json::Object(coin)| coin.exchange_sig)
+                    .collect(),
+            ),
+            (None, Some(one)) => DepositSignatures::One(one),
+            _ => {
+                return Err(serde::de::Error::custom(
+                    "either exchange_sigs or exchange_sig must be there",
+                ));
+            }
+        };
+        Ok(DepositReply {
+            exchange_timestamp: members.exchange_timestamp.0,
+            exchange_pub: members.exchange_pub,
+            signatures,
+        })
+    }
+}
