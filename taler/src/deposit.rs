@@ -248,11 +248,13 @@ impl DepositReply {
         struct Members {
             exchange_timestamp: TalerTimestamp,
             exchange_pub: ExchangePub,
-            exchange_sigs: Option<Vec<json::Object<OfCoin>>>,
-            exchange_sig: Option<EddsaSignature>,
+            #[serde(rename = "exchange_sigs")]
+            per_coin: Option<Vec<json::Object<OfCoin>>>,
+            #[serde(rename = "exchange_sig")]
+            one: Option<EddsaSignature>,
         }
         let members: Members = json::read_object(body)?;
-        let signatures = match (members.exchange_sigs, members.exchange_sig) {
+        let signatures = match (members.per_coin, members.one) {
             (Some(list), None) => DepositSignatures::PerCoin(
                 list.into_iter()
                     .map(|json::Object(coin)| coin.exchange_sig)
@@ -270,5 +272,202 @@ impl DepositReply {
             exchange_pub: members.exchange_pub,
             signatures,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The deposit of a real order of August 2022, other than the recordings' exchange and wallet.
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn signature(hex: &str) -> EddsaSignature {
+        EddsaSignature::from_bytes(
+            data_encoding::HEXLOWER
+                .decode(hex.as_bytes())
+                .unwrap()
+                .try_into()
+                .unwrap(),
+        )
+    }
+
+    fn second(seconds: u64) -> Timestamp {
+        Timestamp::from_s(seconds).unwrap()
+    }
+
+    fn deposit() -> (DepositTerms, DepositedCoin, DepositReply) {
+        let terms = DepositTerms {
+            h_contract: "KZHM5AMM8NSVEV9JHZFP4SP55ZN79FPV5S31VHZ20SK1HZ9DG8H0RPK15KD5AB5MBN2XX1PWWSQ6TH0NH36SJCNM2HHZEDDNRQV4FG8".parse().unwrap(),
+            h_wire: "WZ9XX83RB89A7P63XC813H66BBEYD6PY2YT3897C7APXFSYDFA0HEPW536G79GGN6YZJJMG5RCB6G75YBKMHS7T5HM7AN9MNKNJABF8".parse().unwrap(),
+            merchant_pub: "FBZF0RHHNVYJ7HD0QP9007TQGJ3KKAJS8ZF4PHPEVVMZ91JCABW0".parse().unwrap(),
+            timestamp: second(1_660_992_712),
+            refund_deadline: second(1_660_993_612),
+            wire_transfer_deadline: second(1_660_993_612),
+            wallet_data_hash: None,
+        };
+        let coin = DepositedCoin {
+            coin_pub: "64XSRJKQKVV90KFAT1CY5M8CRZ3EQNATBPKQCRS2APWP104RA7E0".parse().unwrap(),
+            h_denom: "MZR40VK9AC8ZMZBDA0VA1MN5NKXWEGZJEJH85VFXYZTVMBKGVXP96TYJB53PX89SF3K1NPKYVYR8XEPVZTVCPJZ8T662863957Q06YR".parse().unwrap(),
+            h_age_commitment: None,
+            amount_with_fee: "TESTKUDOS:7".parse().unwrap(),
+            deposit_fee: "TESTKUDOS:0.01".parse().unwrap(),
+            coin_sig: signature("a49a60a0c1e9de2edfe3de80d0d86eca66e6f8d043556fe100832afa9d13eba6983448f5381d22d89319f11b0488be22fa1ae58e6bff3e80c1393051a288df0a"),
+        };
+        let reply = DepositReply {
+            exchange_timestamp: second(1_660_992_714),
+            exchange_pub: "YMFSPHAS3367HJQ8WV62X8ST2P2NGR96T0C5749BGXNG2RT6YQ0G"
+                .parse()
+                .unwrap(),
+            signatures: DepositSignatures::One(signature(
+                "e50caf7855c8aafd0f9ccc21564f6576bd9e6b46d3b055090949b495d4a57437ad68bd69d4e01c6b1653765e99b968706ff8dab0cb1e97de999d8c9ca12b8903",
+            )),
+        };
+        (terms, coin, reply)
+    }
+
+    #[test]
+    fn a_deposit_of_2022() {
+        let (terms, coin, reply) = deposit();
+        assert!(terms.is_permitted(&coin, DepositLayout::PerCoin));
+        assert_eq!(
+            terms.confirmed_layout(&[coin], &reply),
+            Some(DepositLayout::PerCoin)
+        );
+    }
+
+    #[test]
+    fn every_field_is_signed() {
+        let (terms, coin, reply) = deposit();
+        let other = HashCode::from_bytes([1; 64]);
+        let later = second(1_660_993_613);
+        let merchant_pub = MerchantPub::from_bytes([1; 32]);
+        for (other, permitted) in [
+            (
+                DepositTerms {
+                    h_contract: other,
+                    ..terms
+                },
+                false,
+            ),
+            (
+                DepositTerms {
+                    h_wire: other,
+                    ..terms
+                },
+                false,
+            ),
+            (
+                DepositTerms {
+                    merchant_pub,
+                    ..terms
+                },
+                false,
+            ),
+            (
+                DepositTerms {
+                    refund_deadline: later,
+                    ..terms
+                },
+                false,
+            ),
+            // The exchange promises when it pays, of which the coin knows nothing.
+            (
+                DepositTerms {
+                    wire_transfer_deadline: later,
+                    ..terms
+                },
+                true,
+            ),
+        ] {
+            assert_eq!(other.is_permitted(&coin, DepositLayout::PerCoin), permitted);
+            assert_eq!(other.confirmed_layout(&[coin], &reply), None);
+        }
+        // The exchange signs its own time instead of the wallet's.
+        let other_time = DepositTerms {
+            timestamp: later,
+            ..terms
+        };
+        assert!(!other_time.is_permitted(&coin, DepositLayout::PerCoin));
+        let eight = "TESTKUDOS:8".parse().unwrap();
+        let none = "TESTKUDOS:0".parse().unwrap();
+        let age = Some(Digest32::from_bytes([1; 32]));
+        for other in [
+            DepositedCoin {
+                h_denom: other,
+                ..coin
+            },
+            DepositedCoin {
+                h_age_commitment: age,
+                ..coin
+            },
+            DepositedCoin {
+                amount_with_fee: eight,
+                ..coin
+            },
+            DepositedCoin {
+                deposit_fee: none,
+                ..coin
+            },
+            DepositedCoin {
+                coin_pub: CoinPub::from_bytes([1; 32]),
+                ..coin
+            },
+        ] {
+            assert!(!terms.is_permitted(&other, DepositLayout::PerCoin));
+        }
+        for other in [
+            DepositedCoin {
+                amount_with_fee: eight,
+                ..coin
+            },
+            DepositedCoin {
+                deposit_fee: none,
+                ..coin
+            },
+            DepositedCoin {
+                coin_pub: CoinPub::from_bytes([1; 32]),
+                ..coin
+            },
+        ] {
+            assert_eq!(terms.confirmed_layout(&[other], &reply), None);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_confirmed() {
+        let (terms, coin, _) = deposit();
+        let at = terms.timestamp;
+        let dear = DepositedCoin {
+            deposit_fee: "TESTKUDOS:8".parse().unwrap(),
+            ..coin
+        };
+        assert_eq!(terms.confirmation_of_coin(at, &dear), Err(AmountError::Underflow));
+        assert_eq!(
+            terms.confirmation_of_batch(at, &[coin, dear]),
+            Err(AmountError::Underflow)
+        );
+        assert_eq!(terms.confirmation_of_batch(at, &[]), Err(AmountError::Malformed));
+        let foreign = DepositedCoin {
+            amount_with_fee: "EUR:7".parse().unwrap(),
+            deposit_fee: "EUR:1".parse().unwrap(),
+            ..coin
+        };
+        assert_eq!(
+            terms.confirmation_of_batch(at, &[coin, foreign]),
+            Err(AmountError::CurrencyMismatch)
+        );
+    }
+
+    #[test]
+    fn the_layout_goes_by_the_protocol() {
+        for (protocol, layout) in [
+            (12, DepositLayout::PerCoin),
+            (14, DepositLayout::PerCoin),
+            (16, DepositLayout::PerCoin),
+            (17, DepositLayout::PerBatch),
+            (23, DepositLayout::PerBatch),
+        ] {
+            assert_eq!(DepositLayout::of_protocol(protocol), layout, "{protocol}");
+        }
     }
 }

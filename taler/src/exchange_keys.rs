@@ -198,6 +198,7 @@ impl ExchangeKeys {
     }
 
     /// All denominations, in no order.
+    #[must_use]
     pub fn denominations(&self) -> impl ExactSizeIterator<Item = &Denomination> {
         self.denominations.values()
     }

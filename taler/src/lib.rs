@@ -16,6 +16,7 @@ pub mod json;
 mod kdf;
 pub mod keys;
 pub mod message;
+pub mod order;
 pub mod payment;
 pub mod payto;
 pub mod rsa;
@@ -23,6 +24,7 @@ pub mod strict;
 mod text;
 pub mod time;
 pub mod uri;
+mod wallet_needs;
 
 pub use amount::{Amount, AmountError, Currency, sum};
 pub use base32::Base32Error;
@@ -34,4 +36,5 @@ pub use keys::{
     KeyError, MasterPub, MerchantPub, WireSalt,
 };
 pub use strict::StrictKey;
-pub use time::{Micros, TalerTimestamp, TimeError, Timestamp};
+pub use time::{Micros, RelativeTime, TalerTimestamp, TimeError, Timestamp};
+pub use wallet_needs::wallets_lack;

@@ -3,7 +3,8 @@
 //! Neither reads a clock. Both stay so small that microseconds fit a JSON integer that JavaScript wallets can
 //! hold.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use crate::json::Object;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeStruct};
 use std::fmt;
 
 /// Greatest integer that every JSON reader keeps exactly: 2^53 - 1.
@@ -12,6 +13,7 @@ const MICROS_PER_SECOND: u64 = 1_000_000;
 /// Greatest second whose microseconds are still safe integers (the year 2255).
 const MAX_SECONDS: u64 = MAX_SAFE_INTEGER / MICROS_PER_SECOND;
 const NEVER_TEXT: &str = "never";
+const FOREVER_TEXT: &str = "forever";
 
 /// Why a number is no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +124,82 @@ pub mod taler_json {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TalerTimestamp(#[serde(with = "taler_json")] pub Timestamp);
+
+/// A length of time in microseconds, or forever, in Taler's JSON form `{"d_us": N}` or `{"d_us": "forever"}`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RelativeTime(u64);
+
+impl RelativeTime {
+    /// Without end.
+    pub const FOREVER: RelativeTime = RelativeTime(u64::MAX);
+
+    /// So many microseconds, at most 2^53 - 1.
+    pub fn from_us(micros: u64) -> Result<RelativeTime, TimeError> {
+        if micros <= MAX_SAFE_INTEGER {
+            Ok(RelativeTime(micros))
+        } else {
+            Err(TimeError::OutOfRange)
+        }
+    }
+
+    /// So many seconds, at most (2^53 - 1) / 10^6.
+    pub fn from_s(seconds: u64) -> Result<RelativeTime, TimeError> {
+        Timestamp::from_s(seconds).and_then(|_| RelativeTime::from_us(seconds * MICROS_PER_SECOND))
+    }
+
+    /// Microseconds; nothing for forever.
+    #[must_use]
+    pub fn micros(&self) -> Option<u64> {
+        (*self != RelativeTime::FOREVER).then_some(self.0)
+    }
+}
+
+impl Timestamp {
+    /// So much later, in whole seconds, downwards. What is beyond the greatest time is never.
+    #[must_use]
+    pub fn after(&self, delay: RelativeTime) -> Timestamp {
+        match (self.seconds(), delay.micros()) {
+            (Some(seconds), Some(micros)) => {
+                Timestamp::from_s(seconds + micros / MICROS_PER_SECOND).unwrap_or(Timestamp::NEVER)
+            }
+            _ => Timestamp::NEVER,
+        }
+    }
+}
+
+impl Serialize for RelativeTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_struct("RelativeTime", 1)?;
+        match self.micros() {
+            Some(micros) => members.serialize_field("d_us", &micros)?,
+            None => members.serialize_field("d_us", FOREVER_TEXT)?,
+        }
+        members.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for RelativeTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RelativeTime, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Length {
+            Micros(u64),
+            Text(String),
+        }
+        #[derive(Deserialize)]
+        struct Form {
+            d_us: Length,
+        }
+        match Object::<Form>::deserialize(deserializer)?.0.d_us {
+            Length::Micros(micros) => RelativeTime::from_us(micros).map_err(de::Error::custom),
+            Length::Text(text) if text == FOREVER_TEXT => Ok(RelativeTime::FOREVER),
+            Length::Text(text) => Err(de::Error::invalid_value(
+                de::Unexpected::Str(&text),
+                &"microseconds or \"forever\"",
+            )),
+        }
+    }
+}
 
 /// Microseconds since the epoch, at most 2^53 - 1: the time of a decision.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -275,6 +353,42 @@ mod tests {
         ] {
             assert!(from_str::<TalerTimestamp>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        let day = RelativeTime::from_s(86_400).unwrap();
+        assert_eq!(to_string(&day).unwrap(), "{\"d_us\":86400000000}");
+        assert_eq!(
+            to_string(&RelativeTime::FOREVER).unwrap(),
+            "{\"d_us\":\"forever\"}"
+        );
+        for length in [day, RelativeTime::FOREVER, RelativeTime::from_us(0).unwrap()] {
+            assert_eq!(
+                from_str::<RelativeTime>(&to_string(&length).unwrap()).unwrap(),
+                length
+            );
+        }
+        for wrong in [
+            "7",
+            "{}",
+            "{\"d_ms\":7}",
+            "{\"d_us\":-7}",
+            "{\"d_us\":7.0}",
+            "{\"d_us\":\"never\"}",
+            "{\"d_us\":9007199254740992}",
+        ] {
+            assert!(from_str::<RelativeTime>(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(RelativeTime::from_s(u64::MAX), Err(TimeError::OutOfRange));
+        assert_eq!(second(7).after(day), second(86_407));
+        assert_eq!(
+            second(7).after(RelativeTime::from_us(1_999_999).unwrap()),
+            second(8)
+        );
+        assert_eq!(second(7).after(RelativeTime::FOREVER), Timestamp::NEVER);
+        assert_eq!(Timestamp::NEVER.after(day), Timestamp::NEVER);
+        assert_eq!(second(MAX_SECONDS).after(day), Timestamp::NEVER);
     }
 
     #[test]

@@ -4,16 +4,21 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use quittance_taler::{
-    Amount, CoinPub, EddsaPrivateKey, EddsaSignature, HashCode, MasterPub, MerchantPub, Micros,
-    TalerTimestamp, Timestamp, contract_hash,
+    CoinPub, EddsaPrivateKey, HashCode, MasterPub, MerchantPub, Micros, RelativeTime, TalerTimestamp,
+    Timestamp, WireSalt, contract_hash,
     denomination::{CoinSignature, DepositWindow},
-    deposit::{DepositLayout, DepositReply, DepositSignatures, DepositTerms, DepositedCoin},
+    deposit::{DepositLayout, DepositReply, DepositTerms, DepositedCoin},
     exchange_keys::{ExchangeKeys, KeysError, WireFees},
     message,
+    order::{ClaimRequest, Offer, OfferedExchange, OrderDefaults, OrderRequest, Seller},
+    payment::{Contribution, PayRequest, Price, Sufficiency},
+    payto::PaytoUri,
+    uri, wallets_lack,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{collections::HashSet, fs, path::PathBuf};
+use sha2::Digest;
+use std::{collections::HashMap, collections::HashSet, fs, path::PathBuf};
 
 const MASTER: &str = "RJ4MZXQ02K3209TGYEQ51SS9AJFS9YTQR3AHCDBBEHY0GMBGQ2Z0";
 
@@ -334,4 +339,441 @@ fn offers_and_deposits_of_the_exchange_recordings() {
         confirmed += 1;
     }
     assert_eq!((coins_seen, confirmed), (8, 4));
+}
+
+#[test]
+fn a_repeated_batch_is_confirmed_again() {
+    let (first, repeat) = (
+        fixture("deposit-batch-two-coins.json"),
+        fixture("selling/deposit-batch-repeat.json"),
+    );
+    let keys = keys();
+    let request = &repeat["request"]["body"];
+    let terms = deposit_terms(request, get(&first, "h_wire"));
+    let coins: Vec<_> = coins_of("", request)
+        .iter()
+        .map(|(coin_pub, coin)| deposited(coin, *coin_pub, &keys))
+        .collect();
+    let reply = DepositReply::read(repeat["reply"]["body"].to_string().as_bytes()).unwrap();
+    assert_eq!(
+        terms.confirmed_layout(&coins, &reply),
+        Some(DepositLayout::PerCoin)
+    );
+}
+
+#[test]
+fn what_the_exchange_refused_is_refused_here() {
+    let keys = keys();
+    let account =
+        |request: &Value| get::<PaytoUri>(request, "merchant_payto_uri").h_wire(&get(request, "wire_salt"));
+    let recording = fixture("selling/deposit-403-bad-coin-sig.json");
+    let request = &recording["request"]["body"];
+    let (coin_pub, sent) = coins_of("", request).remove(0);
+    let coin = deposited(&sent, coin_pub, &keys);
+    let terms = deposit_terms(request, account(request));
+    assert!(!terms.is_permitted(&coin, DepositLayout::PerCoin));
+
+    // The exchange called this "signature" malformed, and so do we. The coin's permission is good.
+    let recording = fixture("selling/deposit-bad-denom-sig.json");
+    assert_eq!(get::<String>(&recording["reply"]["body"], "field"), "ub_sig");
+    let request = &recording["request"]["body"];
+    let (coin_pub, sent) = coins_of("", request).remove(0);
+    let coin = deposited(&sent, coin_pub, &keys);
+    let terms = deposit_terms(request, account(request));
+    assert!(terms.is_permitted(&coin, DepositLayout::PerCoin));
+    assert!(CoinSignature::deserialize(&sent["ub_sig"]).is_err());
+}
+
+#[test]
+fn a_coin_is_of_one_denomination_only() {
+    let keys = keys();
+    let request = fixture("deposit-batch-two-coins.json")["request"]["body"].clone();
+    let coins = coins_of("", &request);
+    let signatures: Vec<CoinSignature> = coins.iter().map(|(_, sent)| get(sent, "ub_sig")).collect();
+    let age = quittance_taler::Digest32::from_bytes([0; 32]);
+    for (index, (coin_pub, sent)) in coins.iter().enumerate() {
+        let h_denom: HashCode = get(sent, "denom_pub_hash");
+        for denomination in keys.denominations() {
+            let its_own = denomination.h_denom == h_denom;
+            assert_eq!(denomination.made(coin_pub, None, &signatures[index]), its_own);
+            assert!(!denomination.made(coin_pub, Some(&age), &signatures[index]));
+            assert!(!denomination.made(coin_pub, None, &signatures[1 - index]));
+            assert!(!denomination.made(&coins[1 - index].0, None, &signatures[index]));
+        }
+    }
+    // The same number once more around the modulus is no second signature.
+    let key = &keys
+        .denomination(&get(&coins[0].1, "denom_pub_hash"))
+        .unwrap()
+        .key;
+    let modulus = num_bigint::BigUint::from_bytes_be(&key.as_bytes()[4..260]);
+    let text: String = get(&coins[0].1["ub_sig"], "rsa_signature");
+    let number = num_bigint::BigUint::from_bytes_be(&quittance_taler::base32::decode(&text).unwrap());
+    let signature = |number: &num_bigint::BigUint| {
+        quittance_taler::rsa::RsaSignature::from_bytes(&number.to_bytes_be()).unwrap()
+    };
+    let hash = HashCode::from_bytes(sha2::Sha512::digest(coins[0].0.as_bytes()).into());
+    assert!(key.verify(&hash, &signature(&number)));
+    assert!(!key.verify(&hash, &signature(&(&number + &modulus))));
+    assert!(!key.verify(&hash, &signature(&(&modulus - &number))));
+}
+
+#[test]
+fn accounts_of_the_recordings() {
+    let mut checked = 0;
+    let mut check = |object: &Value, payto: &str| {
+        let uri: PaytoUri = get(object, payto);
+        let salt: WireSalt = get(object, "wire_salt");
+        assert_eq!(uri.h_wire(&salt), get(object, "h_wire"), "{uri}");
+        assert_eq!(uri.h_wire(&salt), get(&object["contract_terms"], "h_wire"));
+        assert_eq!(
+            uri.method(),
+            get::<String>(&object["contract_terms"], "wire_method")
+        );
+        checked += 1;
+    };
+    for name in DEPOSITS {
+        check(&fixture(name), "merchant_payto_uri");
+    }
+    for entry in fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.starts_with("refund-") && name != "refund-signature-vectors-c.json" {
+            check(&fixture(&name)["deposit"], "merchant_payto_uri");
+        }
+    }
+    assert_eq!(checked, 6 + 19);
+    let vectors = fixture("selling/h-wire-vectors-c.json");
+    for vector in vectors.as_array().unwrap() {
+        let uri: PaytoUri = get(vector, "payto_uri");
+        assert_eq!(
+            uri.h_wire(&get(vector, "wire_salt")),
+            get(vector, "h_wire"),
+            "{uri}"
+        );
+    }
+    assert_eq!(vectors.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn coins_of_the_refund_recordings() {
+    let keys = keys();
+    let mut checked = 0;
+    for entry in fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with("refund-") || name == "refund-signature-vectors-c.json" {
+            continue;
+        }
+        let deposit = fixture(&name)["deposit"].clone();
+        let terms = deposit_terms(&deposit, get(&deposit, "h_wire"));
+        for coin in deposit["coins"].as_array().unwrap() {
+            let deposited = deposited(coin, get(coin, "coin_pub"), &keys);
+            assert!(terms.is_permitted(&deposited, DepositLayout::PerCoin), "{name}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 19, "{checked}");
+}
+
+/// The merchant that stood in when the wallet was recorded: its account is what its deposits name.
+fn seller((account, salt): &(PaytoUri, WireSalt), terms: &Value) -> Seller {
+    let exchanges: Vec<OfferedExchange> = get(terms, "exchanges");
+    Seller::new(
+        "TESTKUDOS".parse().unwrap(),
+        &"http://127.0.0.1:9966/".parse().unwrap(),
+        &json!({"name": "mock"}),
+        get(terms, "merchant_pub"),
+        (account, salt),
+        exchanges,
+    )
+    .unwrap()
+}
+
+#[test]
+fn orders_become_the_terms_that_the_wallet_took() {
+    let defaults = OrderDefaults {
+        pay_delay: RelativeTime::from_s(3600).unwrap(),
+        refund_delay: RelativeTime::from_s(0).unwrap(),
+        wire_delay: RelativeTime::from_s(86_400 - 3600).unwrap(),
+        max_fee: "TESTKUDOS:1".parse().unwrap(),
+        max_wire_fee: Some("TESTKUDOS:1".parse().unwrap()),
+        wire_fee_amortization: Some(1),
+    };
+    // The merchant made a new salt for its account with each start; deposits tell which.
+    let accounts: HashMap<HashCode, (PaytoUri, WireSalt)> = FLOWS
+        .into_iter()
+        .flat_map(flow)
+        .filter(|message| target(message).ends_with("/deposit"))
+        .map(|message| {
+            let (uri, salt): (PaytoUri, WireSalt) = (
+                get(&message["request"], "merchant_payto_uri"),
+                get(&message["request"], "wire_salt"),
+            );
+            (uri.h_wire(&salt), (uri, salt))
+        })
+        .collect();
+    let (mut checked, mut unknown_accounts) = (0, Vec::new());
+    for name in FLOWS {
+        let messages = flow(name);
+        let mut ordered = HashMap::new();
+        for message in &messages {
+            let (request, reply) = (&message["request"], &message["reply"]);
+            if target(message) == "/private/orders" {
+                let order = OrderRequest::read(request.to_string().as_bytes()).unwrap();
+                assert!(order.create_token);
+                ordered.insert(get::<String>(reply, "order_id"), order);
+            } else if target(message).ends_with("/claim") {
+                let recorded = &reply["contract_terms"];
+                let order_id: String = get(recorded, "order_id");
+                let claim = ClaimRequest::read(request.to_string().as_bytes()).unwrap();
+                assert!(claim.token.is_some());
+                // Where no deposit was made, nothing tells the salt: there another account stands in.
+                let h_wire: HashCode = get(recorded, "h_wire");
+                let account = accounts.get(&h_wire).or(accounts.values().next()).unwrap();
+                let offer = Offer::new(
+                    &ordered[&order_id],
+                    &seller(account, recorded),
+                    &defaults,
+                    get::<TalerTimestamp>(recorded, "timestamp").0,
+                    &order_id,
+                    || panic!("nothing is forgettable"),
+                )
+                .unwrap();
+                let (mut terms, mut h_contract) = offer.claimed_by(&claim.nonce);
+                assert_eq!(h_contract, contract_hash(&terms).unwrap(), "{name}");
+                if !accounts.contains_key(&h_wire) {
+                    terms["h_wire"] = json!(h_wire);
+                    h_contract = contract_hash(&terms).unwrap();
+                    unknown_accounts.push(name);
+                }
+                assert_eq!(&terms, recorded, "{name}");
+                assert_eq!(h_contract, contract_hash(recorded).unwrap(), "{name}");
+                assert_eq!(wallets_lack(&terms), [""; 0]);
+                assert_eq!(Offer::from_terms(&offer.terms()).unwrap(), offer);
+                let merchant: MerchantPub = get(recorded, "merchant_pub");
+                assert!(
+                    merchant.verify(&message::contract(&h_contract), &get(reply, "sig")),
+                    "{name}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert_eq!(
+        unknown_accounts,
+        ["wallet-flow-abortnone.jsonl", "wallet-flow-abortnone1502.jsonl"]
+    );
+    assert_eq!(checked, 12);
+}
+
+#[test]
+fn terms_of_all_recordings_have_what_wallets_want() {
+    for name in DEPOSITS {
+        assert_eq!(wallets_lack(&fixture(name)["contract_terms"]), [""; 0], "{name}");
+    }
+    let whole = fixture("deposit-single.json")["contract_terms"].clone();
+    for name in [
+        "auditors",
+        "nonce",
+        "max_fee",
+        "merchant",
+        "exchanges",
+        "pay_deadline",
+    ] {
+        let mut terms = whole.clone();
+        terms.as_object_mut().unwrap().remove(name);
+        assert_eq!(wallets_lack(&terms), [name]);
+        terms[name] = json!(1);
+        assert_eq!(wallets_lack(&terms), [name]);
+    }
+}
+
+#[test]
+fn payments_of_the_wallet() {
+    let keys = keys();
+    let (mut payments, mut permitted, mut confirmed, mut thanks, mut uris) = (0, 0, 0, 0, 0);
+    for name in FLOWS {
+        let mut claimed: HashMap<String, Value> = HashMap::new();
+        let mut tokens = HashMap::new();
+        for message in flow(name) {
+            let (request, reply) = (&message["request"], &message["reply"]);
+            let target = target(&message);
+            let order_id = || target.split(['/', '?']).nth(2).unwrap().to_owned();
+            if target == "/private/orders" {
+                tokens.insert(get::<String>(reply, "order_id"), get(reply, "token"));
+            } else if let Some(recorded) = reply["taler_pay_uri"].as_str() {
+                let order_id = target.split(['/', '?']).nth(3).unwrap();
+                let base = "http://127.0.0.1:9966/".parse().unwrap();
+                let token = tokens.get(order_id);
+                assert_eq!(uri::pay_uri_with(&base, order_id, "", token), recorded, "{name}");
+                uris += 1;
+            } else if target.ends_with("/claim") {
+                claimed.insert(order_id(), reply["contract_terms"].clone());
+            } else if target.ends_with("/deposit") {
+                let terms = claimed
+                    .values()
+                    .find(|terms| contract_hash(terms).unwrap() == get(request, "h_contract_terms"))
+                    .unwrap();
+                let h_wire =
+                    get::<PaytoUri>(request, "merchant_payto_uri").h_wire(&get(request, "wire_salt"));
+                assert_eq!(h_wire, get(terms, "h_wire"), "{name}");
+                let deposit = deposit_terms(request, h_wire);
+                let (coin_pub, sent) = coins_of(target, request).remove(0);
+                let coin = deposited(&sent, coin_pub, &keys);
+                assert!(deposit.is_permitted(&coin, DepositLayout::PerCoin), "{name}");
+                if get::<u16>(&message, "status") == 200 {
+                    let reply = DepositReply::read(reply.to_string().as_bytes()).unwrap();
+                    assert_eq!(
+                        deposit.confirmed_layout(&[coin], &reply),
+                        Some(DepositLayout::PerCoin),
+                        "{name}"
+                    );
+                    confirmed += 1;
+                }
+            } else if target.ends_with("/pay") {
+                let terms = &claimed[&order_id()];
+                let pay = PayRequest::read(request.to_string().as_bytes()).unwrap();
+                assert_eq!(pay.session_id, "");
+                let deposit = DepositTerms {
+                    h_contract: contract_hash(terms).unwrap(),
+                    wallet_data_hash: None,
+                    ..deposit_terms(
+                        &{
+                            let mut fields = terms.clone();
+                            fields["h_contract_terms"] = json!(contract_hash(terms).unwrap());
+                            fields
+                        },
+                        get(terms, "h_wire"),
+                    )
+                };
+                let mut contributions = Vec::new();
+                for coin in &pay.coins {
+                    let denomination = keys.denomination(&coin.h_denom).unwrap();
+                    assert!(denomination.made(&coin.coin_pub, None, &coin.ub_sig), "{name}");
+                    let deposit_fee = denomination.fees.deposit;
+                    let deposited = DepositedCoin {
+                        coin_pub: coin.coin_pub,
+                        h_denom: coin.h_denom,
+                        h_age_commitment: coin.h_age_commitment,
+                        amount_with_fee: coin.contribution,
+                        deposit_fee,
+                        coin_sig: coin.coin_sig,
+                    };
+                    assert!(deposit.is_permitted(&deposited, DepositLayout::PerCoin), "{name}");
+                    contributions.push(Contribution {
+                        amount_with_fee: coin.contribution,
+                        deposit_fee,
+                    });
+                    permitted += 1;
+                }
+                let price = Price::new(
+                    get(terms, "amount"),
+                    get(terms, "max_fee"),
+                    Some(get(terms, "max_wire_fee")),
+                    Some(get(terms, "wire_fee_amortization")),
+                )
+                .unwrap();
+                let wire_fee = "TESTKUDOS:0.01".parse().unwrap();
+                assert_eq!(
+                    price.is_paid_by(&contributions, &[wire_fee]),
+                    Ok(Sufficiency::Enough),
+                    "{name}"
+                );
+                let without_last = price.is_paid_by(&contributions[1..], &[wire_fee]).unwrap();
+                assert!(matches!(without_last, Sufficiency::Insufficient(_)), "{name}");
+                payments += 1;
+                if get::<u16>(&message, "status") == 200 {
+                    let merchant: MerchantPub = get(terms, "merchant_pub");
+                    let thanked = message::payment_ok(&contract_hash(terms).unwrap());
+                    assert!(merchant.verify(&thanked, &get(reply, "sig")), "{name}");
+                    thanks += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(
+        (payments, permitted, confirmed, thanks, uris),
+        (14, 26, 16, 8, 12)
+    );
+}
+
+/// The recorded exchange speaks the older layout only; the newer one is checked against itself: same fields in the
+/// same places, and every field counts.
+#[test]
+fn the_newer_layout_differs_by_its_additions_alone() {
+    let recording = fixture("deposit-batch-two-coins.json");
+    let keys = keys();
+    let request = &recording["request"]["body"];
+    let terms = deposit_terms(request, get(&recording, "h_wire"));
+    let coins: Vec<_> = recording["coins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|known| {
+            let (coin_pub, sent) = (
+                get(known, "coin_pub"),
+                json!({"denom_pub_hash": known["denom_pub_hash"], "contribution": known["contribution"], "coin_sig": known["coin_sig"]}),
+            );
+            let mut coin = deposited(&sent, coin_pub, &keys);
+            let (old, new) = (terms.coin_message_2022(&coin), terms.coin_message_2023(&coin));
+            assert_eq!((&new[4..392], &new[392..]), (&old[4..], &[0; 64][..]));
+            assert_eq!((&old[..4], &new[..4]), (&[0, 0, 1, 136][..], &[0, 0, 1, 200][..]));
+            let key = EddsaPrivateKey::from_base32(&get::<String>(known, "coin_priv")).unwrap();
+            coin.coin_sig = key.sign(&new);
+            assert!(terms.is_permitted(&coin, DepositLayout::PerBatch));
+            assert!(!terms.is_permitted(&coin, DepositLayout::PerCoin));
+            let with_data = DepositTerms { wallet_data_hash: Some(HashCode::from_bytes([1; 64])), ..terms };
+            assert!(!with_data.is_permitted(&coin, DepositLayout::PerBatch));
+            coin
+        })
+        .collect();
+
+    let at = Timestamp::from_s(1_795_225_225).unwrap();
+    let message = terms.confirmation_of_batch(at, &coins).unwrap();
+    let of_coin = terms.confirmation_of_coin(at, &coins[0]).unwrap();
+    assert_eq!(message[..8], [0, 0, 1, 88, 0, 0, 4, 9]);
+    assert_eq!(message[8..224], of_coin[8..224]);
+    let total: quittance_taler::Amount = "TESTKUDOS:12.28".parse().unwrap();
+    assert_eq!(message[224..248], total.to_bytes(), "9.8 and 2.48");
+    assert_eq!(message[312..], terms.merchant_pub.as_bytes()[..]);
+    let online = EddsaPrivateKey::from_bytes([9; 32]);
+    let reply = |signature| {
+        let body = json!({
+            "exchange_timestamp": {"t_s": 1_795_225_225},
+            "exchange_pub": quittance_taler::ExchangePub::from_bytes(online.public_bytes()),
+            "exchange_sig": signature,
+        });
+        DepositReply::read(body.to_string().as_bytes()).unwrap()
+    };
+    let good = reply(online.sign(&message));
+    assert_eq!(
+        terms.confirmed_layout(&coins, &good),
+        Some(DepositLayout::PerBatch)
+    );
+    let reversed: Vec<_> = coins.iter().rev().copied().collect();
+    assert_eq!(terms.confirmed_layout(&reversed, &good), None);
+    assert_eq!(terms.confirmed_layout(&coins[..1], &good), None);
+    assert_eq!(terms.confirmed_layout(&[], &good), None);
+    // One coin's confirmation of old does not pass for a batch of two.
+    assert_eq!(
+        terms.confirmed_layout(&coins, &reply(online.sign(&of_coin))),
+        None
+    );
+    assert_eq!(
+        terms.confirmed_layout(&coins[..1], &reply(online.sign(&of_coin))),
+        Some(DepositLayout::PerCoin)
+    );
+    for body in [
+        json!({}),
+        json!({"exchange_timestamp": {"t_s": 1}, "exchange_pub": MASTER}),
+        json!({"exchange_timestamp": {"t_s": 1}, "exchange_pub": MASTER, "exchange_sig": good_text(&good), "exchange_sigs": []}),
+    ] {
+        assert!(DepositReply::read(body.to_string().as_bytes()).is_err(), "{body}");
+    }
+}
+
+fn good_text(reply: &DepositReply) -> String {
+    match &reply.signatures {
+        quittance_taler::deposit::DepositSignatures::One(signature) => signature.to_string(),
+        quittance_taler::deposit::DepositSignatures::PerCoin(_) => panic!("one signature was read"),
+    }
 }
