@@ -248,7 +248,8 @@ fn member<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<&'a
     members.get(name).ok_or(ContractError::Missing(name))
 }
 
-fn read<'a, T: Deserialize<'a>>(
+/// A member that must be there, as a `T`.
+pub(crate) fn read<'a, T: Deserialize<'a>>(
     members: &'a Map<String, Value>,
     name: &'static str,
 ) -> Result<T, ContractError> {

@@ -10,7 +10,7 @@ use crate::{
     message::assemble,
     rsa::{RsaPublicKey, RsaSignature},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use sha2::{Digest, Sha512};
 
 /// The master key vouches for a denomination.
@@ -131,7 +131,7 @@ impl Denomination {
 }
 
 /// A denomination's unblinded signature of a coin, in the JSON form `{"cipher": "RSA", "rsa_signature": …}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "cipher")]
 pub enum CoinSignature {
     /// An RSA signature.
@@ -140,6 +140,22 @@ pub enum CoinSignature {
         /// The number.
         rsa_signature: RsaSignature,
     },
+}
+
+impl<'de> Deserialize<'de> for CoinSignature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CoinSignature, D::Error> {
+        #[derive(Deserialize)]
+        struct Form {
+            cipher: String,
+            rsa_signature: Option<RsaSignature>,
+        }
+        let json::Object(form) = json::Object::<Form>::deserialize(deserializer)?;
+        match (form.cipher.as_str(), form.rsa_signature) {
+            ("RSA", Some(rsa_signature)) => Ok(CoinSignature::Rsa { rsa_signature }),
+            ("RSA", None) => Err(D::Error::missing_field("rsa_signature")),
+            (other, _) => Err(D::Error::custom(format!("the cipher {other:?} is not supported"))),
+        }
+    }
 }
 
 /// One value and one set of fees, in either shape.
@@ -275,4 +291,29 @@ pub(crate) fn is_vouched_for(
     currency: crate::Currency,
 ) -> bool {
     denomination.belongs_to(currency) && master.verify(&denomination.validity_message(master), signature)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use serde_json::{Value, from_value, json};
+
+    #[test]
+    fn a_coins_signature_is_an_rsa_object() {
+        let good = json!({"cipher": "RSA", "rsa_signature": "91JPRV3F5GG4EKJN41A62V35E8"});
+        let read: CoinSignature = from_value(good.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), good);
+        for wrong in [
+            json!({"cipher": "RSA"}),
+            json!({"cipher": "CS", "cs_signature_r": "0", "cs_signature_s": "0"}),
+            json!({"rsa_signature": "91JPRV3F5GG4EKJN41A62V35E8"}),
+            json!({"cipher": "RSA", "rsa_signature": ""}),
+            json!(["RSA", "91JPRV3F5GG4EKJN41A62V35E8"]),
+            json!("91JPRV3F5GG4EKJN41A62V35E8"),
+            Value::Null,
+        ] {
+            assert!(from_value::<CoinSignature>(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
 }

@@ -5,9 +5,15 @@
 
 use crate::{
     Amount, AmountError, CoinPub, Digest32, EddsaSignature, ExchangePub, HashCode, MerchantPub,
-    TalerTimestamp, Timestamp, json, message::assemble, sum,
+    TalerTimestamp, Timestamp, WireSalt,
+    denomination::CoinSignature,
+    json::{Object, read_object},
+    message::assemble,
+    payto::PaytoUri,
+    sum,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 /// A wallet permits the deposit of one coin.
@@ -121,6 +127,48 @@ impl DepositTerms {
             DepositLayout::PerBatch => &self.coin_message_2023(coin),
         };
         coin.coin_pub.verify(message, &coin.coin_sig)
+    }
+
+    /// The body of `POST /batch-deposit`, each coin with its denomination's signature. `merchant_sig` is the contract's
+    /// (1101), for exchanges that want it: those of 2024 and later; others ignore it.
+    #[must_use]
+    pub fn batch_request(
+        &self,
+        account: &PaytoUri,
+        salt: &WireSalt,
+        coins: &[(DepositedCoin, CoinSignature)],
+        merchant_sig: Option<&EddsaSignature>,
+    ) -> Value {
+        let coins = coins.iter().map(|(coin, ub_sig)| {
+            let mut members = json!({
+                "contribution": coin.amount_with_fee,
+                "denom_pub_hash": coin.h_denom,
+                "ub_sig": ub_sig,
+                "coin_pub": coin.coin_pub,
+                "coin_sig": coin.coin_sig,
+            });
+            if let Some(age) = coin.h_age_commitment {
+                members["h_age_commitment"] = json!(age);
+            }
+            members
+        });
+        let mut body = json!({
+            "merchant_payto_uri": account,
+            "wire_salt": salt,
+            "merchant_pub": self.merchant_pub,
+            "h_contract_terms": self.h_contract,
+            "timestamp": TalerTimestamp(self.timestamp),
+            "refund_deadline": TalerTimestamp(self.refund_deadline),
+            "wire_transfer_deadline": TalerTimestamp(self.wire_transfer_deadline),
+            "coins": coins.collect::<Vec<Value>>(),
+        });
+        if let Some(hash) = self.wallet_data_hash {
+            body["wallet_data_hash"] = json!(hash);
+        }
+        if let Some(signature) = merchant_sig {
+            body["merchant_sig"] = json!(signature);
+        }
+        body
     }
 
     /// What an exchange signs for one coin (1033) in the layout until 2023. An error if the fee is above the amount
@@ -249,17 +297,15 @@ impl DepositReply {
             exchange_timestamp: TalerTimestamp,
             exchange_pub: ExchangePub,
             #[serde(rename = "exchange_sigs")]
-            per_coin: Option<Vec<json::Object<OfCoin>>>,
+            per_coin: Option<Vec<Object<OfCoin>>>,
             #[serde(rename = "exchange_sig")]
             one: Option<EddsaSignature>,
         }
-        let members: Members = json::read_object(body)?;
+        let members: Members = read_object(body)?;
         let signatures = match (members.per_coin, members.one) {
-            (Some(list), None) => DepositSignatures::PerCoin(
-                list.into_iter()
-                    .map(|json::Object(coin)| coin.exchange_sig)
-                    .collect(),
-            ),
+            (Some(list), None) => {
+                DepositSignatures::PerCoin(list.into_iter().map(|Object(coin)| coin.exchange_sig).collect())
+            }
             (None, Some(one)) => DepositSignatures::One(one),
             _ => {
                 return Err(serde::de::Error::custom(

@@ -1,4 +1,4 @@
-//! A wallet's payment: the request, and whether what its coins contribute is enough.
+//! A wallet's payment: the request, what it needs of contract terms, and whether what its coins contribute is enough.
 //!
 //! The merchant bears deposit fees up to `max_fee`; what goes beyond, the customer pays on top of the amount. Of an
 //! exchange's wire fee the merchant bears up to `max_wire_fee`, the customer the rest divided by
@@ -6,9 +6,14 @@
 //! two leave the whole wire fee to be counted. Never decides anything but sums.
 
 use crate::{
-    Amount, AmountError, CoinPub, Digest32, EddsaSignature, HashCode, denomination::CoinSignature, json, sum,
+    Amount, AmountError, CoinPub, ContractError, ContractTerms, Digest32, EddsaSignature, HashCode,
+    TalerTimestamp, Timestamp, contract, contract_hash,
+    denomination::CoinSignature,
+    deposit::{DepositTerms, DepositedCoin},
+    json, sum,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use std::cmp::Ordering;
 
 /// The body of `POST orders/$ID/pay`.
@@ -51,6 +56,84 @@ pub struct PaidCoin {
     pub h_age_commitment: Option<Digest32>,
 }
 
+/// What paying needs of contract terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentTerms {
+    /// What refunds need of them, too.
+    pub contract: ContractTerms,
+    /// Their hash.
+    pub h_contract: HashCode,
+    /// The hash of the merchant's account.
+    pub h_wire: HashCode,
+    /// How the money is sent.
+    pub wire_method: String,
+    /// Until when they may be paid.
+    pub pay_deadline: Timestamp,
+    /// What is asked.
+    pub price: Price,
+}
+
+impl PaymentTerms {
+    /// Reads terms without choices.
+    pub fn read(terms: &Value) -> Result<PaymentTerms, ContractError> {
+        fn optional<T: DeserializeOwned>(
+            members: &Map<String, Value>,
+            name: &'static str,
+        ) -> Result<Option<T>, ContractError> {
+            members
+                .contains_key(name)
+                .then(|| contract::read(members, name))
+                .transpose()
+        }
+        let contract = ContractTerms::read(terms, None)?;
+        let members = terms.as_object().ok_or(ContractError::NotAnObject)?;
+        let price = Price::new(
+            contract.amount,
+            contract::read(members, "max_fee")?,
+            optional(members, "max_wire_fee")?,
+            optional(members, "wire_fee_amortization")?,
+        )
+        .map_err(|error| ContractError::Wrong("max_fee", error.to_string()))?;
+        Ok(PaymentTerms {
+            h_contract: contract_hash(terms)?,
+            h_wire: contract::read(members, "h_wire")?,
+            wire_method: contract::read(members, "wire_method")?,
+            pay_deadline: contract::read::<TalerTimestamp>(members, "pay_deadline")?.0,
+            price,
+            contract,
+        })
+    }
+
+    /// What all coins of a payment have in common.
+    #[must_use]
+    pub fn deposit_terms(&self, wallet_data_hash: Option<HashCode>) -> DepositTerms {
+        DepositTerms {
+            h_contract: self.h_contract,
+            h_wire: self.h_wire,
+            merchant_pub: self.contract.merchant_pub,
+            timestamp: self.contract.timestamp,
+            refund_deadline: self.contract.refund_deadline,
+            wire_transfer_deadline: self.contract.wire_transfer_deadline,
+            wallet_data_hash,
+        }
+    }
+}
+
+impl PaidCoin {
+    /// What is deposited of it, at its denomination's fee.
+    #[must_use]
+    pub fn deposited(&self, deposit_fee: Amount) -> DepositedCoin {
+        DepositedCoin {
+            coin_pub: self.coin_pub,
+            h_denom: self.h_denom,
+            h_age_commitment: self.h_age_commitment,
+            amount_with_fee: self.contribution,
+            deposit_fee,
+            coin_sig: self.coin_sig,
+        }
+    }
+}
+
 /// What is asked of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
@@ -58,15 +141,6 @@ pub struct Price {
     max_fee: Amount,
     max_wire_fee: Amount,
     wire_fee_amortization: u64,
-}
-
-/// What the coins of one payment bring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contribution {
-    /// What the coin pays, deposit fee included.
-    pub amount_with_fee: Amount,
-    /// What the exchange keeps of it.
-    pub deposit_fee: Amount,
 }
 
 /// Whether a payment is enough.
@@ -106,7 +180,7 @@ impl Price {
     /// where amounts are of another currency or beyond what amounts can be.
     pub fn is_paid_by(
         &self,
-        coins: &[Contribution],
+        coins: &[DepositedCoin],
         wire_fees: &[Amount],
     ) -> Result<Sufficiency, AmountError> {
         let currency = self.amount.currency();
@@ -160,12 +234,20 @@ mod tests {
         format!("KUDOS:{text}").parse().unwrap()
     }
 
-    fn coins(list: &[(&str, &str)]) -> Vec<Contribution> {
+    fn coin(amount_with_fee: Amount, deposit_fee: Amount) -> DepositedCoin {
+        DepositedCoin {
+            coin_pub: CoinPub::from_bytes([0; 32]),
+            h_denom: HashCode::from_bytes([0; 64]),
+            h_age_commitment: None,
+            amount_with_fee,
+            deposit_fee,
+            coin_sig: EddsaSignature::from_bytes([0; 64]),
+        }
+    }
+
+    fn coins(list: &[(&str, &str)]) -> Vec<DepositedCoin> {
         list.iter()
-            .map(|(amount, fee)| Contribution {
-                amount_with_fee: kudos(amount),
-                deposit_fee: kudos(fee),
-            })
+            .map(|(amount, fee)| coin(kudos(amount), kudos(fee)))
             .collect()
     }
 
@@ -219,6 +301,55 @@ mod tests {
     }
 
     #[test]
+    fn terms_to_pay_by() {
+        let whole = serde_json::json!({
+            "order_id": "o",
+            "amount": "KUDOS:10",
+            "max_fee": "KUDOS:0.3",
+            "timestamp": {"t_s": 100},
+            "pay_deadline": {"t_s": 150},
+            "refund_deadline": {"t_s": 200},
+            "wire_transfer_deadline": {"t_s": 300},
+            "merchant_pub": crate::MerchantPub::from_bytes([1; 32]),
+            "h_wire": HashCode::from_bytes([2; 64]),
+            "wire_method": "iban",
+            "exchanges": [{"url": "https://exchange.example/", "master_pub": crate::MasterPub::from_bytes([2; 32])}],
+        });
+        let read = PaymentTerms::read(&whole).unwrap();
+        assert_eq!(
+            read.price,
+            Price::new(kudos("10"), kudos("0.3"), None, None).unwrap()
+        );
+        assert_eq!(read.pay_deadline, Timestamp::from_s(150).unwrap());
+        assert_eq!(read.h_contract, contract_hash(&whole).unwrap());
+        let mut shared = whole.clone();
+        shared["max_wire_fee"] = "KUDOS:1".into();
+        shared["wire_fee_amortization"] = 4.into();
+        assert_eq!(
+            PaymentTerms::read(&shared).unwrap().price,
+            Price::new(kudos("10"), kudos("0.3"), Some(kudos("1")), Some(4)).unwrap()
+        );
+        for name in ["max_fee", "h_wire", "wire_method", "pay_deadline", "amount"] {
+            let mut lacking = whole.clone();
+            lacking.as_object_mut().unwrap().remove(name);
+            assert_eq!(PaymentTerms::read(&lacking), Err(ContractError::Missing(name)));
+        }
+        for (name, value, wrong) in [
+            ("max_fee", "EUR:1", "max_fee"),
+            ("max_wire_fee", "1", "max_wire_fee"),
+            ("wire_fee_amortization", "1", "wire_fee_amortization"),
+            ("h_wire", "1", "h_wire"),
+        ] {
+            let mut terms = whole.clone();
+            terms[name] = value.into();
+            let Err(ContractError::Wrong(member, _)) = PaymentTerms::read(&terms) else {
+                panic!("{name} is not refused")
+            };
+            assert_eq!(member, wrong);
+        }
+    }
+
+    #[test]
     fn orders_of_nothing_and_of_other_currencies() {
         let free = Price::new(kudos("0"), kudos("0"), None, None).unwrap();
         assert_eq!(free.is_paid_by(&[], &[]), Ok(Sufficiency::Enough));
@@ -231,16 +362,15 @@ mod tests {
             Price::new(kudos("1"), kudos("1"), Some(other), None),
             Err(AmountError::CurrencyMismatch)
         );
-        let coin = Contribution {
-            amount_with_fee: other,
-            deposit_fee: other,
-        };
-        assert_eq!(free.is_paid_by(&[coin], &[]), Err(AmountError::CurrencyMismatch));
+        assert_eq!(
+            free.is_paid_by(&[coin(other, other)], &[]),
+            Err(AmountError::CurrencyMismatch)
+        );
         assert_eq!(free.is_paid_by(&[], &[other]), Err(AmountError::CurrencyMismatch));
-        let most = Contribution {
-            amount_with_fee: Amount::new("KUDOS".parse().unwrap(), Amount::MAX_VALUE, 0).unwrap(),
-            deposit_fee: kudos("0"),
-        };
+        let most = coin(
+            Amount::new("KUDOS".parse().unwrap(), Amount::MAX_VALUE, 0).unwrap(),
+            kudos("0"),
+        );
         assert_eq!(free.is_paid_by(&[most, most], &[]), Err(AmountError::Overflow));
     }
 
@@ -259,7 +389,7 @@ mod tests {
             let price = Price::new(units(amount), units(max_fee), Some(units(max_wire_fee)), Some(amortization)).unwrap();
             let coins: Vec<_> = list
                 .iter()
-                .map(|(paid, fee)| Contribution { amount_with_fee: units(*paid), deposit_fee: units(*fee) })
+                .map(|(paid, fee)| coin(units(*paid), units(*fee)))
                 .collect();
             let paid: u64 = list.iter().map(|(paid, _)| paid).sum();
             let deposit_fees: u64 = list.iter().map(|(_, fee)| fee).sum();
@@ -283,7 +413,7 @@ mod tests {
         ) {
             let price = Price::new(units(amount), units(max_fee), None, None).unwrap();
             let judge = |paid| price
-                .is_paid_by(&[Contribution { amount_with_fee: units(paid), deposit_fee: units(fee) }], &[])
+                .is_paid_by(&[coin(units(paid), units(fee))], &[])
                 .unwrap();
             match judge(paid) {
                 Sufficiency::Enough => prop_assert_eq!(judge(paid + more), Sufficiency::Enough),

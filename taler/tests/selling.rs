@@ -11,7 +11,7 @@ use quittance_taler::{
     exchange_keys::{ExchangeKeys, KeysError, WireFees},
     message,
     order::{ClaimRequest, Offer, OfferedExchange, OrderDefaults, OrderRequest, Seller},
-    payment::{Contribution, PayRequest, Price, Sufficiency},
+    payment::{PayRequest, PaymentTerms, Sufficiency},
     payto::PaytoUri,
     uri, wallets_lack,
 };
@@ -233,7 +233,7 @@ fn a_denomination_takes_deposits_between_its_times() {
 fn wire_fees_are_the_masters() {
     let master: MasterPub = MASTER.parse().unwrap();
     let currency = "TESTKUDOS".parse().unwrap();
-    let mut wire = fixture("selling/wire.body.json");
+    let mut wire = fixture("../fixtures-selling/wire.body.json");
     let fees = WireFees::read_wire(wire.to_string().as_bytes(), &master, currency).unwrap();
     assert_eq!(fees.unsigned, 0);
     let at = |second| {
@@ -345,7 +345,7 @@ fn offers_and_deposits_of_the_exchange_recordings() {
 fn a_repeated_batch_is_confirmed_again() {
     let (first, repeat) = (
         fixture("deposit-batch-two-coins.json"),
-        fixture("selling/deposit-batch-repeat.json"),
+        fixture("../fixtures-selling/deposit-batch-repeat.json"),
     );
     let keys = keys();
     let request = &repeat["request"]["body"];
@@ -366,7 +366,7 @@ fn what_the_exchange_refused_is_refused_here() {
     let keys = keys();
     let account =
         |request: &Value| get::<PaytoUri>(request, "merchant_payto_uri").h_wire(&get(request, "wire_salt"));
-    let recording = fixture("selling/deposit-403-bad-coin-sig.json");
+    let recording = fixture("../fixtures-selling/deposit-403-bad-coin-sig.json");
     let request = &recording["request"]["body"];
     let (coin_pub, sent) = coins_of("", request).remove(0);
     let coin = deposited(&sent, coin_pub, &keys);
@@ -374,7 +374,7 @@ fn what_the_exchange_refused_is_refused_here() {
     assert!(!terms.is_permitted(&coin, DepositLayout::PerCoin));
 
     // The exchange called this "signature" malformed, and so do we. The coin's permission is good.
-    let recording = fixture("selling/deposit-bad-denom-sig.json");
+    let recording = fixture("../fixtures-selling/deposit-bad-denom-sig.json");
     assert_eq!(get::<String>(&recording["reply"]["body"], "field"), "ub_sig");
     let request = &recording["request"]["body"];
     let (coin_pub, sent) = coins_of("", request).remove(0);
@@ -442,7 +442,7 @@ fn accounts_of_the_recordings() {
         }
     }
     assert_eq!(checked, 6 + 19);
-    let vectors = fixture("selling/h-wire-vectors-c.json");
+    let vectors = fixture("../fixtures-selling/h-wire-vectors-c.json");
     for vector in vectors.as_array().unwrap() {
         let uri: PaytoUri = get(vector, "payto_uri");
         assert_eq!(
@@ -588,112 +588,165 @@ fn terms_of_all_recordings_have_what_wallets_want() {
 }
 
 #[test]
-fn payments_of_the_wallet() {
-    let keys = keys();
-    let (mut payments, mut permitted, mut confirmed, mut thanks, mut uris) = (0, 0, 0, 0, 0);
+fn uris_that_the_wallet_paid_by() {
+    let base = "http://127.0.0.1:9966/".parse().unwrap();
+    let mut checked = 0;
     for name in FLOWS {
-        let mut claimed: HashMap<String, Value> = HashMap::new();
         let mut tokens = HashMap::new();
         for message in flow(name) {
-            let (request, reply) = (&message["request"], &message["reply"]);
-            let target = target(&message);
-            let order_id = || target.split(['/', '?']).nth(2).unwrap().to_owned();
-            if target == "/private/orders" {
+            let reply = &message["reply"];
+            if target(&message) == "/private/orders" {
                 tokens.insert(get::<String>(reply, "order_id"), get(reply, "token"));
             } else if let Some(recorded) = reply["taler_pay_uri"].as_str() {
-                let order_id = target.split(['/', '?']).nth(3).unwrap();
-                let base = "http://127.0.0.1:9966/".parse().unwrap();
-                let token = tokens.get(order_id);
+                let order_id = target(&message).split(['/', '?']).nth(3).unwrap();
+                let token = Some(&tokens[order_id]);
                 assert_eq!(uri::pay_uri_with(&base, order_id, "", token), recorded, "{name}");
-                uris += 1;
-            } else if target.ends_with("/claim") {
-                claimed.insert(order_id(), reply["contract_terms"].clone());
-            } else if target.ends_with("/deposit") {
-                let terms = claimed
-                    .values()
-                    .find(|terms| contract_hash(terms).unwrap() == get(request, "h_contract_terms"))
-                    .unwrap();
-                let h_wire =
-                    get::<PaytoUri>(request, "merchant_payto_uri").h_wire(&get(request, "wire_salt"));
-                assert_eq!(h_wire, get(terms, "h_wire"), "{name}");
-                let deposit = deposit_terms(request, h_wire);
-                let (coin_pub, sent) = coins_of(target, request).remove(0);
-                let coin = deposited(&sent, coin_pub, &keys);
-                assert!(deposit.is_permitted(&coin, DepositLayout::PerCoin), "{name}");
-                if get::<u16>(&message, "status") == 200 {
-                    let reply = DepositReply::read(reply.to_string().as_bytes()).unwrap();
-                    assert_eq!(
-                        deposit.confirmed_layout(&[coin], &reply),
-                        Some(DepositLayout::PerCoin),
-                        "{name}"
-                    );
-                    confirmed += 1;
-                }
-            } else if target.ends_with("/pay") {
-                let terms = &claimed[&order_id()];
-                let pay = PayRequest::read(request.to_string().as_bytes()).unwrap();
-                assert_eq!(pay.session_id, "");
-                let deposit = DepositTerms {
-                    h_contract: contract_hash(terms).unwrap(),
-                    wallet_data_hash: None,
-                    ..deposit_terms(
-                        &{
-                            let mut fields = terms.clone();
-                            fields["h_contract_terms"] = json!(contract_hash(terms).unwrap());
-                            fields
-                        },
-                        get(terms, "h_wire"),
-                    )
-                };
-                let mut contributions = Vec::new();
-                for coin in &pay.coins {
-                    let denomination = keys.denomination(&coin.h_denom).unwrap();
-                    assert!(denomination.made(&coin.coin_pub, None, &coin.ub_sig), "{name}");
-                    let deposit_fee = denomination.fees.deposit;
-                    let deposited = DepositedCoin {
-                        coin_pub: coin.coin_pub,
-                        h_denom: coin.h_denom,
-                        h_age_commitment: coin.h_age_commitment,
-                        amount_with_fee: coin.contribution,
-                        deposit_fee,
-                        coin_sig: coin.coin_sig,
-                    };
-                    assert!(deposit.is_permitted(&deposited, DepositLayout::PerCoin), "{name}");
-                    contributions.push(Contribution {
-                        amount_with_fee: coin.contribution,
-                        deposit_fee,
-                    });
-                    permitted += 1;
-                }
-                let price = Price::new(
-                    get(terms, "amount"),
-                    get(terms, "max_fee"),
-                    Some(get(terms, "max_wire_fee")),
-                    Some(get(terms, "wire_fee_amortization")),
-                )
-                .unwrap();
-                let wire_fee = "TESTKUDOS:0.01".parse().unwrap();
-                assert_eq!(
-                    price.is_paid_by(&contributions, &[wire_fee]),
-                    Ok(Sufficiency::Enough),
-                    "{name}"
-                );
-                let without_last = price.is_paid_by(&contributions[1..], &[wire_fee]).unwrap();
-                assert!(matches!(without_last, Sufficiency::Insufficient(_)), "{name}");
-                payments += 1;
-                if get::<u16>(&message, "status") == 200 {
-                    let merchant: MerchantPub = get(terms, "merchant_pub");
-                    let thanked = message::payment_ok(&contract_hash(terms).unwrap());
-                    assert!(merchant.verify(&thanked, &get(reply, "sig")), "{name}");
-                    thanks += 1;
-                }
+                checked += 1;
             }
         }
     }
-    assert_eq!(
-        (payments, permitted, confirmed, thanks, uris),
-        (14, 26, 16, 8, 12)
-    );
+    assert_eq!(checked, 12);
+}
+
+/// A recorded flow's terms, by the hash that we compute of them.
+fn claimed(messages: &[Value]) -> HashMap<HashCode, Value> {
+    messages
+        .iter()
+        .filter(|message| target(message).ends_with("/claim"))
+        .map(|message| message["reply"]["contract_terms"].clone())
+        .map(|terms| (contract_hash(&terms).unwrap(), terms))
+        .collect()
+}
+
+#[test]
+fn deposits_of_the_wallets_coins() {
+    let keys = keys();
+    let (mut permitted, mut confirmed) = (0, 0);
+    for name in FLOWS {
+        let messages = flow(name);
+        let claimed = claimed(&messages);
+        for message in messages
+            .iter()
+            .filter(|message| target(message).ends_with("/deposit"))
+        {
+            let request = &message["request"];
+            let h_wire = get::<PaytoUri>(request, "merchant_payto_uri").h_wire(&get(request, "wire_salt"));
+            let terms = PaymentTerms::read(&claimed[&get(request, "h_contract_terms")]).unwrap();
+            let deposit = terms.deposit_terms(None);
+            assert_eq!(deposit, deposit_terms(request, h_wire), "{name}");
+            let (coin_pub, sent) = coins_of(target(message), request).remove(0);
+            let coin = deposited(&sent, coin_pub, &keys);
+            assert!(deposit.is_permitted(&coin, DepositLayout::PerCoin), "{name}");
+            permitted += 1;
+            if get::<u16>(message, "status") == 200 {
+                let reply = DepositReply::read(message["reply"].to_string().as_bytes()).unwrap();
+                assert_eq!(
+                    deposit.confirmed_layout(&[coin], &reply),
+                    Some(DepositLayout::PerCoin),
+                    "{name}"
+                );
+                confirmed += 1;
+            }
+        }
+    }
+    assert_eq!((permitted, confirmed), (18, 16));
+}
+
+#[test]
+fn payments_of_the_wallet() {
+    let keys = keys();
+    let (mut payments, mut coins, mut thanks) = (0, 0, 0);
+    for name in FLOWS {
+        let messages = flow(name);
+        let claimed = claimed(&messages);
+        for message in messages
+            .iter()
+            .filter(|message| target(message).ends_with("/pay"))
+        {
+            let order_id = target(message).split('/').nth(2).unwrap();
+            let terms = claimed
+                .values()
+                .find(|terms| terms["order_id"] == order_id)
+                .unwrap();
+            let terms = PaymentTerms::read(terms).unwrap();
+            let deposit = terms.deposit_terms(None);
+            let pay = PayRequest::read(message["request"].to_string().as_bytes()).unwrap();
+            assert_eq!(pay.session_id, "");
+            let mut deposits = Vec::new();
+            for coin in &pay.coins {
+                let denomination = keys.denomination(&coin.h_denom).unwrap();
+                assert!(denomination.made(&coin.coin_pub, None, &coin.ub_sig), "{name}");
+                let deposited = coin.deposited(denomination.fees.deposit);
+                assert!(deposit.is_permitted(&deposited, DepositLayout::PerCoin), "{name}");
+                assert_eq!(coin.exchange_url, terms.contract.exchanges[0].url);
+                deposits.push(deposited);
+                coins += 1;
+            }
+            let wire_fee = "TESTKUDOS:0.01".parse().unwrap();
+            let judged = |deposits| terms.price.is_paid_by(deposits, &[wire_fee]).unwrap();
+            assert_eq!(judged(&deposits), Sufficiency::Enough, "{name}");
+            assert!(
+                matches!(judged(&deposits[1..]), Sufficiency::Insufficient(_)),
+                "{name}"
+            );
+            payments += 1;
+            if get::<u16>(message, "status") == 200 {
+                let thanked = message::payment_ok(&terms.h_contract);
+                let merchant = terms.contract.merchant_pub;
+                assert!(
+                    merchant.verify(&thanked, &get(&message["reply"], "sig")),
+                    "{name}"
+                );
+                thanks += 1;
+            }
+        }
+    }
+    assert_eq!((payments, coins, thanks), (14, 26, 8));
+}
+
+#[test]
+fn batches_are_sent_as_they_were() {
+    let keys = keys();
+    for name in DEPOSITS.iter().filter(|name| **name != "deposit-single.json") {
+        let recording = fixture(name);
+        let request = &recording["request"]["body"];
+        let coins: Vec<_> = coins_of("", request)
+            .iter()
+            .map(|(coin_pub, sent)| {
+                (
+                    deposited(sent, *coin_pub, &keys),
+                    get::<CoinSignature>(sent, "ub_sig"),
+                )
+            })
+            .collect();
+        let terms = PaymentTerms::read(&recording["contract_terms"])
+            .unwrap()
+            .deposit_terms(None);
+        let (account, salt) = (get(request, "merchant_payto_uri"), get(request, "wire_salt"));
+        assert_eq!(
+            &terms.batch_request(&account, &salt, &coins, None),
+            request,
+            "{name}"
+        );
+
+        // What only newer exchanges know is added and changes nothing else.
+        let signature = get(&recording, "merchant_contract_sig");
+        let hash = HashCode::from_bytes([1; 64]);
+        let with_data = DepositTerms {
+            wallet_data_hash: Some(hash),
+            ..terms
+        };
+        let mut coins = coins;
+        coins[0].0.h_age_commitment = Some(quittance_taler::Digest32::from_bytes([2; 32]));
+        let mut expected = request.clone();
+        expected["merchant_sig"] = json!(signature);
+        expected["wallet_data_hash"] = json!(hash);
+        expected["coins"][0]["h_age_commitment"] = json!(coins[0].0.h_age_commitment);
+        assert_eq!(
+            with_data.batch_request(&account, &salt, &coins, Some(&signature)),
+            expected
+        );
+    }
 }
 
 /// The recorded exchange speaks the older layout only; the newer one is checked against itself: same fields in the
