@@ -262,6 +262,9 @@ impl Offer {
         }
         terms.entry("order_id").or_insert_with(|| new_id.into());
         let order_id: String = required(&terms, "order_id")?;
+        if matches!(order_id.as_str(), "." | "..") {
+            return Err(OrderError::Member("order_id", "cannot stand in a URL".to_owned()));
+        }
         if let Some(Value::String(url)) = terms.get_mut("fulfillment_url") {
             *url = url.replace(ORDER_ID_PLACE, &order_id);
         }
@@ -293,13 +296,19 @@ impl Offer {
     }
 
     fn of_terms(terms: Map<String, Value>) -> Result<Offer, OrderError> {
-        let value = Value::Object(terms);
-        let read = ContractTerms::read(&value, None)?;
-        contract_hash(&value)?;
-        match value {
-            Value::Object(terms) => Ok(Offer { terms, read }),
-            _ => Err(ContractError::NotAnObject.into()),
-        }
+        let offer = Offer {
+            read: ContractTerms::read(&Value::Object(terms.clone()), None)?,
+            terms,
+        };
+        // Any nonce will do to find out whether the claimed terms can be hashed.
+        contract_hash(&offer.with_nonce(&ClaimNonce::from_bytes([0; 32])))?;
+        Ok(offer)
+    }
+
+    fn with_nonce(&self, nonce: &ClaimNonce) -> Value {
+        let mut terms = self.terms.clone();
+        terms.insert("nonce".to_owned(), json!(nonce));
+        Value::Object(terms)
     }
 
     /// The terms without nonce: what is stored until a wallet claims them.
@@ -317,10 +326,8 @@ impl Offer {
     /// The terms that the wallet with this nonce gets, and their hash.
     #[must_use]
     pub fn claimed_by(&self, nonce: &ClaimNonce) -> (Value, HashCode) {
-        let mut terms = self.terms.clone();
-        terms.insert("nonce".to_owned(), json!(nonce));
-        let terms = Value::Object(terms);
-        let hash = contract_hash(&terms).expect("terms that can be hashed can be with a nonce");
+        let terms = self.with_nonce(nonce);
+        let hash = contract_hash(&terms).expect("it was tried with another nonce");
         (terms, hash)
     }
 }
@@ -380,7 +387,10 @@ fn check_members(order: &Map<String, Value>, currency: Currency) -> Result<Amoun
     let message: Option<String> = optional(order, "fulfillment_message")?;
     match (&url, &message) {
         (None, None) => return wrong("fulfillment_url", "nor is there a fulfillment_message"),
-        (Some(url), _) if Url::parse(url).is_err() => return wrong("fulfillment_url", "not a URL"),
+        // One without a host is a script or data, not a place.
+        (Some(url), _) if !Url::parse(url).is_ok_and(|url| url.has_host()) => {
+            return wrong("fulfillment_url", "not a URL with a host");
+        }
         _ => {}
     }
     let products: Vec<Map<String, Value>> = optional(order, "products")?.unwrap_or_default();
@@ -642,6 +652,8 @@ mod tests {
         member("summary", json!("x".repeat(4097)));
         member("summary", json!(1));
         member("fulfillment_url", json!("no url"));
+        member("fulfillment_url", json!("javascript:alert(1)"));
+        member("order_id", json!(".."));
         member("max_fee", json!("1"));
         member("wire_fee_amortization", json!(0));
         member("products", json!([{"quantity": 1}]));
@@ -791,6 +803,12 @@ mod tests {
         assert_eq!(contract_hash(&claimed), Ok(hash));
         assert_ne!(offer.claimed_by(&ClaimNonce::from_bytes([6; 32])).1, hash);
         assert!(Offer::from_terms(&json!(1)).is_err());
+        // A nonce that is forgotten already can never be claimed.
+        let forgotten = json!({"$forgotten": {"nonce": base32::encode(&[1; 64])}});
+        assert!(matches!(
+            offer_of(&order(&forgotten)),
+            Err(OrderError::Terms(ContractError::Forgettable(..)))
+        ));
     }
 
     proptest! {

@@ -166,6 +166,7 @@ serde_as_text!(RsaSignature, "an RSA signature");
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+    use proptest::prelude::*;
 
     fn encoded(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
         let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes();
@@ -222,6 +223,27 @@ mod tests {
                 assert!(hash < key.modulus, "{first} {byte}");
                 assert!(hash.bits() > 900, "{first} {byte}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(header in prop::collection::vec(0u8..3, 0..5), body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let bytes = [header, body].concat();
+            if let Ok(key) = RsaPublicKey::from_bytes(&bytes) {
+                prop_assert_eq!(key.as_bytes(), bytes);
+                let one = RsaSignature::from_bytes(&[1]).unwrap();
+                prop_assert!(!key.verify(&HashCode::from_bytes([0; 64]), &one));
+            }
+        }
+
+        #[test]
+        fn every_key_is_read_back(mut modulus in prop::collection::vec(any::<u8>(), 128..300), exponent in 1u64..) {
+            modulus[0] |= 0x80;
+            *modulus.last_mut().unwrap() |= 1;
+            let exponent = BigUint::from(exponent | 3).to_bytes_be();
+            let key = RsaPublicKey::from_bytes(&encoded(&modulus, &exponent)).unwrap();
+            prop_assert_eq!(key.to_string().parse(), Ok(key));
         }
     }
 }
