@@ -12,15 +12,15 @@ use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::exchange::{ClientError, Exchanges, Times};
-use crate::http::server;
+use crate::http::door;
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
 use crate::open::Settler;
 use crate::refusal::RequestError;
@@ -141,6 +141,19 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
+        App::start_within(config, clock, times, Bounds::default()).await
+    }
+
+    /// As [`App::start`], with other bounds at the door.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_within(
+        config: &Config,
+        clock: Clock,
+        times: Times,
+        bounds: Bounds,
+    ) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
         let instances = instances(config, &ledger)?;
         let exchanges = Arc::new(Exchanges::new(
@@ -157,6 +170,7 @@ impl App {
             exchanges,
             clock,
             settler: Settler::default(),
+            admission: Admission::new(bounds, config.trusted_proxies.clone()),
             times,
             undeposited: config.undeposited,
             currency: config.currency,
@@ -165,9 +179,8 @@ impl App {
             admin,
             auditor,
         });
-        let listener = TcpListener::bind(config.serve.tcp)
-            .await
-            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let listener =
+            door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
         let addr = listener
             .local_addr()
             .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
@@ -185,11 +198,7 @@ impl App {
             );
         }
         let (stop, stopped) = watch::channel(false);
-        let mut until = stopped.clone();
-        let server = tokio::spawn(server::serve(listener, Arc::clone(&service), async move {
-            // An error means that the App is gone, which ends the service as well.
-            let _ = until.changed().await;
-        }));
+        let server = tokio::spawn(door::serve(listener, Arc::clone(&service), stopped.clone()));
         let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);

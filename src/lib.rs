@@ -4,6 +4,7 @@
 //! The way of a request: parse (`http`), decide (`decide`), record (`service`, the events crate), settle with the
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
+pub mod admission;
 pub mod app;
 mod client;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod instance;
 pub mod keyring;
 pub mod limits;
 pub mod open;
+pub mod open_files;
 pub mod refusal;
 pub mod service;
 pub mod settle;

@@ -13,7 +13,7 @@ use quittance::config::Config;
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
-use quittance::{clock, demo};
+use quittance::{clock, demo, open_files};
 use quittance_events::create::Beginnings;
 use quittance_events::facts::KeyRole;
 use quittance_events::ledger::vkey;
@@ -387,6 +387,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn serve(config: &Config) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let mut stop = StopSignals::watch()?;
+        open_files::raise();
         let app = App::start(config, clock::system(), Times::default()).await?;
         println!("listening on http://{}/", app.addr());
         stop.wait().await;

@@ -8,6 +8,8 @@ use quittance_events::{AppendError, NewEvent};
 use quittance_taler::{AmountError, ErrorCode};
 use serde_json::{Map, Value};
 
+use crate::admission::Overload;
+
 /// A request that is wrong, too late or not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -68,6 +70,14 @@ impl Refusal {
     }
 }
 
+impl From<Overload> for Refusal {
+    fn from(overload: Overload) -> Refusal {
+        Refusal::new(ErrorCode::GenericOsResourceAllocationFailure)
+            .status(503)
+            .detail(overload.detail())
+    }
+}
+
 /// Why a request was not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -94,5 +104,11 @@ pub enum RequestError {
 impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> RequestError {
         RequestError::Refused(Box::new(refusal))
+    }
+}
+
+impl From<Overload> for RequestError {
+    fn from(overload: Overload) -> RequestError {
+        Refusal::from(overload).into()
     }
 }

@@ -15,6 +15,7 @@ use quittance_events::{
 use quittance_taler::{Currency, Micros};
 use url::Url;
 
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
@@ -35,6 +36,8 @@ pub struct Service {
     pub clock: Clock,
     /// What is open.
     pub settler: Settler,
+    /// Who may come in.
+    pub admission: Admission,
     /// Longest waits.
     pub times: Times,
     /// How undeposited coins are told.

@@ -117,6 +117,8 @@ pub(crate) struct Waiting {
 pub(crate) enum Job {
     Append(Waiting),
     Cosignature(Cosignature, oneshot::Sender<Result<(), AppendError>>),
+    /// Try whether the disk is well again; the outcome stands in the shared condition when this is answered.
+    Probe(oneshot::Sender<()>),
 }
 
 pub(crate) struct Writer {
@@ -126,6 +128,8 @@ pub(crate) struct Writer {
     pub(crate) anchor_path: PathBuf,
     /// What the anchor holds, as this process knows it.
     pub(crate) anchored: String,
+    /// The stored checkpoint that the anchor could not be moved up to.
+    pub(crate) unanchored: Option<String>,
     pub(crate) checkpointed: Seq,
     pub(crate) last_checkpoint: Instant,
 }
@@ -213,6 +217,11 @@ impl Writer {
                                 // Nobody waits for it any more: it is stored all the same.
                                 let _ = reply.send(stored.map_err(|e| AppendError::Storage(e.to_string())));
                             }
+                            Job::Probe(done) => {
+                                self.probe();
+                                // Who asked may have given up; the condition says it to the next.
+                                let _ = done.send(());
+                            }
                         }
                     }
                     if !batch.is_empty() {
@@ -282,7 +291,11 @@ impl Writer {
         let committed = if batch.events.is_empty() {
             Ok(())
         } else {
-            self.store(&mut batch)
+            self.shared.condition.begin();
+            let stored = self.store(&mut batch);
+            self.shared.condition.end();
+            self.shared.condition.committed(stored.is_ok());
+            stored
         };
         match committed {
             Ok(()) => {
@@ -438,9 +451,54 @@ impl Writer {
         Ok(())
     }
 
+    /// A commit that changes nothing, and the anchor's move if one is missing: whether they work again.
+    fn probe(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        let committed = self.commit_nothing();
+        shared.condition.committed(committed.is_ok());
+        match committed {
+            Ok(()) => self.move_anchor(),
+            Err(error) => tracing::warn!(%error, "the ledger still cannot be written"),
+        }
+        shared.condition.end();
+    }
+
+    fn commit_nothing(&mut self) -> rusqlite::Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        store::rewrite_head(&tx, &self.head)?;
+        tx.commit()
+    }
+
+    /// Moves the anchor up to the checkpoint that it lacks, if it lacks one.
+    fn move_anchor(&mut self) {
+        let Some(note) = self.unanchored.take() else {
+            return;
+        };
+        let moved = anchor::replace(&self.anchor_path, Some(&self.anchored), &note);
+        self.shared.condition.anchored(moved.is_ok());
+        match moved {
+            Ok(()) => self.anchored = note,
+            // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
+            Err(error) => {
+                tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved");
+                self.unanchored = Some(note);
+            }
+        }
+    }
+
     /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
     /// anchor: the other way round, a crash between them would make a sound ledger look cut off.
     fn checkpoint(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        self.sign_and_anchor();
+        shared.condition.end();
+    }
+
+    fn sign_and_anchor(&mut self) {
         self.last_checkpoint = Instant::now();
         let book = self.shared.book();
         let signers = self
@@ -449,16 +507,14 @@ impl Writer {
             .checkpoint_signers(&book.keys, self.head.greatest_at);
         let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
         let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
+        self.shared.condition.committed(stored.is_ok());
         if let Err(error) = stored {
             tracing::error!(%error, "the checkpoint was not stored; trying again with the next");
             return;
         }
         self.checkpointed = self.head.size;
-        match anchor::replace(&self.anchor_path, Some(&self.anchored), &note) {
-            Ok(()) => self.anchored = note,
-            // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
-            Err(error) => tracing::error!(%error, size = %self.head.size, "the anchor was not moved"),
-        }
+        self.unanchored = Some(note);
+        self.move_anchor();
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod error;
 mod expand;
+mod network;
 pub mod taler_conf;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,6 +27,7 @@ use url::Url;
 
 pub use error::{ConfigError, Problem};
 use error::{MAX_ORIGIN_BYTES, RESERVED_ORIGIN};
+pub use network::Network;
 use taler_conf::{TalerConf, Value};
 
 /// What the names of exchange sections begin with, without regard to case.
@@ -40,7 +42,7 @@ const EXCHANGE_KEYS: [&str; 5] = [
 /// What the names of witness sections begin with, without regard to case.
 const WITNESS_PREFIX: &str = "quittance-witness-";
 const WITNESS_KEYS: [&str; 3] = ["URL", "VKEY", "CONNECT_TO"];
-const QUITTANCE_KEYS: [&str; 7] = [
+const QUITTANCE_KEYS: [&str; 8] = [
     "LEDGER",
     "ANCHOR",
     "KEYS",
@@ -48,6 +50,7 @@ const QUITTANCE_KEYS: [&str; 7] = [
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
     "AUDITOR_TOKEN_FILE",
+    "TRUSTED_PROXIES",
 ];
 
 /// The address that `quittance serve` listens on.
@@ -114,6 +117,8 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// The file of the token for the ledger's entries.
     pub auditor_token_file: Option<PathBuf>,
+    /// Whose word on a client's address is taken; the machine itself where nothing is said.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Config {
@@ -162,6 +167,7 @@ impl Config {
             undeposited,
             admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
             auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
+            trusted_proxies: options.trusted_proxies()?,
         })
     }
 }
@@ -272,6 +278,19 @@ impl<'a> Options<'a> {
                 Err(invalid(key, value, Problem::Slash(value.text.clone())))
             }
             Some(url) => Ok(url),
+        }
+    }
+
+    fn trusted_proxies(&self) -> Result<Vec<Network>, ConfigError> {
+        match self.optional("quittance", "TRUSTED_PROXIES")? {
+            None => Ok(Network::LOOPBACK.to_vec()),
+            Some(value) if value.text.eq_ignore_ascii_case("none") => Ok(Vec::new()),
+            Some(value) => value
+                .text
+                .split_whitespace()
+                .map(|network| network.parse())
+                .collect::<Result<_, _>>()
+                .map_err(|_| invalid("TRUSTED_PROXIES", value, Problem::Networks)),
         }
     }
 
@@ -480,6 +499,7 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
             auditor_token_file: Some(root.join("auditor.token")),
+            trusted_proxies: Network::LOOPBACK.to_vec(),
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }
