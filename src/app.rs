@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
 use crate::http::server;
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
@@ -82,7 +83,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Config(_) => 2,
+            StartError::Config(_) | StartError::Client(ClientError::RootsFile { .. }) => 2,
             StartError::Takeover(error) if error.is_configuration() => 2,
             StartError::Ledger(OpenError::BehindAnchor(_))
             | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
@@ -157,6 +158,7 @@ impl App {
             exchanges,
             clock,
             settler: Settler::default(),
+            disk: Disk::new(config.disk_reserve, free_at(&config.ledger)),
             times,
             undeposited: config.undeposited,
             currency: config.currency,

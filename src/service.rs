@@ -16,6 +16,7 @@ use quittance_taler::{Currency, Micros};
 use url::Url;
 
 use crate::clock::Clock;
+use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
@@ -35,6 +36,8 @@ pub struct Service {
     pub clock: Clock,
     /// What is open.
     pub settler: Settler,
+    /// Whether there is room for more.
+    pub disk: Disk,
     /// Longest waits.
     pub times: Times,
     /// How undeposited coins are told.
@@ -131,6 +134,10 @@ impl Service {
                 Ok(events) => (events, None),
                 Err(mut refusal) => (std::mem::take(&mut refusal.events), Some(refusal)),
             };
+            // What is recorded already is answered as always: only what would add to it is refused.
+            if events.iter().any(|event| disk::takes_on(&event.facts)) && self.disk.is_low() {
+                return Err(RequestError::DiskLow);
+            }
             let order = if events.is_empty() {
                 order
             } else {

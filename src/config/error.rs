@@ -127,6 +127,9 @@ pub enum Problem {
     /// Not a way to answer.
     #[error("must be typed or failure")]
     Undeposited,
+    /// Not a number of MiB.
+    #[error("must be a whole number of MiB from 0 (no reserve) to 1048576")]
+    DiskReserve,
     /// Not an origin.
     #[error(
         "must look like a URL without its schema, as shop.example/quittance: ASCII without blanks, controls, +, ? or #, \
