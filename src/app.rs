@@ -19,6 +19,7 @@ use url::Url;
 use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
 use crate::http::door;
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
@@ -82,7 +83,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Config(_) => 2,
+            StartError::Config(_) | StartError::Client(ClientError::RootsFile { .. }) => 2,
             StartError::Takeover(error) if error.is_configuration() => 2,
             StartError::Ledger(OpenError::BehindAnchor(_))
             | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
@@ -171,6 +172,7 @@ impl App {
             clock,
             settler: Settler::default(),
             admission: Admission::new(bounds, config.trusted_proxies.clone()),
+            disk: Disk::new(config.disk_reserve, free_at(&config.ledger)),
             times,
             undeposited: config.undeposited,
             currency: config.currency,

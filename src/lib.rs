@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod decide;
 pub mod demo;
+pub mod disk;
 pub mod exchange;
 pub mod http;
 pub mod instance;

@@ -42,6 +42,18 @@ pub const SIGNKEYS_MAX: usize = 200;
 /// Calls in flight to one exchange. More would only queue there.
 pub const CALLS_PER_EXCHANGE_MAX: usize = 32;
 
+/// How long a call waits for one of those places. With CALL_TIME behind it a wallet's answer still comes within
+/// REQUEST_TIME; who gets no place in time has sent nothing, and nothing is recorded of it.
+pub const PLACE_TIME: Duration = Duration::from_secs(3);
+
+/// Calls in a row that find no connection or no answer in time, after which an exchange counts as down. One or two are
+/// the network's daily life; five mean that the next wallet would only wait for the same.
+pub const CIRCUIT_FAILURES: u32 = 5;
+
+/// How long an exchange that is down is left alone before one call tries it again, in seconds: an exchange that is well
+/// again is found soon, and one that is not costs one slow call in this time instead of one per wallet.
+pub const CIRCUIT_PAUSE_S: u64 = 5;
+
 /// A signing key list is taken as current for this long; exchanges let clients cache it for an hour.
 pub const KEYS_FRESH_S: u64 = 3600;
 
@@ -164,3 +176,6 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// Shortest bearer token that an operator may bring: it is stored as a plain salted hash, so it must not be
 /// guessable. 22 symbols of base64 carry 128 bits.
 pub const TOKEN_MIN: usize = 22;
+
+/// The file system is asked how much is free at most this often: a reserve of megabytes is not gone within a second.
+pub const DISK_ASK_EVERY: Duration = Duration::from_secs(1);

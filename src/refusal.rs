@@ -90,6 +90,9 @@ pub enum RequestError {
     /// The ledger could not be read.
     #[error(transparent)]
     Read(#[from] StoreError),
+    /// It would take on something new, and the disk's reserve is not for that.
+    #[error("the disk is nearly full")]
+    DiskLow,
     /// The order kept moving on.
     #[error("the order kept moving on")]
     Contended,

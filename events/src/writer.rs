@@ -6,7 +6,6 @@
 //! projections, and the next batch begins from the last committed state.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
@@ -18,9 +17,10 @@ use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::checkpoint::Checkpoint;
 use quittance_tlog::note::{Note, NoteSigner};
 
-use crate::anchor;
+use crate::anchor::Kept;
 use crate::book::Book;
 use crate::cache::Shared;
+use crate::condition::Condition;
 use crate::cosignature::{self, Cosignature};
 use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
 use crate::facts::FormatRaised;
@@ -125,13 +125,13 @@ pub(crate) struct Writer {
     pub(crate) conn: Connection,
     pub(crate) shared: Arc<Shared>,
     pub(crate) head: Head,
-    pub(crate) anchor_path: PathBuf,
-    /// What the anchor holds, as this process knows it.
-    pub(crate) anchored: String,
-    /// The stored checkpoint that the anchor could not be moved up to.
-    pub(crate) unanchored: Option<String>,
+    pub(crate) anchor: Kept,
+    /// The last stored checkpoint, and how many events it covers.
+    pub(crate) checkpoint: String,
     pub(crate) checkpointed: Seq,
     pub(crate) last_checkpoint: Instant,
+    /// What last kept a checkpoint from being stored or the anchor from being moved.
+    pub(crate) trouble: Option<String>,
 }
 
 /// Events of a batch, sealed but for their signatures, with the state they lead to.
@@ -201,7 +201,7 @@ impl Writer {
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
-            let first = if self.checkpointed == self.head.size {
+            let first = if self.is_checkpointed() {
                 queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 queue.recv_timeout(due.saturating_duration_since(Instant::now()))
@@ -231,7 +231,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.checkpointed < self.head.size && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
+            if !self.is_checkpointed() && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
                 self.checkpoint();
             }
         }
@@ -240,7 +240,7 @@ impl Writer {
 
     /// Signs the last checkpoint and truncates the WAL.
     pub(crate) fn end(&mut self) {
-        if self.checkpointed < self.head.size {
+        if !self.is_checkpointed() {
             self.checkpoint();
         }
         if let Err(error) = self.conn.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
@@ -451,17 +451,18 @@ impl Writer {
         Ok(())
     }
 
-    /// A commit that changes nothing, and the anchor's move if one is missing: whether they work again.
+    /// A commit that changes nothing, and the checkpoint if one is missing: whether they work again.
     fn probe(&mut self) {
         let shared = Arc::clone(&self.shared);
         shared.condition.begin();
         let committed = self.commit_nothing();
+        shared.condition.end();
         shared.condition.committed(committed.is_ok());
         match committed {
-            Ok(()) => self.move_anchor(),
+            Ok(()) if self.is_checkpointed() => {}
+            Ok(()) => self.checkpoint(),
             Err(error) => tracing::warn!(%error, "the ledger still cannot be written"),
         }
-        shared.condition.end();
     }
 
     fn commit_nothing(&mut self) -> rusqlite::Result<()> {
@@ -472,49 +473,67 @@ impl Writer {
         tx.commit()
     }
 
-    /// Moves the anchor up to the checkpoint that it lacks, if it lacks one.
-    fn move_anchor(&mut self) {
-        let Some(note) = self.unanchored.take() else {
+    /// Whether a stored checkpoint covers all that is committed and the anchor is that checkpoint.
+    fn is_checkpointed(&self) -> bool {
+        self.checkpointed == self.head.size && self.anchor.is(&self.checkpoint)
+    }
+
+    /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
+    /// anchor: the other way round, a crash between them would make a sound ledger look cut off. What fails is tried
+    /// again an interval later, whether events come or not.
+    fn checkpoint(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        self.sign_and_anchor(&shared.condition);
+        shared.condition.end();
+    }
+
+    fn sign_and_anchor(&mut self, condition: &Condition) {
+        self.last_checkpoint = Instant::now();
+        if self.checkpointed < self.head.size {
+            let book = self.shared.book();
+            let signers = self
+                .shared
+                .ring
+                .checkpoint_signers(&book.keys, self.head.greatest_at);
+            let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
+            let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
+            condition.committed(stored.is_ok());
+            if let Err(error) = stored {
+                if self.is_new_trouble(&error) {
+                    tracing::error!(%error, "the checkpoint was not stored; trying again every second");
+                }
+                return;
+            }
+            self.checkpointed = self.head.size;
+            self.checkpoint = note;
+        }
+        if self.anchor.is(&self.checkpoint) {
             return;
-        };
-        let moved = anchor::replace(&self.anchor_path, Some(&self.anchored), &note);
-        self.shared.condition.anchored(moved.is_ok());
+        }
+        let moved = self.anchor.replace(&self.checkpoint);
+        condition.anchored(moved.is_ok());
         match moved {
-            Ok(()) => self.anchored = note,
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!(size = %self.checkpointed, "checkpoint and anchor are up to date again");
+                }
+            }
             // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
             Err(error) => {
-                tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved");
-                self.unanchored = Some(note);
+                if self.is_new_trouble(&error) {
+                    tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved; trying again every second");
+                }
             }
         }
     }
 
-    /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
-    /// anchor: the other way round, a crash between them would make a sound ledger look cut off.
-    fn checkpoint(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        shared.condition.begin();
-        self.sign_and_anchor();
-        shared.condition.end();
-    }
-
-    fn sign_and_anchor(&mut self) {
-        self.last_checkpoint = Instant::now();
-        let book = self.shared.book();
-        let signers = self
-            .shared
-            .ring
-            .checkpoint_signers(&book.keys, self.head.greatest_at);
-        let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
-        let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
-        self.shared.condition.committed(stored.is_ok());
-        if let Err(error) = stored {
-            tracing::error!(%error, "the checkpoint was not stored; trying again with the next");
-            return;
-        }
-        self.checkpointed = self.head.size;
-        self.unanchored = Some(note);
-        self.move_anchor();
+    /// A failure that repeats every second is told once.
+    fn is_new_trouble(&mut self, error: &dyn std::fmt::Display) -> bool {
+        let trouble = Some(error.to_string());
+        let is_new = self.trouble != trouble;
+        self.trouble = trouble;
+        is_new
     }
 }
 
