@@ -8,6 +8,8 @@ use quittance_events::{AppendError, NewEvent};
 use quittance_taler::{AmountError, ErrorCode};
 use serde_json::{Map, Value};
 
+use crate::instance::KeyFileError;
+
 /// A request that is wrong, too late or not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -80,6 +82,9 @@ pub enum RequestError {
     /// The ledger could not be read.
     #[error(transparent)]
     Read(#[from] StoreError),
+    /// A file of the key folder could not be read or written.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The order kept moving on.
     #[error("the order kept moving on")]
     Contended,

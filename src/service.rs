@@ -15,13 +15,13 @@ use quittance_events::{
 use quittance_taler::{Currency, Micros};
 use url::Url;
 
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
-use crate::token::Token;
 
 /// All that the handlers share.
 pub struct Service {
@@ -45,10 +45,8 @@ pub struct Service {
     pub exchange_list: Vec<crate::config::ExchangeConfig>,
     /// Where wallets reach the root instance.
     pub base_url: Url,
-    /// A token for every instance.
-    pub admin: Option<Token>,
-    /// A token for the ledger's entries, and for nothing else.
-    pub auditor: Option<Token>,
+    /// Whose tokens are taken.
+    pub access: Access,
 }
 
 /// An answer that is on disk.

@@ -47,9 +47,10 @@ pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Respons
         }
         RequestError::Append(AppendError::ClockBehind { .. }) => Refusal::new(storage_code)
             .detail("the clock stands behind the ledger; the operator must correct it"),
-        RequestError::Append(_) | RequestError::Read(_) | RequestError::Contended => {
-            Refusal::new(storage_code)
-        }
+        RequestError::Append(_)
+        | RequestError::Read(_)
+        | RequestError::KeyFile(_)
+        | RequestError::Contended => Refusal::new(storage_code),
         RequestError::Amount(_) | RequestError::Task => {
             Refusal::new(ErrorCode::GenericInternalInvariantFailure)
         }
