@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use quittance_events::backup::BackupError;
 use quittance_events::erase::EraseError;
+use quittance_events::facts::TokenScope;
 use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use crate::access::Access;
 use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -29,6 +31,7 @@ use crate::service::Service;
 use crate::settle::run_background;
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
+use crate::token_file::ChangeError;
 use crate::witness;
 
 /// Why the service did not start, or a command failed.
@@ -46,6 +49,9 @@ pub enum StartError {
     /// A token file.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Tokens were not changed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The key of an instance is not the one in the ledger.
     #[error("instance {0}: its key file is not the key that the ledger has for it")]
     ForeignInstanceKey(InstanceId),
@@ -156,15 +162,30 @@ impl App {
         bounds: Bounds,
     ) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
-        let instances = instances(config, &ledger)?;
+        let folder = KeyFolder(config.keys.clone());
+        folder.check_modes()?;
+        let instances = instances(config, &folder, &ledger)?;
         let exchanges = Arc::new(Exchanges::new(
             &config.exchanges,
             Arc::clone(&ledger),
             Arc::clone(&clock),
             times,
         )?);
-        let admin = token("admin", config.admin_token_file.as_deref())?;
-        let auditor = token("auditor", config.auditor_token_file.as_deref())?;
+        let configured = [
+            ("admin", TokenScope::All, &config.admin_token_file),
+            ("auditor", TokenScope::Audit, &config.auditor_token_file),
+        ];
+        let configured = configured
+            .into_iter()
+            .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
+        let access = Access::open(
+            folder,
+            Arc::clone(&ledger),
+            Arc::clone(&clock),
+            configured.collect::<Result<_, _>>()?,
+            instances.keys().cloned(),
+        );
+        let access = access.await?;
         let service = Arc::new(Service {
             ledger,
             instances,
@@ -178,8 +199,7 @@ impl App {
             currency: config.currency,
             exchange_list: config.exchanges.clone(),
             base_url: config.base_url.clone(),
-            admin,
-            auditor,
+            access,
         });
         let listener =
             door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
@@ -235,17 +255,21 @@ impl App {
 }
 
 /// The token of a file that the configuration names.
-fn token(id: &str, file: Option<&Path>) -> Result<Option<Token>, StartError> {
+fn configured_token(id: &str, scope: TokenScope, file: &Path) -> Result<Token, StartError> {
     let id = id.parse().expect("a plain word is a token id");
-    file.map(|path| Ok(Token::keep_as(id, &read_token(path)?)?))
-        .transpose()
+    let mut token = Token::keep_as(id, &read_token(file)?)?;
+    token.grant.scope = scope;
+    Ok(token)
 }
 
-fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
-    let folder = KeyFolder(config.keys.clone());
+fn instances(
+    config: &Config,
+    folder: &KeyFolder,
+    ledger: &Ledger,
+) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
     let mut instances = BTreeMap::new();
     for (id, recorded) in &ledger.book().instances {
-        let (merchant, file) = folder.read_instance(id)?;
+        let (merchant, _) = folder.read_instance(id)?;
         if merchant.merchant_pub() != recorded.merchant_pub {
             return Err(StartError::ForeignInstanceKey(id.clone()));
         }
@@ -256,7 +280,6 @@ fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, In
                 id: id.clone(),
                 merchant,
                 base_url,
-                tokens: file.tokens,
             },
         );
     }

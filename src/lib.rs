@@ -4,6 +4,7 @@
 //! The way of a request: parse (`http`), decide (`decide`), record (`service`, the events crate), settle with the
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
+pub mod access;
 pub mod admission;
 pub mod app;
 mod client;
@@ -25,4 +26,6 @@ pub mod service;
 pub mod settle;
 pub mod takeover;
 pub mod token;
+pub mod token_commands;
+pub mod token_file;
 pub mod witness;

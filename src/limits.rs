@@ -179,3 +179,22 @@ pub const TOKEN_MIN: usize = 22;
 
 /// The file system is asked how much is free at most this often: a reserve of megabytes is not gone within a second.
 pub const DISK_ASK_EVERY: Duration = Duration::from_secs(1);
+/// Longest bearer token. Every request hashes what it bears once for each token that there may be.
+pub const TOKEN_MAX: usize = 1024;
+
+/// Tokens of one instance that are not expired: one for each person and machine of a large shop. Each is compared with
+/// what every request to a private endpoint bears.
+pub const TOKENS_MAX: usize = 64;
+
+/// Comparisons that a request to a private endpoint costs, whoever's tokens it is held against: those of an instance
+/// and those of the whole service.
+pub const TOKEN_COMPARISONS: usize = TOKENS_MAX + 2;
+
+/// Longest description of a token, in bytes: a line for people.
+pub const TOKEN_DESCRIPTION_MAX: usize = 200;
+
+/// A token lives this long, in seconds, where who asks for it does not say: Taler's merchants give a day.
+pub const TOKEN_LIFETIME_S: u64 = 24 * 3600;
+
+/// Whoever changes an instance's tokens waits this long for another who does: a change takes milliseconds.
+pub const TOKENS_LOCK_TIME: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use quittance_events::{
 use quittance_taler::{Currency, Micros};
 use url::Url;
 
+use crate::access::Access;
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
@@ -23,7 +24,6 @@ use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
-use crate::token::Token;
 
 /// All that the handlers share.
 pub struct Service {
@@ -51,10 +51,8 @@ pub struct Service {
     pub exchange_list: Vec<crate::config::ExchangeConfig>,
     /// Where wallets reach the root instance.
     pub base_url: Url,
-    /// A token for every instance.
-    pub admin: Option<Token>,
-    /// A token for the ledger's entries, and for nothing else.
-    pub auditor: Option<Token>,
+    /// Whose tokens are taken.
+    pub access: Access,
 }
 
 /// An answer that is on disk.

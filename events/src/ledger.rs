@@ -418,7 +418,7 @@ fn read_book(events: &[Event]) -> Result<Book, OpenError> {
             if f.version > FORMAT_VERSION {
                 return Err(OpenError::NewerFormat(f.version));
             }
-            if book.raised.is_some() || f.version != FORMAT_VERSION {
+            if f.version != book.version_at(event.seq) + 1 {
                 let what = format!("event {} raises the format to {}", event.seq, f.version);
                 return Err(StoreError::Damaged(what).into());
             }

@@ -22,7 +22,7 @@ use crate::book::Book;
 use crate::cache::Shared;
 use crate::condition::Condition;
 use crate::cosignature::{self, Cosignature};
-use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
+use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::keys::KeyRing;
@@ -152,7 +152,7 @@ struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// Places an event, after the one that raises the format where its kind is the first that needs it.
+    /// Places an event, after those that raise the format where its kind is the first that needs it.
     fn place(
         &mut self,
         instance: Option<InstanceId>,
@@ -160,9 +160,7 @@ impl Placing<'_> {
         facts: Facts,
         attachments: &[(AttachmentName, Vec<u8>)],
     ) -> Result<&SealedEvent, AppendError> {
-        let next = self.head.size.next();
-        if Facts::first_version(facts.kind()) > self.book.version_at(next) {
-            let version = FORMAT_VERSION;
+        for version in self.book.version_at(self.head.size.next()) + 1..=Facts::first_version(facts.kind()) {
             self.place(None, None, FormatRaised { version }.into(), &[])?;
         }
         if let Facts::ClockCorrected(correction) = &facts {

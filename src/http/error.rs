@@ -60,9 +60,10 @@ pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Respons
             .detail("the clock stands behind the ledger; the operator must correct it"),
         RequestError::DiskLow => Refusal::new(storage_code)
             .detail("the disk is nearly full: nothing new is taken on until the operator makes room"),
-        RequestError::Append(_) | RequestError::Read(_) | RequestError::Contended => {
-            Refusal::new(storage_code)
-        }
+        RequestError::Append(_)
+        | RequestError::Read(_)
+        | RequestError::KeyFile(_)
+        | RequestError::Contended => Refusal::new(storage_code),
         RequestError::Amount(_) | RequestError::Task => {
             Refusal::new(ErrorCode::GenericInternalInvariantFailure)
         }
