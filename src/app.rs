@@ -20,12 +20,13 @@ use url::Url;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::exchange::{ClientError, Exchanges, Times};
-use crate::http::server;
+use crate::http::{scrape, server};
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::refusal::RequestError;
 use crate::service::Service;
-use crate::settle::run_background;
+use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::witness;
@@ -130,6 +131,7 @@ pub struct App {
     /// What the handlers share.
     pub service: Arc<Service>,
     addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     /// Background, witnesses and server.
     tasks: Vec<JoinHandle<()>>,
@@ -143,11 +145,18 @@ impl App {
     pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
         let instances = instances(config, &ledger)?;
+        let metrics = Metrics::new(
+            config.metrics_bind.is_some(),
+            &config.exchanges,
+            &config.witnesses,
+        );
+        let metrics = Arc::new(metrics);
         let exchanges = Arc::new(Exchanges::new(
             &config.exchanges,
             Arc::clone(&ledger),
             Arc::clone(&clock),
             times,
+            Arc::clone(&metrics),
         )?);
         let admin = token("admin", config.admin_token_file.as_deref())?;
         let auditor = token("auditor", config.auditor_token_file.as_deref())?;
@@ -164,13 +173,13 @@ impl App {
             base_url: config.base_url.clone(),
             admin,
             auditor,
+            metrics,
         });
-        let listener = TcpListener::bind(config.serve.tcp)
-            .await
-            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
-        let addr = listener
-            .local_addr()
-            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let (listener, addr) = listen(config.serve.tcp).await?;
+        let for_metrics = match config.metrics_bind {
+            Some(bind) => Some(listen(bind).await?),
+            None => None,
+        };
         let open = service.take_up_open_permissions()?;
         tracing::info!(
             %addr, instances = service.instances.len(), exchanges = config.exchanges.len(), open, "serving"
@@ -190,12 +199,27 @@ impl App {
             // An error means that the App is gone, which ends the service as well.
             let _ = until.changed().await;
         }));
-        let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
+        let Service { ledger, metrics, .. } = service.as_ref();
+        let mut tasks = witness::start(&config.witnesses, ledger, metrics, times.witness, &stopped)?;
+        let metrics_addr = for_metrics.as_ref().map(|(_, addr)| *addr);
+        if let Some((listener, addr)) = for_metrics {
+            tracing::info!(%addr, "serving metrics");
+            let mut until = stopped.clone();
+            tasks.push(tokio::spawn(scrape::serve(
+                listener,
+                Arc::clone(&service),
+                async move {
+                    let _ = until.changed().await;
+                },
+            )));
+            tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
+        }
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
         Ok(App {
             service,
             addr,
+            metrics_addr,
             stop,
             tasks,
         })
@@ -205,6 +229,12 @@ impl App {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it serves metrics, if it does.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
@@ -221,6 +251,13 @@ impl App {
             tracing::error!(%error, "the ledger was not closed in order");
         }
     }
+}
+
+async fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |error| StartError::Listen(bind, error);
+    let listener = TcpListener::bind(bind).await.map_err(fail)?;
+    let addr = listener.local_addr().map_err(fail)?;
+    Ok((listener, addr))
 }
 
 /// The token of a file that the configuration names.

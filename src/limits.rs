@@ -91,3 +91,13 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// Shortest bearer token that an operator may bring: it is stored as a plain salted hash, so it must not be
 /// guessable. 22 symbols of base64 carry 128 bits.
 pub const TOKEN_MIN: usize = 22;
+
+/// Connections to the metrics at once: a Prometheus or two, and an operator who looks himself.
+pub const METRICS_CONNECTIONS_MAX: usize = 4;
+
+/// From accepting such a connection to the last byte. Prometheus gives up after 10 s by default.
+pub const METRICS_TIME: Duration = Duration::from_secs(10);
+
+/// Characters of a witness's or an exchange's own words in a log line: enough for an error message, too few to fill a
+/// disk with.
+pub const FOREIGN_TEXT_MAX: usize = 300;

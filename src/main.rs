@@ -9,11 +9,11 @@ use clap::{Parser, Subcommand};
 use quittance::app::{App, StartError};
 use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
-use quittance::config::Config;
+use quittance::config::{Config, LogFormat};
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
-use quittance::{clock, demo};
+use quittance::{clock, demo, logs};
 use quittance_events::create::Beginnings;
 use quittance_events::facts::KeyRole;
 use quittance_events::ledger::vkey;
@@ -21,7 +21,6 @@ use quittance_events::{AttachmentName, InstanceId, RefundId, Seq};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Audit-first ledger service for GNU Taler merchants.
 #[derive(Parser)]
@@ -204,12 +203,10 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    // The service itself has its lines as its configuration says; commands speak to whoever typed them.
+    if !matches!(arguments.command, Command::Serve(_)) {
+        logs::start(LogFormat::Text);
+    }
     match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
@@ -385,6 +382,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {
+    logs::start(config.log_format);
     runtime()?.block_on(async {
         let mut stop = StopSignals::watch()?;
         let app = App::start(config, clock::system(), Times::default()).await?;

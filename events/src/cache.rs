@@ -14,6 +14,7 @@ use crate::ids::OrderKey;
 use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
 use crate::order::Order;
+use crate::stats::Stats;
 use crate::store::StoreError;
 
 struct State {
@@ -28,6 +29,7 @@ struct State {
 pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
     pub(crate) ring: KeyRing,
+    pub(crate) stats: Stats,
     state: Mutex<State>,
 }
 
@@ -52,6 +54,7 @@ impl Shared {
         Shared {
             origin: ring.origin.as_str().into(),
             ring,
+            stats: Stats::new(),
             state,
         }
     }

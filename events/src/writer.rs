@@ -269,6 +269,7 @@ impl Writer {
     /// Makes a stored batch the state that others see.
     fn publish(&mut self, batch: Batch) {
         self.head = batch.head;
+        self.shared.stats.grown(self.head.size);
         self.shared
             .publish(batch.orders, batch.book, self.head.greatest_at);
     }
@@ -277,7 +278,11 @@ impl Writer {
         let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
-            done.push((self.take_up(&mut batch, append), reply, place));
+            let result = self.take_up(&mut batch, append);
+            if let Err(error) = &result {
+                self.shared.stats.refused(error);
+            }
+            done.push((result, reply, place));
         }
         let committed = if batch.events.is_empty() {
             Ok(())
@@ -293,6 +298,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                self.shared.stats.commit_failed();
                 tracing::error!(%error, "a commit failed");
                 for (result, reply, _) in done {
                     let _ = reply.send(result.and(Err(AppendError::Storage(error.to_string()))));
@@ -417,6 +423,7 @@ impl Writer {
 
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let began = Instant::now();
         let (ring, history) = (&self.shared.ring, &batch.book.keys);
         sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
             StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
@@ -435,6 +442,7 @@ impl Writer {
         tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
         tx.commit()?;
+        self.shared.stats.committed(batch.events.len(), began.elapsed());
         Ok(())
     }
 
@@ -450,14 +458,22 @@ impl Writer {
         let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
         let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
         if let Err(error) = stored {
+            self.shared.stats.checkpoint_failed();
             tracing::error!(%error, "the checkpoint was not stored; trying again with the next");
             return;
         }
         self.checkpointed = self.head.size;
+        self.shared.stats.checkpointed(self.checkpointed);
         match anchor::replace(&self.anchor_path, Some(&self.anchored), &note) {
-            Ok(()) => self.anchored = note,
+            Ok(()) => {
+                self.anchored = note;
+                self.shared.stats.anchored(self.head.size);
+            }
             // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
-            Err(error) => tracing::error!(%error, size = %self.head.size, "the anchor was not moved"),
+            Err(error) => {
+                self.shared.stats.anchor_failed();
+                tracing::error!(%error, size = %self.head.size, "the anchor was not moved");
+            }
         }
     }
 }

@@ -127,6 +127,9 @@ pub enum Problem {
     /// Not a way to answer.
     #[error("must be typed or failure")]
     Undeposited,
+    /// Not a form of log lines.
+    #[error("must be text or json")]
+    LogFormat,
     /// Not an origin.
     #[error(
         "must look like a URL without its schema, as shop.example/quittance: ASCII without blanks, controls, +, ? or #, \

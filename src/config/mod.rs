@@ -40,7 +40,7 @@ const EXCHANGE_KEYS: [&str; 5] = [
 /// What the names of witness sections begin with, without regard to case.
 const WITNESS_PREFIX: &str = "quittance-witness-";
 const WITNESS_KEYS: [&str; 3] = ["URL", "VKEY", "CONNECT_TO"];
-const QUITTANCE_KEYS: [&str; 7] = [
+const QUITTANCE_KEYS: [&str; 9] = [
     "LEDGER",
     "ANCHOR",
     "KEYS",
@@ -48,6 +48,8 @@ const QUITTANCE_KEYS: [&str; 7] = [
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
     "AUDITOR_TOKEN_FILE",
+    "METRICS_BIND",
+    "LOG_FORMAT",
 ];
 
 /// The address that `quittance serve` listens on.
@@ -85,6 +87,15 @@ pub struct WitnessConfig {
     pub connect_to: Option<SocketAddr>,
 }
 
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// All that an operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -114,6 +125,10 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// The file of the token for the ledger's entries.
     pub auditor_token_file: Option<PathBuf>,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics_bind: Option<SocketAddr>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -162,6 +177,8 @@ impl Config {
             undeposited,
             admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
             auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
+            metrics_bind: options.metrics_bind()?,
+            log_format: options.log_format()?,
         })
     }
 }
@@ -257,6 +274,25 @@ impl<'a> Options<'a> {
         Ok(Bind {
             tcp: SocketAddr::new(ip, number),
         })
+    }
+
+    /// Port 0 takes any free one.
+    fn metrics_bind(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let value = self.optional("quittance", "METRICS_BIND")?;
+        let read = |value: &Value| {
+            let address = value.text.parse();
+            address.map_err(|_| invalid("METRICS_BIND", value, Problem::SocketAddress))
+        };
+        value.map(read).transpose()
+    }
+
+    fn log_format(&self) -> Result<LogFormat, ConfigError> {
+        match self.optional("quittance", "LOG_FORMAT")? {
+            None => Ok(LogFormat::Text),
+            Some(value) if value.text.eq_ignore_ascii_case("text") => Ok(LogFormat::Text),
+            Some(value) if value.text.eq_ignore_ascii_case("json") => Ok(LogFormat::Json),
+            Some(value) => Err(invalid("LOG_FORMAT", value, Problem::LogFormat)),
+        }
     }
 
     fn base_url(&self, section: &str, key: &'static str, example: &'static str) -> Result<Url, ConfigError> {
@@ -435,6 +471,8 @@ ORIGIN = shop.example/quittance
 UNDEPOSITED = typed                       # or: failure
 ADMIN_TOKEN_FILE = admin.token            # optional
 AUDITOR_TOKEN_FILE = auditor.token        # optional
+METRICS_BIND = 127.0.0.1:9968             # optional
+LOG_FORMAT = json                         # or: text
 ";
 
     /// Loads a text as `c.conf`; messages come without the folder's name.
@@ -480,6 +518,8 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
             auditor_token_file: Some(root.join("auditor.token")),
+            metrics_bind: Some("127.0.0.1:9968".parse().unwrap()),
+            log_format: LogFormat::Json,
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }
@@ -665,6 +705,16 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
                 "UNDEPOSITED = typed",
                 "UNDEPOSITED = no",
                 "c.conf:18: UNDEPOSITED = \"no\": must be typed or failure",
+            ),
+            (
+                "127.0.0.1:9968",
+                "9968",
+                "c.conf:21: METRICS_BIND = \"9968\": must be IP:PORT",
+            ),
+            (
+                "LOG_FORMAT = json",
+                "LOG_FORMAT = xml",
+                "c.conf:22: LOG_FORMAT = \"xml\": must be text or json",
             ),
         ];
         for (from, to, expected) in cases {

@@ -23,6 +23,8 @@ pub use crate::client::{ClientError, Reply};
 use crate::clock::Clock;
 use crate::config::ExchangeConfig;
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, REPLY_MAX};
+use crate::logs::Foreign;
+use crate::metrics::Metrics;
 use quittance_taler::Micros;
 
 /// Why an exchange's signing keys could not be had.
@@ -96,6 +98,7 @@ pub struct Exchanges {
     ledger: Arc<Ledger>,
     clock: Clock,
     times: Times,
+    metrics: Arc<Metrics>,
 }
 
 impl Exchanges {
@@ -108,6 +111,7 @@ impl Exchanges {
         ledger: Arc<Ledger>,
         clock: Clock,
         times: Times,
+        metrics: Arc<Metrics>,
     ) -> Result<Exchanges, ClientError> {
         let mut by_master = HashMap::new();
         for config in configs {
@@ -124,6 +128,7 @@ impl Exchanges {
             ledger,
             clock,
             times,
+            metrics,
         })
     }
 
@@ -189,10 +194,12 @@ impl Exchanges {
         let call = exchange.client.get("keys", KEYS_MAX);
         let reply = match tokio::time::timeout(self.times.keys, call).await {
             Err(_) | Ok(Err(Failure::Timeout)) => {
+                self.metrics.fetched_keys(url, "timeout");
                 tracing::warn!(exchange = url, "no /keys in time");
                 return Err(KeysFailure::Timeout);
             }
             Ok(Err(failure)) => {
+                self.metrics.fetched_keys(url, "unreached");
                 tracing::warn!(exchange = url, ?failure, "no /keys");
                 return Err(KeysFailure::Failed);
             }
@@ -201,11 +208,14 @@ impl Exchanges {
         let seen = match keys::read(&reply, &exchange.config) {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!(exchange = url, %error, "/keys is not usable");
+                self.metrics.fetched_keys(url, "unusable");
+                let error = error.to_string();
+                tracing::warn!(exchange = url, error = %Foreign(&error), "/keys is not usable");
                 return Err(KeysFailure::Failed);
             }
         };
         if self.ledger.book().latest_signkeys(&seen.master_pub) == Some(seen.signkeys.as_slice()) {
+            self.metrics.fetched_keys(url, "unchanged");
             return Ok(());
         }
         let append = Append {
@@ -214,8 +224,12 @@ impl Exchanges {
             events: vec![NewEvent::with(seen, AttachmentName::Keys, reply.body)],
         };
         match self.ledger.append(append).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.metrics.fetched_keys(url, "recorded");
+                Ok(())
+            }
             Err(error) => {
+                self.metrics.fetched_keys(url, "unrecorded");
                 tracing::error!(exchange = url, %error, "signing keys were not recorded");
                 Err(KeysFailure::Failed)
             }
@@ -241,9 +255,15 @@ impl Exchanges {
                 .post(&format!("coins/{coin}/refund"), body, REPLY_MAX)
                 .await
         };
-        tokio::time::timeout(self.times.call, call)
+        let began = Instant::now();
+        let result = tokio::time::timeout(self.times.call, call)
             .await
-            .unwrap_or(Err(Failure::Timeout))
+            .unwrap_or(Err(Failure::Timeout));
+        let status = result.as_ref().map(|reply| reply.http_status);
+        let url = exchange.config.base_url.as_str();
+        self.metrics
+            .called(url, status.map_err(|failure| *failure), began.elapsed());
+        result
     }
 }
 

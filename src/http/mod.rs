@@ -8,8 +8,10 @@ mod config;
 mod error;
 mod intake;
 mod ledger;
+mod observe;
 mod refund;
 mod reply;
+pub mod scrape;
 pub mod server;
 mod status;
 
@@ -22,6 +24,7 @@ use percent_encoding::percent_decode_str;
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
@@ -58,6 +61,20 @@ impl Endpoint {
             self,
             Endpoint::Approve | Endpoint::RecordOrder | Endpoint::RecordDeposits
         )
+    }
+
+    /// In logs and metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Endpoint::Config => "config",
+            Endpoint::Status => "status",
+            Endpoint::Abort => "abort",
+            Endpoint::Refund => "refund",
+            Endpoint::Approve => "approve",
+            Endpoint::RecordOrder => "record_order",
+            Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Ledger(file) => file.name(),
+        }
     }
 
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
@@ -131,8 +148,11 @@ pub fn routes(
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(
-            |service, method: Method, path: warp::path::FullPath, query, headers, body| async move {
-                respond(service, method.as_str(), path.as_str(), query, &headers, body).await
+            |service: Arc<Service>, method: Method, path: warp::path::FullPath, query, headers, body| async move {
+                let (method, target) = (method.as_str(), find(path.as_str()));
+                let endpoint = target.as_ref().map(|target| target.endpoint.name());
+                let answer = respond(Arc::clone(&service), method, target, query, &headers, body);
+                observe::observed(&service, method, endpoint, answer).await
             },
         )
 }
@@ -140,7 +160,7 @@ pub fn routes(
 async fn respond(
     service: Arc<Service>,
     method: &str,
-    path: &str,
+    target: Option<Target<'_>>,
     query: String,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
@@ -148,7 +168,7 @@ async fn respond(
     if !["GET", "POST"].contains(&method) {
         return error::wrong_method("GET, POST");
     }
-    let Some(target) = find(path) else {
+    let Some(target) = target else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
@@ -192,6 +212,7 @@ async fn answer(
     let (Some(id), Some(_)) = (id, instance) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
+    tracing::Span::current().record("instance", id.as_str());
     let body = read(headers, body).await?;
     let order = target.order.and_then(decoded).map(|order| OrderKey {
         instance: id.clone(),
@@ -207,7 +228,7 @@ async fn answer(
     };
     let endpoint = target.endpoint;
     // In a task of its own: a client that hangs up must not stop a decision half-way.
-    let task = tokio::spawn(async move {
+    let work = async move {
         match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
@@ -218,7 +239,8 @@ async fn answer(
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
             Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
         }
-    });
+    };
+    let task = tokio::spawn(work.in_current_span());
     task.await.map_err(|_| RequestError::Task)?
 }
 
