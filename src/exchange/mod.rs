@@ -3,7 +3,7 @@
 //! contract says. Nothing here records a reply or knows an order; settling does.
 //! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
 
-mod keys;
+pub mod keys;
 pub mod verdict;
 
 use std::collections::HashMap;

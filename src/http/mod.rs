@@ -12,6 +12,7 @@ mod refund;
 mod reply;
 pub mod server;
 mod status;
+pub mod understand;
 
 use std::pin::pin;
 use std::sync::Arc;
