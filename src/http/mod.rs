@@ -18,6 +18,7 @@ pub mod scrape;
 mod status;
 mod stream;
 mod token;
+pub mod understand;
 
 use std::pin::pin;
 use std::sync::Arc;
