@@ -50,8 +50,12 @@ fn a_kind_of_version_2_is_unknown_in_version_1() {
         matches!(Event::parse(older.as_bytes()), Err(EventError::UnknownKind(kind)) if kind == "attachment_erased")
     );
     for kind in Facts::KINDS {
-        let new = ["attachment_erased", "ledger_key_rotated"].contains(kind);
-        assert_eq!(Facts::first_version(kind), if new { 2 } else { 1 }, "{kind}");
+        let first = match *kind {
+            "attachment_erased" | "ledger_key_rotated" => 2,
+            "token_added" | "token_revoked" => 3,
+            _ => 1,
+        };
+        assert_eq!(Facts::first_version(kind), first, "{kind}");
     }
 }
 
