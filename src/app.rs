@@ -13,16 +13,17 @@ use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::access::Access;
+use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
-use crate::http::server;
+use crate::http::door;
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
 use crate::open::Settler;
 use crate::refusal::RequestError;
@@ -88,7 +89,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Config(_) => 2,
+            StartError::Config(_) | StartError::Client(ClientError::RootsFile { .. }) => 2,
             StartError::Takeover(error) if error.is_configuration() => 2,
             StartError::Ledger(OpenError::BehindAnchor(_))
             | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
@@ -147,6 +148,19 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
+        App::start_within(config, clock, times, Bounds::default()).await
+    }
+
+    /// As [`App::start`], with other bounds at the door.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_within(
+        config: &Config,
+        clock: Clock,
+        times: Times,
+        bounds: Bounds,
+    ) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
         let folder = KeyFolder(config.keys.clone());
         folder.check_modes()?;
@@ -178,6 +192,8 @@ impl App {
             exchanges,
             clock,
             settler: Settler::default(),
+            admission: Admission::new(bounds, config.trusted_proxies.clone()),
+            disk: Disk::new(config.disk_reserve, free_at(&config.ledger)),
             times,
             undeposited: config.undeposited,
             currency: config.currency,
@@ -185,9 +201,8 @@ impl App {
             base_url: config.base_url.clone(),
             access,
         });
-        let listener = TcpListener::bind(config.serve.tcp)
-            .await
-            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let listener =
+            door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
         let addr = listener
             .local_addr()
             .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
@@ -205,11 +220,7 @@ impl App {
             );
         }
         let (stop, stopped) = watch::channel(false);
-        let mut until = stopped.clone();
-        let server = tokio::spawn(server::serve(listener, Arc::clone(&service), async move {
-            // An error means that the App is gone, which ends the service as well.
-            let _ = until.changed().await;
-        }));
+        let server = tokio::spawn(door::serve(listener, Arc::clone(&service), stopped.clone()));
         let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);

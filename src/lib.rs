@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod access;
+pub mod admission;
 pub mod app;
 mod client;
 pub mod clock;
@@ -12,12 +13,14 @@ pub mod commands;
 pub mod config;
 pub mod decide;
 pub mod demo;
+pub mod disk;
 pub mod exchange;
 pub mod http;
 pub mod instance;
 pub mod keyring;
 pub mod limits;
 pub mod open;
+pub mod open_files;
 pub mod refusal;
 pub mod service;
 pub mod settle;

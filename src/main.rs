@@ -15,7 +15,7 @@ use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
 use quittance::token::Grant;
 use quittance::token_commands::{self, NewToken};
-use quittance::{clock, demo, token};
+use quittance::{clock, demo, open_files, token};
 use quittance_events::create::Beginnings;
 use quittance_events::facts::{KeyRole, TokenScope};
 use quittance_events::ledger::vkey;
@@ -473,6 +473,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn serve(config: &Config) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let mut stop = StopSignals::watch()?;
+        open_files::raise();
         let app = App::start(config, clock::system(), Times::default()).await?;
         println!("listening on http://{}/", app.addr());
         stop.wait().await;

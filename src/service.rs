@@ -16,7 +16,9 @@ use quittance_taler::{Currency, Micros};
 use url::Url;
 
 use crate::access::Access;
+use crate::admission::Admission;
 use crate::clock::Clock;
+use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
@@ -35,6 +37,10 @@ pub struct Service {
     pub clock: Clock,
     /// What is open.
     pub settler: Settler,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Whether there is room for more.
+    pub disk: Disk,
     /// Longest waits.
     pub times: Times,
     /// How undeposited coins are told.
@@ -129,6 +135,10 @@ impl Service {
                 Ok(events) => (events, None),
                 Err(mut refusal) => (std::mem::take(&mut refusal.events), Some(refusal)),
             };
+            // What is recorded already is answered as always: only what would add to it is refused.
+            if events.iter().any(|event| disk::takes_on(&event.facts)) && self.disk.is_low() {
+                return Err(RequestError::DiskLow);
+            }
             let order = if events.is_empty() {
                 order
             } else {

@@ -79,7 +79,7 @@ pub fn start(
             Ok(Witness {
                 section: config.section.clone(),
                 vkey: config.vkey.clone(),
-                client: Client::new(&config.url, config.connect_to, "text/plain")?,
+                client: Client::new(&config.url, config.connect_to, "text/plain", None)?,
                 ledger: Arc::clone(ledger),
                 cosigned: Seq::NONE,
                 failures: 0,

@@ -10,6 +10,7 @@ use lru::LruCache;
 use quittance_taler::Micros;
 
 use crate::book::Book;
+use crate::condition::Condition;
 use crate::ids::OrderKey;
 use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
@@ -28,6 +29,7 @@ struct State {
 pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
     pub(crate) ring: KeyRing,
+    pub(crate) condition: Condition,
     state: Mutex<State>,
 }
 
@@ -52,6 +54,7 @@ impl Shared {
         Shared {
             origin: ring.origin.as_str().into(),
             ring,
+            condition: Condition::default(),
             state,
         }
     }

@@ -5,38 +5,45 @@
 mod abort;
 mod approve;
 mod config;
+mod delivery;
+pub mod door;
 mod error;
+mod health;
 mod intake;
 mod ledger;
 mod refund;
 mod reply;
-pub mod server;
 mod status;
+mod stream;
 mod token;
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Buf;
+use door::Ticket;
 use futures_util::{Stream, StreamExt};
 use percent_encoding::percent_decode_str;
 use quittance_events::facts::TokenScope;
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use tokio::sync::OwnedSemaphorePermit;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
 
 use crate::access::Bearer;
+use crate::admission::Admission;
 use crate::instance::Instance;
-use crate::limits::{BODY_MAX, BODY_TIME};
+use crate::limits::BODY_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
+    Health,
     Config,
     Status,
     Abort,
@@ -55,7 +62,11 @@ enum Endpoint {
 impl Endpoint {
     fn methods(self) -> &'static str {
         match self {
-            Endpoint::Config | Endpoint::Status | Endpoint::Ledger(_) | Endpoint::Tokens => "GET",
+            Endpoint::Health
+            | Endpoint::Config
+            | Endpoint::Status
+            | Endpoint::Ledger(_)
+            | Endpoint::Tokens => "GET",
             Endpoint::Token => "POST, DELETE",
             Endpoint::TokenOf(_) => "DELETE",
             _ => "POST",
@@ -72,7 +83,8 @@ impl Endpoint {
             Endpoint::TokenOf(_) => Demand::Scope(TokenScope::All),
             // What it may ask for, the endpoint itself says.
             Endpoint::Token => Demand::AnyToken,
-            Endpoint::Config
+            Endpoint::Health
+            | Endpoint::Config
             | Endpoint::Status
             | Endpoint::Abort
             | Endpoint::Refund
@@ -116,6 +128,7 @@ fn find(path: &str) -> Option<Target<'_>> {
         rest => (None, rest),
     };
     let (endpoint, order) = match rest {
+        ["health"] if instance.is_none() => (Endpoint::Health, None),
         ["config"] => (Endpoint::Config, None),
         ["orders", order] => (Endpoint::Status, Some(*order)),
         ["orders", order, "abort"] => (Endpoint::Abort, Some(*order)),
@@ -163,10 +176,20 @@ pub fn routes(
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional())
         .and(warp::body::stream())
         .then(
-            |service, method: Method, path: warp::path::FullPath, query, headers, body| async move {
-                respond(service, method.as_str(), path.as_str(), query, &headers, body).await
+            |service, method: Method, path: warp::path::FullPath, query, headers, ticket, body| async move {
+                respond(
+                    service,
+                    method.as_str(),
+                    path.as_str(),
+                    query,
+                    &headers,
+                    ticket,
+                    body,
+                )
+                .await
             },
         )
 }
@@ -177,6 +200,7 @@ async fn respond(
     path: &str,
     query: String,
     headers: &HeaderMap,
+    ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
     if !["GET", "POST", "DELETE"].contains(&method) {
@@ -189,11 +213,12 @@ async fn respond(
     if endpoint.methods().split(", ").all(|known| known != method) {
         return error::wrong_method(endpoint.methods());
     }
-    match answer(service, &target, method == "DELETE", query, headers, body).await {
+    let deletes = method == "DELETE";
+    match answer(service, &target, deletes, query, headers, ticket, body).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
-            if matches!(endpoint, Endpoint::Ledger(_)) {
+            if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
             response
@@ -207,8 +232,14 @@ async fn answer(
     deletes: bool,
     query: String,
     headers: &HeaderMap,
+    ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
+    if target.endpoint == Endpoint::Health {
+        return health::get(&service.ledger).await;
+    }
+    let private = target.endpoint.demand() != Demand::Nothing;
+    let admission = &service.admission;
     if let Endpoint::Ledger(file) = target.endpoint {
         // One ledger serves all instances: of their tokens the root instance's alone may be for it.
         bearer(
@@ -218,7 +249,8 @@ async fn answer(
             headers,
         )
         .await?;
-        read(headers, body).await?;
+        read(admission, private, headers, body).await?;
+        let _place = admission.work(private)?;
         return ledger::get(&service, file).await;
     }
     let id = instance_id(target.instance);
@@ -227,7 +259,9 @@ async fn answer(
     let (Some(id), Some(_)) = (id, instance) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
-    let body = read(headers, body).await?;
+    let Received { bytes: body, large } = read(admission, private, headers, body).await?;
+    // Taken only now: who sends his body slowly must not keep others out.
+    let place = admission.work(private)?;
     let order = target.order.and_then(decoded).map(|order| OrderKey {
         instance: id.clone(),
         order,
@@ -243,7 +277,7 @@ async fn answer(
     let endpoint = target.endpoint;
     // In a task of its own: a client that hangs up must not stop a decision half-way.
     let task = tokio::spawn(async move {
-        match endpoint {
+        let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
             Endpoint::Abort => abort::post(&call).await,
@@ -255,8 +289,10 @@ async fn answer(
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
-            Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
-        }
+            Endpoint::Health | Endpoint::Ledger(_) => unreachable!("they are answered without an instance"),
+        };
+        drop((place, large, ticket));
+        answer
     });
     task.await.map_err(|_| RequestError::Task)?
 }
@@ -325,11 +361,20 @@ async fn bearer(
     }
 }
 
+/// A body, with its place among the large ones where it needs one.
+struct Received {
+    bytes: Vec<u8>,
+    large: Option<OwnedSemaphorePermit>,
+}
+
 /// Reads the body, which may be no longer and no slower than the limits say.
 async fn read(
+    admission: &Admission,
+    private: bool,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Received, Refusal> {
+    let bounds = &admission.bounds;
     let too_long =
         || Refusal::new(ErrorCode::GenericUploadExceedsLimit).detail(format!("at most {BODY_MAX} bytes"));
     let told = headers
@@ -340,12 +385,15 @@ async fn read(
     }
     let collect = async {
         let mut body = pin!(body);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut large) = (Vec::new(), None);
         while let Some(chunk) = body.next().await {
             let mut chunk = chunk
                 .map_err(|_| Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body broke off"))?;
             if bytes.len() + chunk.remaining() > BODY_MAX {
                 return Err(too_long());
+            }
+            if !private && large.is_none() && bytes.len() + chunk.remaining() > bounds.small_body {
+                large = Some(admission.large_body()?);
             }
             while chunk.has_remaining() {
                 let part = chunk.chunk();
@@ -354,9 +402,9 @@ async fn read(
                 chunk.advance(taken);
             }
         }
-        Ok(bytes)
+        Ok(Received { bytes, large })
     };
-    tokio::time::timeout(BODY_TIME, collect)
+    tokio::time::timeout(bounds.body_time, collect)
         .await
         .unwrap_or_else(|_| {
             Err(Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body came too slowly"))

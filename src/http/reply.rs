@@ -10,9 +10,10 @@ use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::door::UnderWay;
 use crate::service::{Served, Service};
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// Stands on a response whose delivery is to be recorded.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// The last byte went out without error. Joins the next commit; nobody waits for it.
-    pub(super) fn delivered(self) {
+    pub(super) fn delivered(self, under_way: UnderWay) {
         tokio::spawn(async move {
             let at = self
                 .service
@@ -38,6 +39,7 @@ impl Delivery {
                 // The wallet has its answer; without this it is only asked to come once more.
                 tracing::warn!(order = %self.key, answer = %self.answer, %error, "a delivery was not recorded");
             }
+            drop(under_way);
         });
     }
 }

@@ -74,6 +74,8 @@ error_codes! {
         "The request contradicts what is already recorded.";
     GenericInternalInvariantFailure 60 "GENERIC_INTERNAL_INVARIANT_FAILURE" 500
         "The service met an internal error.";
+    GenericOsResourceAllocationFailure 77 "GENERIC_OS_RESOURCE_ALLOCATION_FAILURE" 500
+        "The service has no room for the request at the moment.";
     ExchangeGenericDenominationKeyUnknown 1005 "EXCHANGE_GENERIC_DENOMINATION_KEY_UNKNOWN" 404
         "The exchange does not know the denomination of the coin.";
     ExchangeRefundCoinNotFound 1500 "EXCHANGE_REFUND_COIN_NOT_FOUND" 404
