@@ -142,3 +142,30 @@ async fn a_ledger_that_takes_no_events_takes_no_new_token_and_gives_up_lost_ones
     );
     assert_eq!(told.len(), 4);
 }
+
+#[tokio::test]
+async fn a_successor_takes_over_tokens_and_tells_of_them_anew() {
+    let mut shop = Shop::open().await;
+    shop.sell("one", "KUDOS:5", &[coin(1, "KUDOS:5", "KUDOS:0.1")], true)
+        .await;
+    let till = make(&shop, &shop.token, &json!({"scope": "refunds"})).await;
+    let lost = make(&shop, &shop.token, &json!({"scope": "refunds"})).await;
+    let body = json!({"refund": "KUDOS:1", "reason": "broken"})
+        .to_string()
+        .into_bytes();
+    let path = "private/orders/one/refund";
+    shop.send("POST", path, Some(&till), body).await.expect(200);
+    assert_eq!(delete(&shop, "private/token", &lost).await.status, 204);
+    shop.stop().await;
+    let (old, anchor) = (shop.ledger(), shop.config.anchor.clone());
+    shop.continue_as("next", &old, &anchor).await;
+    shop.start().await;
+    assert_eq!(approve(&shop, &lost).await, UNKNOWN);
+    let body = json!({"refund": "KUDOS:2", "reason": "broken"})
+        .to_string()
+        .into_bytes();
+    shop.send("POST", path, Some(&till), body).await.expect(200);
+    shop.audit_after(Some(&old)).await;
+    let kinds: Vec<&str> = told(&shop).iter().map(|(kind, ..)| *kind).collect();
+    assert_eq!(kinds, ["token_added", "token_added"]);
+}
