@@ -71,6 +71,14 @@ async fn a_token_is_told_of_from_the_first_change_on() {
         ("token_added", ended, own("read"), None),
     ];
     assert_eq!(told(&shop), expected);
+    // From version 1 to 3, one by one.
+    assert_eq!(
+        shop.kinds()
+            .iter()
+            .filter(|kind| **kind == "format_raised")
+            .count(),
+        2
+    );
     let events = shop.events();
     let approval = events.iter().find_map(|event| match &event.facts {
         Facts::RefundApproved(f) => Some(f.by.to_string()),

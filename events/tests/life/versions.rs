@@ -74,6 +74,7 @@ fn versions_in_the_wrong_place_are_damage() {
     let wrong_ledgers = [
         ledger_of(|genesis| vec![raised(genesis, 2, 2)]),
         ledger_of(|genesis| vec![raised(genesis, 1, 1)]),
+        ledger_of(|genesis| vec![raised(genesis, 1, 3)]),
         ledger_of(|genesis| vec![raised(genesis, 1, 2), raised(genesis, 2, 2)]),
     ];
     for home in wrong_ledgers {
@@ -83,10 +84,16 @@ fn versions_in_the_wrong_place_are_damage() {
 
 #[test]
 fn a_newer_format_is_not_opened() {
-    let home = ledger_of(|genesis| vec![raised(genesis, 1, 2), raised(genesis, 2, 3)]);
+    let home = ledger_of(|genesis| {
+        vec![
+            raised(genesis, 1, 2),
+            raised(genesis, 2, 3),
+            raised(genesis, 3, 4),
+        ]
+    });
     let Err(error) = home.try_open() else {
         panic!("it opened")
     };
-    assert!(matches!(error, OpenError::NewerFormat(3)), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat(4)), "{error}");
     assert!(error.to_string().contains("use a newer one"));
 }
