@@ -13,6 +13,7 @@ use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
 use quittance_tlog::note::KeyName;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
@@ -23,12 +24,13 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
-use crate::http::door;
+use crate::http::{door, scrape};
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::refusal::RequestError;
 use crate::service::Service;
-use crate::settle::run_background;
+use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
@@ -137,6 +139,7 @@ pub struct App {
     /// What the handlers share.
     pub service: Arc<Service>,
     addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     /// Background, witnesses and server.
     tasks: Vec<JoinHandle<()>>,
@@ -165,11 +168,18 @@ impl App {
         let folder = KeyFolder(config.keys.clone());
         folder.check_modes()?;
         let instances = instances(config, &folder, &ledger)?;
+        let metrics = Metrics::new(
+            config.metrics_bind.is_some(),
+            &config.exchanges,
+            &config.witnesses,
+        );
+        let metrics = Arc::new(metrics);
         let exchanges = Arc::new(Exchanges::new(
             &config.exchanges,
             Arc::clone(&ledger),
             Arc::clone(&clock),
             times,
+            Arc::clone(&metrics),
         )?);
         let configured = [
             ("admin", TokenScope::All, &config.admin_token_file),
@@ -200,12 +210,17 @@ impl App {
             exchange_list: config.exchanges.clone(),
             base_url: config.base_url.clone(),
             access,
+            metrics,
         });
         let listener =
             door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
         let addr = listener
             .local_addr()
             .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let for_metrics = match config.metrics_bind {
+            Some(bind) => Some(listen(bind).await?),
+            None => None,
+        };
         let open = service.take_up_open_permissions()?;
         tracing::info!(
             %addr, instances = service.instances.len(), exchanges = config.exchanges.len(), open, "serving"
@@ -221,12 +236,28 @@ impl App {
         }
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(door::serve(listener, Arc::clone(&service), stopped.clone()));
-        let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
+        let Service { ledger, metrics, .. } = service.as_ref();
+        let mut tasks = witness::start(&config.witnesses, ledger, metrics, times.witness, &stopped)?;
+        let metrics_addr = for_metrics.as_ref().map(|(_, addr)| *addr);
+        if let Some((listener, addr)) = for_metrics {
+            tracing::info!(%addr, "serving metrics");
+            let mut until = stopped.clone();
+            tasks.push(tokio::spawn(scrape::serve(
+                listener,
+                Arc::clone(&service),
+                async move {
+                    // An error means that the App is gone, which ends the service as well.
+                    let _ = until.changed().await;
+                },
+            )));
+            tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
+        }
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
         Ok(App {
             service,
             addr,
+            metrics_addr,
             stop,
             tasks,
         })
@@ -236,6 +267,12 @@ impl App {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it serves metrics, if it does.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
@@ -252,6 +289,13 @@ impl App {
             tracing::error!(%error, "the ledger was not closed in order");
         }
     }
+}
+
+async fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |error| StartError::Listen(bind, error);
+    let listener = TcpListener::bind(bind).await.map_err(fail)?;
+    let addr = listener.local_addr().map_err(fail)?;
+    Ok((listener, addr))
 }
 
 /// The token of a file that the configuration names.

@@ -19,6 +19,8 @@ pub mod http;
 pub mod instance;
 pub mod keyring;
 pub mod limits;
+pub mod logs;
+pub mod metrics;
 pub mod open;
 pub mod open_files;
 pub mod refusal;

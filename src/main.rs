@@ -9,13 +9,13 @@ use clap::{Parser, Subcommand};
 use quittance::app::{App, StartError};
 use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
-use quittance::config::Config;
+use quittance::config::{Config, LogFormat};
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
 use quittance::token::Grant;
 use quittance::token_commands::{self, NewToken};
-use quittance::{clock, demo, open_files, token};
+use quittance::{clock, demo, logs, open_files, token};
 use quittance_events::create::Beginnings;
 use quittance_events::facts::{KeyRole, TokenScope};
 use quittance_events::ledger::vkey;
@@ -23,7 +23,6 @@ use quittance_events::{AttachmentName, InstanceId, RefundId, Seq, TokenId};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Audit-first ledger service for GNU Taler merchants.
 #[derive(Parser)]
@@ -250,12 +249,10 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    // The service itself has its lines as its configuration says; commands speak to whoever typed them.
+    if !matches!(arguments.command, Command::Serve(_)) {
+        logs::start(LogFormat::Text);
+    }
     match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
@@ -471,6 +468,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {
+    logs::start(config.log_format);
     runtime()?.block_on(async {
         let mut stop = StopSignals::watch()?;
         open_files::raise();

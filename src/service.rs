@@ -22,6 +22,7 @@ use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
+use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
 
@@ -53,6 +54,8 @@ pub struct Service {
     pub base_url: Url,
     /// Whose tokens are taken.
     pub access: Access,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// An answer that is on disk.
@@ -104,8 +107,22 @@ impl Service {
         let told_late = events
             .iter()
             .any(|event| matches!(event.facts, Facts::AbortExtended(_)));
+        let verdicts: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.facts {
+                Facts::ExchangeReplied(f) => Some((f.coin_pub, f.verdict)),
+                _ => None,
+            })
+            .collect();
         let stream = Stream::Order(key.clone(), decided_on);
         let appended = self.ledger.append(Append { stream, at, events }).await?;
+        if let Some(order) = &appended.order {
+            for (coin, verdict) in verdicts {
+                let exchange = order.deposit(&coin).map(|deposit| &deposit.exchange_master_pub);
+                self.metrics.judged(exchange, verdict);
+            }
+        }
+        let opened = changes.iter().any(|(.., opens)| *opens);
         for (coin, id, opens) in changes {
             let permission = (key.clone(), coin, id);
             if opens {
@@ -115,6 +132,9 @@ impl Service {
             } else {
                 self.settler.forget(&permission);
             }
+        }
+        if let (true, Some(order)) = (opened, &appended.order) {
+            self.settler.learn(order);
         }
         Ok(appended)
     }
@@ -204,6 +224,13 @@ impl Service {
             }
         }
         Err(RequestError::Contended)
+    }
+
+    /// The metrics as of now.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let open = self.settler.open();
+        self.metrics.text(self.ledger.stats(), &open, (self.clock)())
     }
 
     /// Takes up what was open when the service stopped.

@@ -276,6 +276,7 @@ impl Writer {
     /// Makes a stored batch the state that others see.
     fn publish(&mut self, batch: Batch) {
         self.head = batch.head;
+        self.shared.stats.grown(self.head.size);
         self.shared
             .publish(batch.orders, batch.book, self.head.greatest_at);
     }
@@ -284,7 +285,11 @@ impl Writer {
         let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
-            done.push((self.take_up(&mut batch, append), reply, place));
+            let result = self.take_up(&mut batch, append);
+            if let Err(error) = &result {
+                self.shared.stats.refused(error);
+            }
+            done.push((result, reply, place));
         }
         let committed = if batch.events.is_empty() {
             Ok(())
@@ -304,6 +309,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                self.shared.stats.commit_failed();
                 tracing::error!(%error, "a commit failed");
                 for (result, reply, _) in done {
                     let _ = reply.send(result.and(Err(AppendError::Storage(error.to_string()))));
@@ -428,6 +434,7 @@ impl Writer {
 
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let began = Instant::now();
         let (ring, history) = (&self.shared.ring, &batch.book.keys);
         sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
             StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
@@ -446,6 +453,7 @@ impl Writer {
         tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
         tx.commit()?;
+        self.shared.stats.committed(batch.events.len(), began.elapsed());
         Ok(())
     }
 
@@ -498,6 +506,7 @@ impl Writer {
             let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
             condition.committed(stored.is_ok());
             if let Err(error) = stored {
+                self.shared.stats.checkpoint_failed();
                 if self.is_new_trouble(&error) {
                     tracing::error!(%error, "the checkpoint was not stored; trying again every second");
                 }
@@ -505,6 +514,7 @@ impl Writer {
             }
             self.checkpointed = self.head.size;
             self.checkpoint = note;
+            self.shared.stats.checkpointed(self.checkpointed);
         }
         if self.anchor.is(&self.checkpoint) {
             return;
@@ -513,12 +523,14 @@ impl Writer {
         condition.anchored(moved.is_ok());
         match moved {
             Ok(()) => {
+                self.shared.stats.anchored(self.checkpointed);
                 if self.trouble.take().is_some() {
                     tracing::info!(size = %self.checkpointed, "checkpoint and anchor are up to date again");
                 }
             }
             // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
             Err(error) => {
+                self.shared.stats.anchor_failed();
                 if self.is_new_trouble(&error) {
                     tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved; trying again every second");
                 }

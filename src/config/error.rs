@@ -135,6 +135,9 @@ pub enum Problem {
     /// Not a number of MiB.
     #[error("must be a whole number of MiB from 0 (no reserve) to 1048576")]
     DiskReserve,
+    /// Not a form of log lines.
+    #[error("must be text or json")]
+    LogFormat,
     /// Not an origin.
     #[error(
         "must look like a URL without its schema, as shop.example/quittance: ASCII without blanks, controls, +, ? or #, \

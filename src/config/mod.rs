@@ -53,6 +53,8 @@ const QUITTANCE_KEYS: &[&str] = &[
     "AUDITOR_TOKEN_FILE",
     "TRUSTED_PROXIES",
     "DISK_RESERVE_MIB",
+    "METRICS_BIND",
+    "LOG_FORMAT",
 ];
 /// Below this much free space nothing new is taken on, where the configuration does not say otherwise: months of what
 /// stays allowed then (replies, answers, checkpoints) fit.
@@ -106,6 +108,15 @@ pub struct WitnessConfig {
     pub connect_to: Option<SocketAddr>,
 }
 
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// All that an operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -139,6 +150,10 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Free bytes on the ledger's file system below which nothing new is taken on; 0: no reserve.
     pub disk_reserve: u64,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics_bind: Option<SocketAddr>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -189,6 +204,8 @@ impl Config {
             auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
             trusted_proxies: options.trusted_proxies()?,
             disk_reserve: options.disk_reserve()?,
+            metrics_bind: options.metrics_bind()?,
+            log_format: options.log_format()?,
         })
     }
 }
@@ -284,6 +301,25 @@ impl<'a> Options<'a> {
         Ok(Bind {
             tcp: SocketAddr::new(ip, number),
         })
+    }
+
+    /// Port 0 takes any free one.
+    fn metrics_bind(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let value = self.optional("quittance", "METRICS_BIND")?;
+        let read = |value: &Value| {
+            let address = value.text.parse();
+            address.map_err(|_| invalid("METRICS_BIND", value, Problem::SocketAddress))
+        };
+        value.map(read).transpose()
+    }
+
+    fn log_format(&self) -> Result<LogFormat, ConfigError> {
+        match self.optional("quittance", "LOG_FORMAT")? {
+            None => Ok(LogFormat::Text),
+            Some(value) if value.text.eq_ignore_ascii_case("text") => Ok(LogFormat::Text),
+            Some(value) if value.text.eq_ignore_ascii_case("json") => Ok(LogFormat::Json),
+            Some(value) => Err(invalid("LOG_FORMAT", value, Problem::LogFormat)),
+        }
     }
 
     fn base_url(&self, section: &str, key: &'static str, example: &'static str) -> Result<Url, ConfigError> {
@@ -496,6 +532,8 @@ ORIGIN = shop.example/quittance
 UNDEPOSITED = typed                       # or: failure
 ADMIN_TOKEN_FILE = admin.token            # optional
 AUDITOR_TOKEN_FILE = auditor.token        # optional
+METRICS_BIND = 127.0.0.1:9968             # optional
+LOG_FORMAT = json                         # or: text
 ";
 
     /// Loads a text as `c.conf`; messages come without the folder's name.
@@ -544,6 +582,8 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
             auditor_token_file: Some(root.join("auditor.token")),
             trusted_proxies: Network::LOOPBACK.to_vec(),
             disk_reserve: 256 * 1024 * 1024,
+            metrics_bind: Some("127.0.0.1:9968".parse().unwrap()),
+            log_format: LogFormat::Json,
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }
@@ -743,6 +783,16 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
                 "UNDEPOSITED = typed",
                 "UNDEPOSITED = no",
                 "c.conf:18: UNDEPOSITED = \"no\": must be typed or failure",
+            ),
+            (
+                "127.0.0.1:9968",
+                "9968",
+                "c.conf:21: METRICS_BIND = \"9968\": must be IP:PORT",
+            ),
+            (
+                "LOG_FORMAT = json",
+                "LOG_FORMAT = xml",
+                "c.conf:22: LOG_FORMAT = \"xml\": must be text or json",
             ),
         ];
         for (from, to, expected) in cases {

@@ -11,11 +11,14 @@ mod error;
 mod health;
 mod intake;
 mod ledger;
+mod observe;
 mod refund;
 mod reply;
+pub mod scrape;
 mod status;
 mod stream;
 mod token;
+pub mod understand;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
@@ -89,6 +93,23 @@ impl Endpoint {
             | Endpoint::Abort
             | Endpoint::Refund
             | Endpoint::Ledger(_) => Demand::Nothing,
+        }
+    }
+
+    /// In logs and metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Endpoint::Health => "health",
+            Endpoint::Token => "token",
+            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
+            Endpoint::Config => "config",
+            Endpoint::Status => "status",
+            Endpoint::Abort => "abort",
+            Endpoint::Refund => "refund",
+            Endpoint::Approve => "approve",
+            Endpoint::RecordOrder => "record_order",
+            Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Ledger(file) => file.name(),
         }
     }
 
@@ -179,17 +200,25 @@ pub fn routes(
         .and(warp::ext::optional())
         .and(warp::body::stream())
         .then(
-            |service, method: Method, path: warp::path::FullPath, query, headers, ticket, body| async move {
-                respond(
-                    service,
-                    method.as_str(),
-                    path.as_str(),
+            |service: Arc<Service>,
+             method: Method,
+             path: warp::path::FullPath,
+             query,
+             headers,
+             ticket,
+             body| async move {
+                let (method, target) = (method.as_str(), find(path.as_str()));
+                let endpoint = target.as_ref().map(|target| target.endpoint.name());
+                let answer = respond(
+                    Arc::clone(&service),
+                    method,
+                    target,
                     query,
                     &headers,
                     ticket,
                     body,
-                )
-                .await
+                );
+                observe::observed(&service, method, endpoint, answer).await
             },
         )
 }
@@ -197,7 +226,7 @@ pub fn routes(
 async fn respond(
     service: Arc<Service>,
     method: &str,
-    path: &str,
+    target: Option<Target<'_>>,
     query: String,
     headers: &HeaderMap,
     ticket: Option<Ticket>,
@@ -206,7 +235,7 @@ async fn respond(
     if !["GET", "POST", "DELETE"].contains(&method) {
         return error::wrong_method("GET, POST, DELETE");
     }
-    let Some(target) = find(path) else {
+    let Some(target) = target else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
@@ -259,6 +288,7 @@ async fn answer(
     let (Some(id), Some(_)) = (id, instance) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
+    tracing::Span::current().record("instance", id.as_str());
     let Received { bytes: body, large } = read(admission, private, headers, body).await?;
     // Taken only now: who sends his body slowly must not keep others out.
     let place = admission.work(private)?;
@@ -276,7 +306,7 @@ async fn answer(
     };
     let endpoint = target.endpoint;
     // In a task of its own: a client that hangs up must not stop a decision half-way.
-    let task = tokio::spawn(async move {
+    let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
@@ -293,7 +323,8 @@ async fn answer(
         };
         drop((place, large, ticket));
         answer
-    });
+    };
+    let task = tokio::spawn(work.in_current_span());
     task.await.map_err(|_| RequestError::Task)?
 }
 
