@@ -288,7 +288,7 @@ impl<'a> Options<'a> {
             Some(value) => value
                 .text
                 .split_whitespace()
-                .map(|network| network.parse())
+                .map(str::parse)
                 .collect::<Result<_, _>>()
                 .map_err(|_| invalid("TRUSTED_PROXIES", value, Problem::Networks)),
         }
