@@ -29,7 +29,10 @@ const LOOK: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     quittance::open_files::raise();
-    let (seconds, connections) = (argument("--seconds", 120), argument("--connections", 2000));
+    let (seconds, connections) = (
+        argument("--seconds", 120_u64),
+        argument("--connections", 2000_usize),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0 || !stopped.success() || !ended.success()))
 }
 
-fn argument(name: &str, default: u64) -> u64 {
+fn argument<T: std::str::FromStr<Err = std::num::ParseIntError>>(name: &str, default: T) -> T {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.nth(1).map_or(default, |text| text.parse().unwrap())
 }

@@ -393,6 +393,8 @@ mod tests {
         for path in [
             "",
             "/",
+            "/instances/shop/health",
+            "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pay",
