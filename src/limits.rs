@@ -42,6 +42,18 @@ pub const SIGNKEYS_MAX: usize = 200;
 /// Calls in flight to one exchange. More would only queue there.
 pub const CALLS_PER_EXCHANGE_MAX: usize = 32;
 
+/// How long a call waits for one of those places. With CALL_TIME behind it a wallet's answer still comes within
+/// REQUEST_TIME; who gets no place in time has sent nothing, and nothing is recorded of it.
+pub const PLACE_TIME: Duration = Duration::from_secs(3);
+
+/// Calls in a row that find no connection or no answer in time, after which an exchange counts as down. One or two are
+/// the network's daily life; five mean that the next wallet would only wait for the same.
+pub const CIRCUIT_FAILURES: u32 = 5;
+
+/// How long an exchange that is down is left alone before one call tries it again, in seconds: an exchange that is well
+/// again is found soon, and one that is not costs one slow call in this time instead of one per wallet.
+pub const CIRCUIT_PAUSE_S: u64 = 5;
+
 /// A signing key list is taken as current for this long; exchanges let clients cache it for an hour.
 pub const KEYS_FRESH_S: u64 = 3600;
 
@@ -164,3 +176,34 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// Shortest bearer token that an operator may bring: it is stored as a plain salted hash, so it must not be
 /// guessable. 22 symbols of base64 carry 128 bits.
 pub const TOKEN_MIN: usize = 22;
+
+/// The file system is asked how much is free at most this often: a reserve of megabytes is not gone within a second.
+pub const DISK_ASK_EVERY: Duration = Duration::from_secs(1);
+/// Longest bearer token. Every request hashes what it bears once for each token that there may be.
+pub const TOKEN_MAX: usize = 1024;
+
+/// Tokens of one instance that are not expired: one for each person and machine of a large shop. Each is compared with
+/// what every request to a private endpoint bears.
+pub const TOKENS_MAX: usize = 64;
+
+/// Comparisons that a request to a private endpoint costs, whoever's tokens it is held against: those of an instance
+/// and those of the whole service.
+pub const TOKEN_COMPARISONS: usize = TOKENS_MAX + 2;
+
+/// Longest description of a token, in bytes: a line for people.
+pub const TOKEN_DESCRIPTION_MAX: usize = 200;
+
+/// A token lives this long, in seconds, where who asks for it does not say: Taler's merchants give a day.
+pub const TOKEN_LIFETIME_S: u64 = 24 * 3600;
+
+/// Whoever changes an instance's tokens waits this long for another who does: a change takes milliseconds.
+pub const TOKENS_LOCK_TIME: Duration = Duration::from_secs(5);
+/// Connections to the metrics at once: a Prometheus or two, and an operator who looks himself.
+pub const METRICS_CONNECTIONS_MAX: usize = 4;
+
+/// From accepting such a connection to the last byte. Prometheus gives up after 10 s by default.
+pub const METRICS_TIME: Duration = Duration::from_secs(10);
+
+/// Characters of a witness's or an exchange's own words in a log line: enough for an error message, too few to fill a
+/// disk with.
+pub const FOREIGN_TEXT_MAX: usize = 300;

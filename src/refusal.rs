@@ -9,6 +9,7 @@ use quittance_taler::{AmountError, ErrorCode};
 use serde_json::{Map, Value};
 
 use crate::admission::Overload;
+use crate::instance::KeyFileError;
 
 /// A request that is wrong, too late or not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,12 @@ pub enum RequestError {
     /// The ledger could not be read.
     #[error(transparent)]
     Read(#[from] StoreError),
+    /// It would take on something new, and the disk's reserve is not for that.
+    #[error("the disk is nearly full")]
+    DiskLow,
+    /// A file of the key folder could not be read or written.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The order kept moving on.
     #[error("the order kept moving on")]
     Contended,

@@ -15,6 +15,7 @@ use crate::ids::OrderKey;
 use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
 use crate::order::Order;
+use crate::stats::Stats;
 use crate::store::StoreError;
 
 struct State {
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
     pub(crate) ring: KeyRing,
     pub(crate) condition: Condition,
+    pub(crate) stats: Stats,
     state: Mutex<State>,
 }
 
@@ -55,6 +57,7 @@ impl Shared {
             origin: ring.origin.as_str().into(),
             ring,
             condition: Condition::default(),
+            stats: Stats::new(),
             state,
         }
     }

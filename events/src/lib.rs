@@ -26,6 +26,7 @@ pub mod receipt;
 pub mod rotate;
 pub mod schema;
 pub mod seal;
+pub mod stats;
 pub mod store;
 pub mod successor;
 pub mod tiles;

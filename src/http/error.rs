@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::observe::Code;
 use super::reply;
 use crate::limits::RETRY_AFTER_S;
 use crate::refusal::{Refusal, RequestError};
@@ -28,6 +29,7 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
     let status = refusal.http_status.unwrap_or_else(|| refusal.code.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = reply::with_body(status, body(refusal), reply::JSON);
+    response.extensions_mut().insert(Code(refusal.code.code()));
     if status == StatusCode::UNAUTHORIZED {
         response
             .headers_mut()
@@ -58,9 +60,12 @@ pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Respons
         }
         RequestError::Append(AppendError::ClockBehind { .. }) => Refusal::new(storage_code)
             .detail("the clock stands behind the ledger; the operator must correct it"),
-        RequestError::Append(_) | RequestError::Read(_) | RequestError::Contended => {
-            Refusal::new(storage_code)
-        }
+        RequestError::DiskLow => Refusal::new(storage_code)
+            .detail("the disk is nearly full: nothing new is taken on until the operator makes room"),
+        RequestError::Append(_)
+        | RequestError::Read(_)
+        | RequestError::KeyFile(_)
+        | RequestError::Contended => Refusal::new(storage_code),
         RequestError::Amount(_) | RequestError::Task => {
             Refusal::new(ErrorCode::GenericInternalInvariantFailure)
         }

@@ -60,6 +60,15 @@ pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
     with_body(status, body, JSON)
 }
 
+/// A JSON body that no cache may keep.
+pub(super) fn secret_json<T: Serialize>(body: &T) -> Response {
+    let mut response = json(StatusCode::OK, body);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// No body.
 pub(super) fn no_content() -> Response {
     let mut response = Response::new(Bytes::new().into());
