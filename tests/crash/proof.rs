@@ -22,7 +22,7 @@ pub(crate) struct Checked {
     pub(crate) failed_attempts: usize,
 }
 
-fn read(program: &Program) -> BTreeMap<u64, (Digest32, Event)> {
+pub(crate) fn read(program: &Program) -> BTreeMap<u64, (Digest32, Event)> {
     let mut events = BTreeMap::new();
     Copy::open(&program.ledger())
         .unwrap()
