@@ -86,7 +86,14 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         _ => {}
     }
     write_new(&temporary, bytes)?;
-    std::fs::rename(&temporary, path).map_err(&fail)
+    std::fs::rename(&temporary, path).map_err(&fail)?;
+    keep_name(path).map_err(&fail)
+}
+
+/// Puts the name of a new file on disk too, which its own flush does not promise.
+fn keep_name(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// Writes a new file that only its owner reads; never over an existing one.
@@ -99,7 +106,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         .open(path)
         .map_err(&fail)?;
     file.write_all(bytes).map_err(&fail)?;
-    file.sync_all().map_err(&fail)
+    file.sync_all().map_err(&fail)?;
+    keep_name(path).map_err(&fail)
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {

@@ -258,7 +258,8 @@ impl<'a> Story<'a> {
                 // By their receipts.
                 Step::Fetch(_) | Step::Abort => true,
             };
-            assert!(stands, "{step:?} was answered and is lost");
+            let kinds: Vec<&str> = events.values().map(|(_, event)| event.facts.kind()).collect();
+            assert!(stands, "{step:?} was answered and is lost: {kinds:?}");
         }
         for (receipt, _) in &self.kept {
             let (digest, event) = &events[&receipt.seq.get()];

@@ -2,7 +2,7 @@
 //! files fail with EIO once, with ENOSPC twenty times in a row, or kills the program in it. What the story's client was
 //! answered is there afterwards, the auditor finds nothing, and the story comes to its end.
 //!
-//! `QUITTANCE_SWEEP_STRIDE` tries every n-th point only, `QUITTANCE_SEED` says with which it begins.
+//! `QUITTANCE_SWEEP_STRIDE` tries about every n-th point only, `QUITTANCE_SEED` says which.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,15 +11,15 @@ use quittance_sandbox::Sandbox;
 
 use crate::program::{ADD_INSTANCE, Program, prepare};
 use crate::scenario::Story;
-use crate::{number_from, seed};
+use crate::{Dice, number_from, seed};
 
 /// Whatever changes files, makes them or makes them last.
 const CALLS: &str = "openat,write,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,renameat,renameat2,unlink,\
                      unlinkat,mkdir,mkdirat,fchmod";
 const FAULTS: [&str; 3] = [
-    "error=EIO:when=N",
-    "error=ENOSPC:when=N..M",
-    "signal=SIGKILL:when=N",
+    "error=EIO:when=#",
+    "error=ENOSPC:when=#..+",
+    "signal=SIGKILL:when=#",
 ];
 /// Failures in a row of a disk that is full for a while.
 const FULL_FOR: u64 = 20;
@@ -289,8 +289,9 @@ async fn sweep(phase: Phase) {
         points.len()
     );
     let mut tally = Tally::default();
-    for (number, point) in (0..).zip(&points) {
-        if (number + seed) % stride != 0 {
+    let mut dice = Dice::new(seed, 0);
+    for point in &points {
+        if dice.below(stride) != 0 {
             continue;
         }
         // The last line of a run that fails tells where.
