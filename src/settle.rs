@@ -215,6 +215,21 @@ pub async fn run_background(service: Arc<Service>, mut stop: watch::Receiver<boo
     }
 }
 
+/// Reads the orders of permissions that were open at the start, so that it is known at which exchanges they are. Only
+/// those who watch the service want to know; the background asks meanwhile.
+pub async fn read_open(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    for key in service.settler.unread() {
+        let order = tokio::select! {
+            order = service.order(&key) => order,
+            _ = stop.changed() => return,
+        };
+        // One that cannot be read is told of by the background, which needs it.
+        if let Ok(Some(order)) = order {
+            service.settler.learn(&order);
+        }
+    }
+}
+
 async fn ask_again(service: &Arc<Service>, key: PermissionKey, slot: Slot) {
     let (order_key, coin, id) = &key;
     let order = match service.order(order_key).await {

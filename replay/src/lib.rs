@@ -42,6 +42,7 @@ pub mod rules;
 mod story;
 mod takeover;
 mod tiles;
+mod tokens;
 mod verify;
 
 pub use as_of::{AsOf, AsOfError};
@@ -50,7 +51,7 @@ pub use diff::{Difference, Side, SideCheckpoint, SideEvent, diff, print_differen
 pub use open::{Opened, Unusable, open};
 pub use print::print_report;
 pub use receipts::read_receipt;
-pub use report::{Checked, Finding, Money, Note, Report};
+pub use report::{Checked, Finding, Money, Note, Report, Witness};
 pub use rules::Grade;
 pub use story::show;
 pub use verify::{verify, verify_watched};

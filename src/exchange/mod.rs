@@ -4,7 +4,7 @@
 //! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
 
 mod gate;
-mod keys;
+pub mod keys;
 pub mod verdict;
 
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ pub use crate::client::{ClientError, Reply};
 use crate::clock::Clock;
 use crate::config::ExchangeConfig;
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, PLACE_TIME, REPLY_MAX};
+use crate::logs::Foreign;
+use crate::metrics::Metrics;
 use gate::Gate;
 pub use gate::{Pass, Unsent};
 use quittance_taler::Micros;
@@ -101,6 +103,7 @@ pub struct Exchanges {
     ledger: Arc<Ledger>,
     clock: Clock,
     times: Times,
+    metrics: Arc<Metrics>,
 }
 
 impl Exchanges {
@@ -113,6 +116,7 @@ impl Exchanges {
         ledger: Arc<Ledger>,
         clock: Clock,
         times: Times,
+        metrics: Arc<Metrics>,
     ) -> Result<Exchanges, ClientError> {
         let mut by_master = HashMap::new();
         for config in configs {
@@ -131,6 +135,7 @@ impl Exchanges {
             ledger,
             clock,
             times,
+            metrics,
         })
     }
 
@@ -215,10 +220,12 @@ impl Exchanges {
         pass.ended(&reply, (self.clock)());
         let reply = match reply {
             Err(Failure::Timeout) => {
+                self.metrics.fetched_keys(url, "timeout");
                 tracing::warn!(exchange = url, "no /keys in time");
                 return Err(KeysFailure::Timeout);
             }
             Err(failure) => {
+                self.metrics.fetched_keys(url, "unreached");
                 tracing::warn!(exchange = url, ?failure, "no /keys");
                 return Err(KeysFailure::Failed);
             }
@@ -227,11 +234,14 @@ impl Exchanges {
         let seen = match keys::read(&reply, &exchange.config) {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!(exchange = url, %error, "/keys is not usable");
+                self.metrics.fetched_keys(url, "unusable");
+                let error = error.to_string();
+                tracing::warn!(exchange = url, error = %Foreign(&error), "/keys is not usable");
                 return Err(KeysFailure::Failed);
             }
         };
         if self.ledger.book().latest_signkeys(&seen.master_pub) == Some(seen.signkeys.as_slice()) {
+            self.metrics.fetched_keys(url, "unchanged");
             return Ok(());
         }
         let append = Append {
@@ -240,8 +250,12 @@ impl Exchanges {
             events: vec![NewEvent::with(seen, AttachmentName::Keys, reply.body)],
         };
         match self.ledger.append(append).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.metrics.fetched_keys(url, "recorded");
+                Ok(())
+            }
             Err(error) => {
+                self.metrics.fetched_keys(url, "unrecorded");
                 tracing::error!(exchange = url, %error, "signing keys were not recorded");
                 Err(KeysFailure::Unrecorded)
             }
@@ -272,9 +286,14 @@ impl Exchanges {
         let body = serde_json::to_vec(request).expect("a refund request is plain JSON");
         let path = format!("coins/{coin}/refund");
         let call = exchange.client.post(&path, body, REPLY_MAX);
+        let began = Instant::now();
         let result = tokio::time::timeout(self.times.call, call).await;
         let result = result.unwrap_or(Err(Failure::Timeout));
         pass.ended(&result, (self.clock)());
+        let status = result.as_ref().map(|reply| reply.http_status);
+        let url = exchange.config.base_url.as_str();
+        self.metrics
+            .called(url, status.map_err(|failure| *failure), began.elapsed());
         result
     }
 }

@@ -154,6 +154,7 @@ impl Program {
                 let to = to.join(entry.file_name());
                 if entry.file_type().unwrap().is_dir() {
                     std::fs::create_dir(&to).unwrap();
+                    std::fs::set_permissions(&to, entry.metadata().unwrap().permissions()).unwrap();
                     copy(&entry.path(), &to);
                 } else {
                     std::fs::copy(entry.path(), to).unwrap();
