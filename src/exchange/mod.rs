@@ -37,6 +37,8 @@ pub enum KeysFailure {
     Timeout,
     /// No connection, no `/keys`, or not those of the configured master key.
     Failed,
+    /// The exchange gave them, and the ledger could not take them: no fault of the exchange's.
+    Unrecorded,
 }
 
 /// The refund request as the exchange reads it.
@@ -193,6 +195,10 @@ impl Exchanges {
             Unsent::Busy => KeysFailure::Timeout,
         })?;
         let result = self.fetch_and_record(exchange, pass, now).await;
+        if result == Err(KeysFailure::Unrecorded) {
+            // The exchange need not be spared for it: the next request tries again.
+            return result;
+        }
         *fetched = Fetched {
             ended: Some(Instant::now()),
             at: Some((self.clock)()),
@@ -251,7 +257,7 @@ impl Exchanges {
             Err(error) => {
                 self.metrics.fetched_keys(url, "unrecorded");
                 tracing::error!(exchange = url, %error, "signing keys were not recorded");
-                Err(KeysFailure::Failed)
+                Err(KeysFailure::Unrecorded)
             }
         }
     }
