@@ -77,6 +77,10 @@ impl Endpoint {
         }
     }
 
+    fn takes(self, method: &str) -> bool {
+        self.methods().split(", ").any(|known| known == method)
+    }
+
     /// What a token must be allowed to do here.
     fn demand(self) -> Demand {
         match self {
@@ -239,7 +243,7 @@ async fn respond(
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if endpoint.methods().split(", ").all(|known| known != method) {
+    if !endpoint.takes(method) {
         return error::wrong_method(endpoint.methods());
     }
     let deletes = method == "DELETE";

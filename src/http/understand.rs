@@ -3,7 +3,7 @@
 
 use quittance_taler::{Currency, ErrorCode};
 
-use super::{Endpoint, abort, approve, decoded, find, instance_id, intake, refund, status};
+use super::{Endpoint, abort, approve, decoded, find, instance_id, intake, refund, status, token};
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -17,11 +17,12 @@ pub fn understand(
     currency: Currency,
 ) -> Result<(), Refusal> {
     let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
-    if target.endpoint.methods().split(", ").all(|known| known != method) {
+    if !target.endpoint.takes(method) {
         return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
     }
     instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
+        Endpoint::Token if method == "POST" => token::read(body).map(drop)?,
         Endpoint::Health
         | Endpoint::Config
         | Endpoint::Ledger(_)
