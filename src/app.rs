@@ -125,6 +125,18 @@ pub fn open_ledger(config: &Config, holder: &str) -> Result<Ledger, StartError> 
     Ok(ledger)
 }
 
+/// As [`open_ledger`] for `serve`, with a writer that works when it is told to.
+#[cfg(feature = "simulation")]
+pub(crate) fn open_stepped(
+    config: &Config,
+) -> Result<(Ledger, quittance_events::simulation::Stepper), StartError> {
+    let folder = KeyFolder(config.keys.clone());
+    let ring = folder.read_ring(&origin(config)?, &[])?;
+    let (ledger, stepper) = Ledger::open_stepped(&paths(config), ring, "serve")?;
+    folder.settle(&ledger.book().keys)?;
+    Ok((ledger, stepper))
+}
+
 /// A running service.
 pub struct App {
     /// What the handlers share.
@@ -142,29 +154,8 @@ impl App {
     /// See [`StartError`].
     pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
-        let instances = instances(config, &ledger)?;
-        let exchanges = Arc::new(Exchanges::new(
-            &config.exchanges,
-            Arc::clone(&ledger),
-            Arc::clone(&clock),
-            times,
-        )?);
-        let admin = token("admin", config.admin_token_file.as_deref())?;
-        let auditor = token("auditor", config.auditor_token_file.as_deref())?;
-        let service = Arc::new(Service {
-            ledger,
-            instances,
-            exchanges,
-            clock,
-            settler: Settler::default(),
-            times,
-            undeposited: config.undeposited,
-            currency: config.currency,
-            exchange_list: config.exchanges.clone(),
-            base_url: config.base_url.clone(),
-            admin,
-            auditor,
-        });
+        let exchanges = Exchanges::new(&config.exchanges, Arc::clone(&ledger), Arc::clone(&clock), times)?;
+        let service = service(config, ledger, exchanges, clock, times)?;
         let listener = TcpListener::bind(config.serve.tcp)
             .await
             .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
@@ -221,6 +212,33 @@ impl App {
             tracing::error!(%error, "the ledger was not closed in order");
         }
     }
+}
+
+/// What the handlers share, from a configuration.
+pub(crate) fn service(
+    config: &Config,
+    ledger: Arc<Ledger>,
+    exchanges: Exchanges,
+    clock: Clock,
+    times: Times,
+) -> Result<Arc<Service>, StartError> {
+    let instances = instances(config, &ledger)?;
+    let admin = token("admin", config.admin_token_file.as_deref())?;
+    let auditor = token("auditor", config.auditor_token_file.as_deref())?;
+    Ok(Arc::new(Service {
+        ledger,
+        instances,
+        exchanges: Arc::new(exchanges),
+        clock,
+        settler: Settler::default(),
+        times,
+        undeposited: config.undeposited,
+        currency: config.currency,
+        exchange_list: config.exchanges.clone(),
+        base_url: config.base_url.clone(),
+        admin,
+        auditor,
+    }))
 }
 
 /// The token of a file that the configuration names.

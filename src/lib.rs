@@ -20,6 +20,8 @@ pub mod open;
 pub mod refusal;
 pub mod service;
 pub mod settle;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod takeover;
 pub mod token;
 pub mod witness;

@@ -7,6 +7,8 @@ pub mod anchor;
 pub mod answer;
 pub mod backup;
 pub mod book;
+#[cfg(feature = "broken")]
+pub mod broken;
 mod cache;
 pub mod copy;
 pub mod cosignature;
@@ -25,6 +27,8 @@ pub mod receipt;
 pub mod rotate;
 pub mod schema;
 pub mod seal;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 pub mod successor;
 pub mod tiles;

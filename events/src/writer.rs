@@ -128,6 +128,9 @@ pub(crate) struct Writer {
     pub(crate) anchored: String,
     pub(crate) checkpointed: Seq,
     pub(crate) last_checkpoint: Instant,
+    /// The simulated disk refuses the next commits.
+    #[cfg(feature = "simulation")]
+    pub(crate) fails: bool,
 }
 
 /// Events of a batch, sealed but for their signatures, with the state they lead to.
@@ -273,11 +276,17 @@ impl Writer {
             .publish(batch.orders, batch.book, self.head.greatest_at);
     }
 
-    fn commit(&mut self, waiting: Vec<Waiting>) {
+    pub(crate) fn commit(&mut self, waiting: Vec<Waiting>) {
         let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
             done.push((self.take_up(&mut batch, append), reply, place));
+        }
+        #[cfg(feature = "broken")]
+        if crate::broken::is(crate::broken::Fault::ToldFirst) {
+            for (result, reply, _) in done.drain(..) {
+                let _ = reply.send(result);
+            }
         }
         let committed = if batch.events.is_empty() {
             Ok(())
@@ -434,13 +443,17 @@ impl Writer {
         }
         tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
+        #[cfg(feature = "simulation")]
+        if self.fails {
+            return Err(StoreError::Damaged("the simulated disk failed".into()));
+        }
         tx.commit()?;
         Ok(())
     }
 
     /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
     /// anchor: the other way round, a crash between them would make a sound ledger look cut off.
-    fn checkpoint(&mut self) {
+    pub(crate) fn checkpoint(&mut self) {
         self.last_checkpoint = Instant::now();
         let book = self.shared.book();
         let signers = self

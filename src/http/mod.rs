@@ -11,6 +11,8 @@ mod ledger;
 mod refund;
 mod reply;
 pub mod server;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod status;
 
 use std::pin::pin;
