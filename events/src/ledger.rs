@@ -172,20 +172,20 @@ pub(crate) fn begin(
     let book = read_book(&events)?;
     check_genesis(&events, &book.keys, &ring, needed)?;
     let anchored = check_anchor(&conn, paths, &ring.origin, &book.keys, &head)?;
-    let checkpointed = match store::latest_checkpoint(&conn)? {
-        Some(note) => open_checkpoint(&note, &ring.origin, &book.keys)?.size,
-        None => 0,
-    };
+    // There is one: the anchor is among those stored.
+    let checkpoint = store::latest_checkpoint(&conn)?.unwrap_or_else(|| anchored.clone());
+    let checkpointed = open_checkpoint(&checkpoint, &ring.origin, &book.keys)?.size;
     let writer = Writer {
         conn,
         shared: Arc::new(Shared::new(ring, book, head.greatest_at)),
         head,
-        anchor_path: paths.anchor.clone(),
-        anchored,
+        anchor: anchor::Kept::new(paths.anchor.clone(), anchored),
+        checkpoint,
         checkpointed: Seq::new(checkpointed).map_err(|e| StoreError::Damaged(e.to_string()))?,
         last_checkpoint: Instant::now()
             .checked_sub(CHECKPOINT_INTERVAL)
             .unwrap_or_else(Instant::now),
+        trouble: None,
         #[cfg(feature = "simulation")]
         fails: false,
     };

@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
+use crate::anchor::Kept;
 use crate::ids::Seq;
 use crate::keys::KeyRing;
 use crate::ledger::{BOTH_KEYS, Ledger, OpenError, Paths, begin};
@@ -99,7 +100,7 @@ impl Stepper {
 
     /// Signs a checkpoint of what is committed and moves the anchor.
     pub fn checkpoint(&mut self) {
-        if self.writer.checkpointed < self.writer.head.size {
+        if !self.writer.is_checkpointed() {
             self.writer.checkpoint();
         }
     }
@@ -107,7 +108,7 @@ impl Stepper {
     /// Signs and stores a checkpoint; the process ends before the anchor is moved.
     pub fn checkpoint_without_anchor(&mut self) {
         // There is no anchor at a path in no folder, so none is replaced.
-        self.writer.anchor_path = PathBuf::from("/nowhere/anchor");
+        self.writer.anchor = Kept::new(PathBuf::from("/nowhere/anchor"), String::new());
         self.checkpoint();
     }
 

@@ -6,7 +6,6 @@
 //! projections, and the next batch begins from the last committed state.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
@@ -18,7 +17,7 @@ use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::checkpoint::Checkpoint;
 use quittance_tlog::note::{Note, NoteSigner};
 
-use crate::anchor;
+use crate::anchor::Kept;
 use crate::book::Book;
 use crate::cache::Shared;
 use crate::cosignature::{self, Cosignature};
@@ -123,11 +122,13 @@ pub(crate) struct Writer {
     pub(crate) conn: Connection,
     pub(crate) shared: Arc<Shared>,
     pub(crate) head: Head,
-    pub(crate) anchor_path: PathBuf,
-    /// What the anchor holds, as this process knows it.
-    pub(crate) anchored: String,
+    pub(crate) anchor: Kept,
+    /// The last stored checkpoint, and how many events it covers.
+    pub(crate) checkpoint: String,
     pub(crate) checkpointed: Seq,
     pub(crate) last_checkpoint: Instant,
+    /// What last kept a checkpoint from being stored or the anchor from being moved.
+    pub(crate) trouble: Option<String>,
     /// The simulated disk refuses the next commits.
     #[cfg(feature = "simulation")]
     pub(crate) fails: bool,
@@ -200,7 +201,7 @@ impl Writer {
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
-            let first = if self.checkpointed == self.head.size {
+            let first = if self.is_checkpointed() {
                 queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 queue.recv_timeout(due.saturating_duration_since(Instant::now()))
@@ -225,7 +226,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.checkpointed < self.head.size && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
+            if !self.is_checkpointed() && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
                 self.checkpoint();
             }
         }
@@ -234,7 +235,7 @@ impl Writer {
 
     /// Signs the last checkpoint and truncates the WAL.
     pub(crate) fn end(&mut self) {
-        if self.checkpointed < self.head.size {
+        if !self.is_checkpointed() {
             self.checkpoint();
         }
         if let Err(error) = self.conn.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
@@ -451,27 +452,56 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether a stored checkpoint covers all that is committed and the anchor is that checkpoint.
+    pub(crate) fn is_checkpointed(&self) -> bool {
+        self.checkpointed == self.head.size && self.anchor.is(&self.checkpoint)
+    }
+
     /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
-    /// anchor: the other way round, a crash between them would make a sound ledger look cut off.
+    /// anchor: the other way round, a crash between them would make a sound ledger look cut off. What fails is tried
+    /// again an interval later, whether events come or not.
     pub(crate) fn checkpoint(&mut self) {
         self.last_checkpoint = Instant::now();
-        let book = self.shared.book();
-        let signers = self
-            .shared
-            .ring
-            .checkpoint_signers(&book.keys, self.head.greatest_at);
-        let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
-        let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
-        if let Err(error) = stored {
-            tracing::error!(%error, "the checkpoint was not stored; trying again with the next");
+        if self.checkpointed < self.head.size {
+            let book = self.shared.book();
+            let signers = self
+                .shared
+                .ring
+                .checkpoint_signers(&book.keys, self.head.greatest_at);
+            let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
+            if let Err(error) = store::insert_checkpoint(&self.conn, self.head.size, &note) {
+                if self.is_new_trouble(&error) {
+                    tracing::error!(%error, "the checkpoint was not stored; trying again every second");
+                }
+                return;
+            }
+            self.checkpointed = self.head.size;
+            self.checkpoint = note;
+        }
+        if self.anchor.is(&self.checkpoint) {
             return;
         }
-        self.checkpointed = self.head.size;
-        match anchor::replace(&self.anchor_path, Some(&self.anchored), &note) {
-            Ok(()) => self.anchored = note,
+        match self.anchor.replace(&self.checkpoint) {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!(size = %self.checkpointed, "checkpoint and anchor are up to date again");
+                }
+            }
             // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
-            Err(error) => tracing::error!(%error, size = %self.head.size, "the anchor was not moved"),
+            Err(error) => {
+                if self.is_new_trouble(&error) {
+                    tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved; trying again every second");
+                }
+            }
         }
+    }
+
+    /// A failure that repeats every second is told once.
+    fn is_new_trouble(&mut self, error: &dyn std::fmt::Display) -> bool {
+        let trouble = Some(error.to_string());
+        let is_new = self.trouble != trouble;
+        self.trouble = trouble;
+        is_new
     }
 }
 

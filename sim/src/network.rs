@@ -158,11 +158,6 @@ impl Network {
             wires.calls.remove(&number);
         }
     }
-
-    /// It never arrives.
-    pub(crate) fn forget(&self, number: u64) {
-        self.wires().calls.remove(&number);
-    }
 }
 
 /// The network as the service sees it.

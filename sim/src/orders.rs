@@ -47,6 +47,8 @@ pub(crate) struct Order {
     pub(crate) price: Cents,
     /// The first ones pay the price together; one more may come too late.
     pub(crate) coins: Vec<Coin>,
+    /// The shop may have told of refunds made elsewhere.
+    pub(crate) carried_in: bool,
 }
 
 /// What a client asks for.
@@ -71,6 +73,8 @@ pub(crate) struct Sent {
     pub(crate) path: String,
     pub(crate) body: Vec<u8>,
     pub(crate) text: String,
+    /// It tells of refunds made elsewhere.
+    pub(crate) carries_in: bool,
 }
 
 impl Order {
@@ -113,6 +117,7 @@ impl Order {
             h_contract,
             price,
             coins,
+            carried_in: false,
         }
     }
 
@@ -276,6 +281,9 @@ impl Order {
             }
         };
         Sent {
+            carries_in: body["refunds"]
+                .as_array()
+                .is_some_and(|refunds| !refunds.is_empty()),
             wish,
             private,
             path,

@@ -69,7 +69,8 @@ impl AllTold {
         &self.receipts
     }
 
-    /// A wallet gets a reply. `corrected`: the operator has said that the clock was wrong at some time.
+    /// A wallet gets a reply. `revised`: the operator has said at some time that the clock was wrong, or the shop has
+    /// carried in refunds made elsewhere; then it may be too late for nothing any more.
     pub(crate) fn take(
         &mut self,
         order: &Order,
@@ -77,7 +78,7 @@ impl AllTold {
         (status, body, receipt): (u16, &[u8], Option<&str>),
         key: &EventPub,
         exchanges: &[Direct],
-        corrected: bool,
+        revised: bool,
     ) -> Result<(), String> {
         let is_abort = match wish {
             Wish::Fetch => false,
@@ -144,7 +145,7 @@ impl AllTold {
             } else {
                 (&answer, other)
             };
-            stays_true(before, after, is_abort, corrected).map_err(|what| {
+            stays_true(before, after, is_abort, revised).map_err(|what| {
                 format!(
                     "{}: {what} (events {} and {})",
                     order.id,
@@ -184,16 +185,16 @@ fn granted(order: &Order, entry: &Entry, exchanges: &[Direct]) -> Result<(), Str
     }
 }
 
-fn stays_true(before: &Answer, after: &Answer, is_abort: bool, corrected: bool) -> Result<(), String> {
+fn stays_true(before: &Answer, after: &Answer, is_abort: bool, revised: bool) -> Result<(), String> {
     if before.status == 410 {
-        return if after.status == 410 || corrected {
+        return if after.status == 410 || revised {
             Ok(())
         } else {
             Err("it was too late, and then it was not".to_owned())
         };
     }
     if after.status == 410 {
-        return if before.entries.is_empty() || corrected {
+        return if before.entries.is_empty() || revised {
             Ok(())
         } else if before.entries.iter().any(Entry::is_success) {
             Err("refunds were told, and then it was too late for any".to_owned())
@@ -232,7 +233,7 @@ fn stays_true(before: &Answer, after: &Answer, is_abort: bool, corrected: bool) 
             ));
         }
         let was_final = was.kind == "failure" && (400..500).contains(&was.status);
-        if was_final && is.status != was.status && !corrected {
+        if was_final && is.status != was.status && !revised {
             return Err(format!(
                 "{} was finally refused with {} and is {} {}",
                 was.name(),

@@ -71,7 +71,10 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) vkey: String,
     pub(crate) merchant_pub: MerchantPub,
+    /// What the machine's clock says, which is what the service goes by.
     clock: Arc<AtomicU64>,
+    /// What time it is. The exchanges know.
+    truth: Arc<AtomicU64>,
     pub(crate) network: Arc<Network>,
     process: Option<Process>,
 }
@@ -94,12 +97,13 @@ impl World {
     /// A ledger with one instance, two exchanges, and a service that runs.
     pub(crate) fn new() -> Result<World> {
         let clock = Arc::new(AtomicU64::new(START_S * US));
+        let truth = Arc::new(AtomicU64::new(START_S * US));
         let exchange = |number: u16| {
             Direct::new(&SandboxConfig {
                 bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081 + number)),
                 currency: "KUDOS".parse().expect("a currency"),
                 seed: 11 + u64::from(number),
-                clock: clock_of(&clock),
+                clock: clock_of(&truth),
             })
         };
         let exchanges: Vec<Direct> = (0..EXCHANGES).map(exchange).collect();
@@ -141,6 +145,7 @@ impl World {
             config,
             vkey,
             clock,
+            truth,
             network: Arc::new(Network::new(exchanges)),
             process: None,
         };
@@ -191,9 +196,20 @@ impl World {
         clock_of(&self.clock)()
     }
 
+    fn tick(&self, ms: u64) {
+        for clock in [&self.clock, &self.truth] {
+            clock.fetch_add(ms * 1000, Ordering::SeqCst);
+        }
+    }
+
+    /// What time it is, whatever the machine's clock says.
+    pub(crate) fn truth(&self) -> Micros {
+        clock_of(&self.truth)()
+    }
+
     /// Lets every task go on until each waits for a commit, a reply or time. A millisecond passes.
     pub(crate) fn idle(&self) {
-        self.clock.fetch_add(1000, Ordering::SeqCst);
+        self.tick(1);
         // The runtime's clock moves only when nothing else can be done, so that this sleep ends last.
         self.process()
             .runtime
@@ -202,7 +218,7 @@ impl World {
 
     /// Time passes for clock and timers alike.
     pub(crate) fn pass(&self, ms: u64) {
-        self.clock.fetch_add(ms * 1000, Ordering::SeqCst);
+        self.tick(ms);
         self.process()
             .runtime
             .block_on(tokio::time::advance(Duration::from_millis(ms)));
