@@ -58,6 +58,8 @@ pub struct Figures {
     pub crashes: u64,
     /// Refund requests that were sent to exchanges.
     pub refund_calls: u64,
+    /// Refunds that exchanges granted.
+    pub granted: u64,
     /// Replies that reached a client.
     pub replies: u64,
     /// Of these, recorded answers with a receipt.
@@ -76,6 +78,7 @@ impl Figures {
             commits: self.commits + other.commits,
             crashes: self.crashes + other.crashes,
             refund_calls: self.refund_calls + other.refund_calls,
+            granted: self.granted + other.granted,
             replies: self.replies + other.replies,
             answers: self.answers + other.answers,
             audits: self.audits + other.audits,

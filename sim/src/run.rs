@@ -202,6 +202,7 @@ impl<'a> Run<'a> {
         let now_s = self.now_s();
         let exchanges = &self.world.network.exchanges;
         let sent = self.orders[order].send(wish, &mut self.rng, exchanges, now_s);
+        self.orders[order].carried_in |= sent.carries_in;
         let task = self
             .world
             .request(sent.private, sent.path.clone(), sent.body.clone());
@@ -456,6 +457,7 @@ pub(crate) fn run(seed: u64, options: &Options) -> Result<Outcome> {
     }
     run.figures.steps = u64::try_from(run.steps.len())?;
     run.figures.answers = u64::try_from(run.told.receipts().len())?;
+    run.figures.granted = u64::try_from(run.world.granted())?;
     run.figures.orders = u64::try_from(run.orders.len())?;
     let Run {
         steps,

@@ -326,6 +326,12 @@ impl World {
         self.start()
     }
 
+    /// Refunds that the exchanges granted.
+    pub(crate) fn granted(&self) -> usize {
+        let exchanges = self.network.exchanges.iter();
+        exchanges.map(|exchange| exchange.refunds().len()).sum()
+    }
+
     /// Whether the clock stands so far back that nothing may be recorded.
     pub(crate) fn is_behind(&self) -> bool {
         let greatest = self.service().ledger.greatest_at();
