@@ -10,6 +10,7 @@ pub use crate::client::{Reply, Wire};
 pub use crate::http::simulated::{Told, request};
 pub use crate::settle::settle_due;
 
+use crate::admission::Bounds;
 use crate::app::{StartError, open_stepped, service};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -20,15 +21,17 @@ use crate::service::Service;
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn start(
+pub async fn start(
     config: &Config,
     clock: &Clock,
     wire: &Arc<dyn Wire>,
 ) -> Result<(Arc<Service>, Stepper), StartError> {
     let (ledger, stepper) = open_stepped(config)?;
-    let (ledger, times) = (Arc::new(ledger), Times::default());
-    let exchanges = Exchanges::new(&config.exchanges, Arc::clone(&ledger), Arc::clone(clock), times)?;
-    let service = service(config, ledger, exchanges.over(wire), Arc::clone(clock), times)?;
+    let (ledger, times, bounds) = (Arc::new(ledger), Times::default(), Bounds::default());
+    let over = |exchanges: Exchanges| exchanges.over(wire);
+    let service = service(config, ledger, Arc::clone(clock), times, bounds, over).await?;
+    // The machine's own disk is no part of a run.
+    service.disk.measure_by(Arc::new(|| Ok(u64::MAX)));
     service.take_up_open_permissions()?;
     Ok((service, stepper))
 }

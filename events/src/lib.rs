@@ -10,6 +10,7 @@ pub mod book;
 #[cfg(feature = "broken")]
 pub mod broken;
 mod cache;
+pub mod condition;
 pub mod copy;
 pub mod cosignature;
 pub mod create;
@@ -29,6 +30,7 @@ pub mod schema;
 pub mod seal;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+pub mod stats;
 pub mod store;
 pub mod successor;
 pub mod tiles;

@@ -77,6 +77,10 @@ impl Stepper {
                     }
                     batch.push(waiting);
                 }
+                Job::Probe(done) => {
+                    // Nobody asks a simulated service how it is; whoever did has his answer.
+                    let _ = done.send(());
+                }
                 Job::Cosignature(_, reply) => {
                     // No witness is simulated; whoever asks for one is told so.
                     let _ = reply.send(Err(AppendError::Closed));

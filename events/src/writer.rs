@@ -20,8 +20,9 @@ use quittance_tlog::note::{Note, NoteSigner};
 use crate::anchor::Kept;
 use crate::book::Book;
 use crate::cache::Shared;
+use crate::condition::Condition;
 use crate::cosignature::{self, Cosignature};
-use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
+use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::keys::KeyRing;
@@ -116,6 +117,8 @@ pub(crate) struct Waiting {
 pub(crate) enum Job {
     Append(Waiting),
     Cosignature(Cosignature, oneshot::Sender<Result<(), AppendError>>),
+    /// Try whether the disk is well again; the outcome stands in the shared condition when this is answered.
+    Probe(oneshot::Sender<()>),
 }
 
 pub(crate) struct Writer {
@@ -152,7 +155,7 @@ struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// Places an event, after the one that raises the format where its kind is the first that needs it.
+    /// Places an event, after those that raise the format where its kind is the first that needs it.
     fn place(
         &mut self,
         instance: Option<InstanceId>,
@@ -160,9 +163,7 @@ impl Placing<'_> {
         facts: Facts,
         attachments: &[(AttachmentName, Vec<u8>)],
     ) -> Result<&SealedEvent, AppendError> {
-        let next = self.head.size.next();
-        if Facts::first_version(facts.kind()) > self.book.version_at(next) {
-            let version = FORMAT_VERSION;
+        for version in self.book.version_at(self.head.size.next()) + 1..=Facts::first_version(facts.kind()) {
             self.place(None, None, FormatRaised { version }.into(), &[])?;
         }
         if let Facts::ClockCorrected(correction) = &facts {
@@ -216,6 +217,11 @@ impl Writer {
                                 let stored = cosignature::insert(&self.conn, &cosignature);
                                 // Nobody waits for it any more: it is stored all the same.
                                 let _ = reply.send(stored.map_err(|e| AppendError::Storage(e.to_string())));
+                            }
+                            Job::Probe(done) => {
+                                self.probe();
+                                // Who asked may have given up; the condition says it to the next.
+                                let _ = done.send(());
                             }
                         }
                     }
@@ -273,6 +279,7 @@ impl Writer {
     /// Makes a stored batch the state that others see.
     fn publish(&mut self, batch: Batch) {
         self.head = batch.head;
+        self.shared.stats.grown(self.head.size);
         self.shared
             .publish(batch.orders, batch.book, self.head.greatest_at);
     }
@@ -281,7 +288,11 @@ impl Writer {
         let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
-            done.push((self.take_up(&mut batch, append), reply, place));
+            let result = self.take_up(&mut batch, append);
+            if let Err(error) = &result {
+                self.shared.stats.refused(error);
+            }
+            done.push((result, reply, place));
         }
         #[cfg(feature = "broken")]
         if crate::broken::is(crate::broken::Fault::ToldFirst) {
@@ -292,7 +303,11 @@ impl Writer {
         let committed = if batch.events.is_empty() {
             Ok(())
         } else {
-            self.store(&mut batch)
+            self.shared.condition.begin();
+            let stored = self.store(&mut batch);
+            self.shared.condition.end();
+            self.shared.condition.committed(stored.is_ok());
+            stored
         };
         match committed {
             Ok(()) => {
@@ -303,6 +318,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                self.shared.stats.commit_failed();
                 tracing::error!(%error, "a commit failed");
                 for (result, reply, _) in done {
                     let _ = reply.send(result.and(Err(AppendError::Storage(error.to_string()))));
@@ -427,6 +443,7 @@ impl Writer {
 
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let began = Instant::now();
         let (ring, history) = (&self.shared.ring, &batch.book.keys);
         sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
             StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
@@ -449,7 +466,30 @@ impl Writer {
             return Err(StoreError::Damaged("the simulated disk failed".into()));
         }
         tx.commit()?;
+        self.shared.stats.committed(batch.events.len(), began.elapsed());
         Ok(())
+    }
+
+    /// A commit that changes nothing, and the checkpoint if one is missing: whether they work again.
+    fn probe(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        let committed = self.commit_nothing();
+        shared.condition.end();
+        shared.condition.committed(committed.is_ok());
+        match committed {
+            Ok(()) if self.is_checkpointed() => {}
+            Ok(()) => self.checkpoint(),
+            Err(error) => tracing::warn!(%error, "the ledger still cannot be written"),
+        }
+    }
+
+    fn commit_nothing(&mut self) -> rusqlite::Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        store::rewrite_head(&tx, &self.head)?;
+        tx.commit()
     }
 
     /// Whether a stored checkpoint covers all that is committed and the anchor is that checkpoint.
@@ -461,6 +501,13 @@ impl Writer {
     /// anchor: the other way round, a crash between them would make a sound ledger look cut off. What fails is tried
     /// again an interval later, whether events come or not.
     pub(crate) fn checkpoint(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        self.sign_and_anchor(&shared.condition);
+        shared.condition.end();
+    }
+
+    fn sign_and_anchor(&mut self, condition: &Condition) {
         self.last_checkpoint = Instant::now();
         if self.checkpointed < self.head.size {
             let book = self.shared.book();
@@ -469,7 +516,10 @@ impl Writer {
                 .ring
                 .checkpoint_signers(&book.keys, self.head.greatest_at);
             let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
-            if let Err(error) = store::insert_checkpoint(&self.conn, self.head.size, &note) {
+            let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
+            condition.committed(stored.is_ok());
+            if let Err(error) = stored {
+                self.shared.stats.checkpoint_failed();
                 if self.is_new_trouble(&error) {
                     tracing::error!(%error, "the checkpoint was not stored; trying again every second");
                 }
@@ -477,18 +527,23 @@ impl Writer {
             }
             self.checkpointed = self.head.size;
             self.checkpoint = note;
+            self.shared.stats.checkpointed(self.checkpointed);
         }
         if self.anchor.is(&self.checkpoint) {
             return;
         }
-        match self.anchor.replace(&self.checkpoint) {
+        let moved = self.anchor.replace(&self.checkpoint);
+        condition.anchored(moved.is_ok());
+        match moved {
             Ok(()) => {
+                self.shared.stats.anchored(self.checkpointed);
                 if self.trouble.take().is_some() {
                     tracing::info!(size = %self.checkpointed, "checkpoint and anchor are up to date again");
                 }
             }
             // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
             Err(error) => {
+                self.shared.stats.anchor_failed();
                 if self.is_new_trouble(&error) {
                     tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved; trying again every second");
                 }

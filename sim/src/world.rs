@@ -160,10 +160,9 @@ impl World {
             .start_paused(true)
             .build()?;
         let wire: Arc<dyn Wire> = Arc::new(ServiceSide(Arc::clone(&self.network)));
-        let (service, stepper) = {
-            let _inside = runtime.enter();
-            start(&self.config, &clock_of(&self.clock), &wire).context("the service does not start")?
-        };
+        let clock = clock_of(&self.clock);
+        let started = runtime.block_on(start(&self.config, &clock, &wire));
+        let (service, stepper) = started.context("the service does not start")?;
         self.process = Some(Process {
             runtime,
             service,

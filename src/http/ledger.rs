@@ -50,6 +50,15 @@ impl File {
         matches!(self, File::Tile(TilePath::Entries(_)))
     }
 
+    /// In logs and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            File::Checkpoint => "checkpoint",
+            File::Tile(TilePath::Hashes(_)) => "tile",
+            File::Tile(TilePath::Entries(_)) => "entries",
+        }
+    }
+
     fn headers(self) -> (&'static str, &'static str) {
         match self {
             File::Checkpoint => (TEXT, CACHE_CHECKPOINT),

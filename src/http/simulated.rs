@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quittance_events::receipt::HEADER;
 use warp::http::{HeaderMap, HeaderValue, header};
 
+use super::door::UnderWay;
 use super::reply::Delivery;
 use crate::service::Service;
 
@@ -25,7 +26,7 @@ impl Told {
     /// Its last byte went out.
     pub fn delivered(&mut self) {
         if let Some(delivery) = self.delivery.take() {
-            delivery.delivered();
+            delivery.delivered(UnderWay::of_nobody());
         }
     }
 }
@@ -51,7 +52,7 @@ pub async fn request(
         None => (path, String::new()),
     };
     let body = futures_util::stream::iter([Ok::<_, warp::Error>(Bytes::from(body))]);
-    let mut response = super::respond(service, method, &path, query, &headers, body).await;
+    let mut response = super::respond(service, method, super::find(&path), query, &headers, None, body).await;
     let delivery = response.extensions_mut().remove::<Delivery>();
     let receipt = response.headers().get(HEADER);
     let receipt = receipt.map(|value| value.to_str().expect("a receipt is visible ASCII").to_owned());
