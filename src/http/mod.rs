@@ -267,7 +267,7 @@ async fn answer(
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
     if target.endpoint == Endpoint::Health {
-        return health::get(&service.ledger).await;
+        return health::get(&service).await;
     }
     let private = target.endpoint.demand() != Demand::Nothing;
     let admission = &service.admission;
@@ -490,6 +490,8 @@ mod tests {
         for path in [
             "",
             "/",
+            "/instances/shop/health",
+            "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pay",

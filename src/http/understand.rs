@@ -17,13 +17,17 @@ pub fn understand(
     currency: Currency,
 ) -> Result<(), Refusal> {
     let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
-    if method != target.endpoint.method() {
+    if target.endpoint.methods().split(", ").all(|known| known != method) {
         return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
     }
-    instance_id(target.instance)
-        .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
+    instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
-        Endpoint::Config | Endpoint::Ledger(_) => {}
+        Endpoint::Health
+        | Endpoint::Config
+        | Endpoint::Ledger(_)
+        | Endpoint::Token
+        | Endpoint::Tokens
+        | Endpoint::TokenOf(_) => {}
         Endpoint::Status => status::h_contract(query).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,
