@@ -139,6 +139,20 @@ impl Exchanges {
         })
     }
 
+    /// Has all exchanges called over a simulated network.
+    ///
+    /// # Panics
+    /// They are in use already.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn over(mut self, wire: &Arc<dyn crate::client::Wire>) -> Exchanges {
+        for exchange in self.by_master.values_mut() {
+            let exchange = Arc::get_mut(exchange).expect("nobody uses it yet");
+            exchange.client.wire = Some(Arc::clone(wire));
+        }
+        self
+    }
+
     /// Whether the exchange may be used here.
     #[must_use]
     pub fn is_configured(&self, exchange: &MasterPub) -> bool {

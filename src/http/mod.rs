@@ -15,6 +15,8 @@ mod observe;
 mod refund;
 mod reply;
 pub mod scrape;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod status;
 mod stream;
 mod token;
