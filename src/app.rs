@@ -250,6 +250,7 @@ impl App {
         if let Err(error) = closed {
             tracing::error!(%error, "the ledger was not closed in order");
         }
+        tracing::info!("stopped");
     }
 }
 

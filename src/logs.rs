@@ -4,6 +4,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Display, Formatter, Write};
+use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
@@ -22,6 +23,7 @@ pub fn start(format: LogFormat) {
     let (filter, wrong) = filter();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).init(),
@@ -53,10 +55,10 @@ fn filter() -> (EnvFilter, Option<(&'static str, String)>) {
 /// together may quote what was being worked on.
 fn panicked(info: &PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
-    let message = info.payload().downcast_ref::<&'static str>().copied();
+    let words = info.payload().downcast_ref::<&'static str>().copied();
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or_default();
-    tracing::error!(location, thread, message, "a panic");
+    tracing::error!(location, thread, words, "a panic");
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         eprintln!("{backtrace}");

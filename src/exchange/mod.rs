@@ -259,10 +259,14 @@ impl Exchanges {
         let result = tokio::time::timeout(self.times.call, call)
             .await
             .unwrap_or(Err(Failure::Timeout));
-        let status = result.as_ref().map(|reply| reply.http_status);
+        let took = began.elapsed();
         let url = exchange.config.base_url.as_str();
-        self.metrics
-            .called(url, status.map_err(|failure| *failure), began.elapsed());
+        let brought = match &result {
+            Ok(reply) => Ok(reply.http_status),
+            Err(failure) => Err(*failure),
+        };
+        tracing::debug!(exchange = url, ?brought, ?took, "asked an exchange");
+        self.metrics.called(url, brought, took);
         result
     }
 }
