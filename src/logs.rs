@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
+use tokio::task::JoinError;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -62,6 +63,16 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         eprintln!("{backtrace}");
+    }
+}
+
+/// How a task ended that did not end well: its own words would quote a panic's message.
+#[must_use]
+pub fn ended(error: &JoinError) -> &'static str {
+    if error.is_panic() {
+        "it ended in a panic, of which a line before tells"
+    } else {
+        "it was cancelled"
     }
 }
 

@@ -13,11 +13,13 @@ use quittance::config::{Config, LogFormat};
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
-use quittance::{clock, demo, logs};
+use quittance::token::Grant;
+use quittance::token_commands::{self, NewToken};
+use quittance::{clock, demo, logs, open_files, token};
 use quittance_events::create::Beginnings;
-use quittance_events::facts::KeyRole;
+use quittance_events::facts::{KeyRole, TokenScope};
 use quittance_events::ledger::vkey;
-use quittance_events::{AttachmentName, InstanceId, RefundId, Seq};
+use quittance_events::{AttachmentName, InstanceId, RefundId, Seq, TokenId};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -47,6 +49,9 @@ enum Command {
     /// Open or close a merchant instance
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Make, list and revoke tokens of an instance, served or not
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Say that the clock was wrong, so that the ledger takes events again
     ClockCorrect {
         #[command(flatten)]
@@ -141,6 +146,47 @@ enum InstanceCommand {
         #[arg(long)]
         id: InstanceId,
     },
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token; prints it alone on stdout, and its id on stderr
+    Add {
+        #[command(flatten)]
+        of: InstanceOf,
+        /// read, refunds, orders, audit (root instance only) or all; or one of Taler's names, also with `:refreshable`
+        #[arg(long, value_parser = scope)]
+        scope: (TokenScope, bool),
+        /// Days that it lives; without it, for ever
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+        lifetime: Option<u32>,
+        /// For people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// List them: serial, id, scope, end of life, description
+    List(InstanceOf),
+    /// Revoke one
+    Revoke {
+        #[command(flatten)]
+        of: InstanceOf,
+        /// Its id, as `token list` tells it
+        #[arg(long)]
+        id: TokenId,
+    },
+}
+
+#[derive(clap::Args)]
+struct InstanceOf {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Whose tokens
+    #[arg(long, default_value = "default")]
+    instance: InstanceId,
+}
+
+fn scope(name: &str) -> Result<(TokenScope, bool), String> {
+    token::scope(name).ok_or("it is read, refunds, orders, audit or all".to_owned())
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -273,6 +319,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Instance(InstanceCommand::Close { config, id }) => {
             commands::close_instance(&load(&config.config)?, &clock, &id)?;
         }
+        Command::Token(command) => tokens(&command, &clock)?,
         Command::ClockCorrect { config, reason } => {
             let (from, to) = commands::correct_clock(&load(&config.config)?, &clock, &reason)?;
             println!(
@@ -358,6 +405,45 @@ fn init(config: &Config, clock: &Clock, before: Before, beginnings: &Beginnings)
     Ok(())
 }
 
+fn tokens(command: &TokenCommand, clock: &Clock) -> Result<(), StartError> {
+    match command {
+        TokenCommand::Add {
+            of,
+            scope: (scope, refreshable),
+            lifetime,
+            description,
+        } => {
+            let grant = Grant {
+                scope: *scope,
+                expire_s: token_commands::end_of_life(clock, *lifetime)?,
+                refreshable: *refreshable,
+            };
+            let new = NewToken {
+                instance: of.instance.clone(),
+                grant,
+                description: description.clone(),
+            };
+            let (text, token) = token_commands::add_token(&load(&of.config.config)?, clock, &new)?;
+            println!("{}", text.as_str());
+            eprintln!(
+                "token {} of instance {}, scope {}",
+                token.id,
+                of.instance,
+                scope.as_str()
+            );
+        }
+        TokenCommand::List(of) => {
+            for token in token_commands::list_tokens(&load(&of.config.config)?, &of.instance)? {
+                println!("{}", token_commands::line(&token));
+            }
+        }
+        TokenCommand::Revoke { of, id } => {
+            token_commands::revoke_token(&load(&of.config.config)?, &of.instance, id)?;
+        }
+    }
+    Ok(())
+}
+
 fn back_up(config: &Config, out: &Path) -> Result<(), StartError> {
     let made = commands::back_up(config, out)?;
     println!("{}: {} events", out.display(), made.events);
@@ -385,6 +471,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     logs::start(config.log_format);
     runtime()?.block_on(async {
         let mut stop = StopSignals::watch()?;
+        open_files::raise();
         let app = App::start(config, clock::system(), Times::default()).await?;
         println!("listening on http://{}/", app.addr());
         stop.wait().await;

@@ -15,14 +15,16 @@ use quittance_events::{
 use quittance_taler::{Currency, Micros};
 use url::Url;
 
+use crate::access::Access;
+use crate::admission::Admission;
 use crate::clock::Clock;
+use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
-use crate::token::Token;
 
 /// All that the handlers share.
 pub struct Service {
@@ -36,6 +38,10 @@ pub struct Service {
     pub clock: Clock,
     /// What is open.
     pub settler: Settler,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Whether there is room for more.
+    pub disk: Disk,
     /// Longest waits.
     pub times: Times,
     /// How undeposited coins are told.
@@ -46,10 +52,8 @@ pub struct Service {
     pub exchange_list: Vec<crate::config::ExchangeConfig>,
     /// Where wallets reach the root instance.
     pub base_url: Url,
-    /// A token for every instance.
-    pub admin: Option<Token>,
-    /// A token for the ledger's entries, and for nothing else.
-    pub auditor: Option<Token>,
+    /// Whose tokens are taken.
+    pub access: Access,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -151,6 +155,10 @@ impl Service {
                 Ok(events) => (events, None),
                 Err(mut refusal) => (std::mem::take(&mut refusal.events), Some(refusal)),
             };
+            // What is recorded already is answered as always: only what would add to it is refused.
+            if events.iter().any(|event| disk::takes_on(&event.facts)) && self.disk.is_low() {
+                return Err(RequestError::DiskLow);
+            }
             let order = if events.is_empty() {
                 order
             } else {
@@ -221,8 +229,14 @@ impl Service {
     /// The metrics as of now.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        let open = self.settler.open();
-        self.metrics.text(self.ledger.stats(), &open, (self.clock)())
+        self.metrics.text(Moment {
+            now: (self.clock)(),
+            ledger: self.ledger.stats(),
+            open: self.settler.open(),
+            inside: self.admission.inside(),
+            exchanges: self.exchanges.held_back(),
+            disk_is_low: self.disk.is_low(),
+        })
     }
 
     /// Takes up what was open when the service stopped.

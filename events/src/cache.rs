@@ -10,6 +10,7 @@ use lru::LruCache;
 use quittance_taler::Micros;
 
 use crate::book::Book;
+use crate::condition::Condition;
 use crate::ids::OrderKey;
 use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
     pub(crate) ring: KeyRing,
     pub(crate) stats: Stats,
+    pub(crate) condition: Condition,
     state: Mutex<State>,
 }
 
@@ -55,6 +57,7 @@ impl Shared {
             origin: ring.origin.as_str().into(),
             ring,
             stats: Stats::new(),
+            condition: Condition::default(),
             state,
         }
     }

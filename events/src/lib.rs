@@ -8,6 +8,7 @@ pub mod answer;
 pub mod backup;
 pub mod book;
 mod cache;
+pub mod condition;
 pub mod copy;
 pub mod cosignature;
 pub mod create;

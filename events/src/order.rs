@@ -302,6 +302,8 @@ impl Order {
             }
             Facts::LedgerOpened(_)
             | Facts::LedgerKeyRotated(_)
+            | Facts::TokenAdded(_)
+            | Facts::TokenRevoked(_)
             | Facts::InstanceAdded(_)
             | Facts::InstanceClosed(_)
             | Facts::ExchangeKeysSeen(_)

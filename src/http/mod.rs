@@ -5,39 +5,48 @@
 mod abort;
 mod approve;
 mod config;
+mod delivery;
+pub mod door;
 mod error;
+mod health;
 mod intake;
 mod ledger;
 mod observe;
 mod refund;
 mod reply;
 pub mod scrape;
-pub mod server;
 mod status;
+mod stream;
+mod token;
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Buf;
+use door::Ticket;
 use futures_util::{Stream, StreamExt};
 use percent_encoding::percent_decode_str;
+use quittance_events::facts::TokenScope;
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
 
+use crate::access::Bearer;
+use crate::admission::Admission;
 use crate::instance::Instance;
-use crate::limits::{BODY_MAX, BODY_TIME};
+use crate::limits::BODY_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
-use crate::token::Token;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
+    Health,
     Config,
     Status,
     Abort,
@@ -46,26 +55,50 @@ enum Endpoint {
     RecordOrder,
     RecordDeposits,
     Ledger(ledger::File),
+    /// The token that the request bears.
+    Token,
+    Tokens,
+    /// By serial.
+    TokenOf(u64),
 }
 
 impl Endpoint {
-    fn method(self) -> &'static str {
+    fn methods(self) -> &'static str {
         match self {
-            Endpoint::Config | Endpoint::Status | Endpoint::Ledger(_) => "GET",
+            Endpoint::Health
+            | Endpoint::Config
+            | Endpoint::Status
+            | Endpoint::Ledger(_)
+            | Endpoint::Tokens => "GET",
+            Endpoint::Token => "POST, DELETE",
+            Endpoint::TokenOf(_) => "DELETE",
             _ => "POST",
         }
     }
 
-    fn is_private(self) -> bool {
-        matches!(
-            self,
-            Endpoint::Approve | Endpoint::RecordOrder | Endpoint::RecordDeposits
-        )
+    /// What a token must be allowed to do here.
+    fn demand(self) -> Demand {
+        match self {
+            Endpoint::Approve => Demand::Scope(TokenScope::Refunds),
+            Endpoint::RecordOrder | Endpoint::RecordDeposits => Demand::Scope(TokenScope::Orders),
+            Endpoint::Ledger(file) if file.is_for_auditors() => Demand::Scope(TokenScope::Audit),
+            Endpoint::Tokens => Demand::Scope(TokenScope::Read),
+            Endpoint::TokenOf(_) => Demand::Scope(TokenScope::All),
+            // What it may ask for, the endpoint itself says.
+            Endpoint::Token => Demand::AnyToken,
+            Endpoint::Health
+            | Endpoint::Config
+            | Endpoint::Status
+            | Endpoint::Abort
+            | Endpoint::Refund
+            | Endpoint::Ledger(_) => Demand::Nothing,
+        }
     }
 
     /// In logs and metrics.
     fn name(self) -> &'static str {
         match self {
+            Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
             Endpoint::Abort => "abort",
@@ -73,6 +106,8 @@ impl Endpoint {
             Endpoint::Approve => "approve",
             Endpoint::RecordOrder => "record_order",
             Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Token => "token",
+            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -84,6 +119,17 @@ impl Endpoint {
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
+}
+
+/// Whom an endpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    /// Everybody.
+    Nothing,
+    /// Whoever bears a token that is taken here.
+    AnyToken,
+    /// Whoever bears one with this scope.
+    Scope(TokenScope),
 }
 
 /// A path taken apart.
@@ -102,6 +148,7 @@ fn find(path: &str) -> Option<Target<'_>> {
         rest => (None, rest),
     };
     let (endpoint, order) = match rest {
+        ["health"] if instance.is_none() => (Endpoint::Health, None),
         ["config"] => (Endpoint::Config, None),
         ["orders", order] => (Endpoint::Status, Some(*order)),
         ["orders", order, "abort"] => (Endpoint::Abort, Some(*order)),
@@ -109,6 +156,9 @@ fn find(path: &str) -> Option<Target<'_>> {
         ["private", "orders", order, "refund"] => (Endpoint::Approve, Some(*order)),
         ["private", "ledger", "orders"] => (Endpoint::RecordOrder, None),
         ["private", "ledger", "orders", order, "deposits"] => (Endpoint::RecordDeposits, Some(*order)),
+        ["private", "token"] => (Endpoint::Token, None),
+        ["private", "tokens"] => (Endpoint::Tokens, None),
+        ["private", "tokens", serial] => (Endpoint::TokenOf(serial.parse().ok()?), None),
         ["ledger", ..] if instance.is_none() => {
             let file = path.strip_prefix("/ledger/").and_then(ledger::File::find)?;
             (Endpoint::Ledger(file), None)
@@ -146,12 +196,27 @@ pub fn routes(
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional())
         .and(warp::body::stream())
         .then(
-            |service: Arc<Service>, method: Method, path: warp::path::FullPath, query, headers, body| async move {
+            |service: Arc<Service>,
+             method: Method,
+             path: warp::path::FullPath,
+             query,
+             headers,
+             ticket,
+             body| async move {
                 let (method, target) = (method.as_str(), find(path.as_str()));
                 let endpoint = target.as_ref().map(|target| target.endpoint.name());
-                let answer = respond(Arc::clone(&service), method, target, query, &headers, body);
+                let answer = respond(
+                    Arc::clone(&service),
+                    method,
+                    target,
+                    query,
+                    &headers,
+                    ticket,
+                    body,
+                );
                 observe::observed(&service, method, endpoint, answer).await
             },
         )
@@ -163,23 +228,25 @@ async fn respond(
     target: Option<Target<'_>>,
     query: String,
     headers: &HeaderMap,
+    ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
-    if !["GET", "POST"].contains(&method) {
-        return error::wrong_method("GET, POST");
+    if !["GET", "POST", "DELETE"].contains(&method) {
+        return error::wrong_method("GET, POST, DELETE");
     }
     let Some(target) = target else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if method != endpoint.method() {
-        return error::wrong_method(endpoint.method());
+    if endpoint.methods().split(", ").all(|known| known != method) {
+        return error::wrong_method(endpoint.methods());
     }
-    match answer(service, &target, query, headers, body).await {
+    let deletes = method == "DELETE";
+    match answer(service, &target, deletes, query, headers, ticket, body).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
-            if matches!(endpoint, Endpoint::Ledger(_)) {
+            if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
             response
@@ -190,30 +257,40 @@ async fn respond(
 async fn answer(
     service: Arc<Service>,
     target: &Target<'_>,
+    deletes: bool,
     query: String,
     headers: &HeaderMap,
+    ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
+    if target.endpoint == Endpoint::Health {
+        return health::get(&service.ledger).await;
+    }
+    let private = target.endpoint.demand() != Demand::Nothing;
+    let admission = &service.admission;
     if let Endpoint::Ledger(file) = target.endpoint {
-        if file.is_for_auditors() {
-            token(service.auditor.iter().chain(&service.admin), headers)?;
-        }
-        read(headers, body).await?;
+        // One ledger serves all instances: of their tokens the root instance's alone may be for it.
+        bearer(
+            &service,
+            Some(&InstanceId::root()),
+            target.endpoint.demand(),
+            headers,
+        )
+        .await?;
+        read(admission, private, headers, body).await?;
+        let _place = admission.work(private)?;
         return ledger::get(&service, file).await;
     }
     let id = instance_id(target.instance);
     let instance = id.as_ref().and_then(|id| service.instances.get(id));
-    let by = if target.endpoint.is_private() {
-        let tokens = instance.map_or(&[][..], |instance| instance.tokens.as_slice());
-        Some(token(tokens.iter().chain(&service.admin), headers)?)
-    } else {
-        None
-    };
+    let bearer = bearer(&service, id.as_ref(), target.endpoint.demand(), headers).await?;
     let (Some(id), Some(_)) = (id, instance) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
     tracing::Span::current().record("instance", id.as_str());
-    let body = read(headers, body).await?;
+    let Received { bytes: body, large } = read(admission, private, headers, body).await?;
+    // Taken only now: who sends his body slowly must not keep others out.
+    let place = admission.work(private)?;
     let order = target.order.and_then(decoded).map(|order| OrderKey {
         instance: id.clone(),
         order,
@@ -222,14 +299,14 @@ async fn answer(
         service,
         instance: id,
         order,
-        by,
+        bearer,
         query,
         body,
     };
     let endpoint = target.endpoint;
     // In a task of its own: a client that hangs up must not stop a decision half-way.
     let work = async move {
-        match endpoint {
+        let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
             Endpoint::Abort => abort::post(&call).await,
@@ -237,8 +314,14 @@ async fn answer(
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
-            Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
-        }
+            Endpoint::Token if deletes => token::delete(&call).await,
+            Endpoint::Token => token::post(&call).await,
+            Endpoint::Tokens => token::list(&call).await,
+            Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
+            Endpoint::Health | Endpoint::Ledger(_) => unreachable!("they are answered without an instance"),
+        };
+        drop((place, large, ticket));
+        answer
     };
     let task = tokio::spawn(work.in_current_span());
     task.await.map_err(|_| RequestError::Task)?
@@ -250,8 +333,8 @@ struct Call {
     instance: InstanceId,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
-    /// Whose token, on private endpoints.
-    by: Option<TokenId>,
+    /// Who calls, on private endpoints.
+    bearer: Option<Bearer>,
     query: String,
     body: Vec<u8>,
 }
@@ -265,35 +348,63 @@ impl Call {
         self.order.as_ref().ok_or_else(|| Refusal::new(unknown))
     }
 
-    fn by(&self) -> &TokenId {
-        self.by
+    fn bearer(&self) -> &Bearer {
+        self.bearer
             .as_ref()
             .expect("private endpoints come here with a token only")
     }
+
+    fn by(&self) -> &TokenId {
+        &self.bearer().token.id
+    }
 }
 
-/// Which of these tokens the request bears.
-fn token<'a>(mut tokens: impl Iterator<Item = &'a Token>, headers: &HeaderMap) -> Result<TokenId, Refusal> {
-    let unauthorized = Refusal::new(ErrorCode::GenericUnauthorized);
+/// Whose token the request bears, where the endpoint demands one that may do what it does. The text is compared where
+/// the server holds it and never copied.
+async fn bearer(
+    service: &Service,
+    instance: Option<&InstanceId>,
+    demand: Demand,
+    headers: &HeaderMap,
+) -> Result<Option<Bearer>, Refusal> {
+    if demand == Demand::Nothing {
+        return Ok(None);
+    }
     let given = headers
         .get(header::AUTHORIZATION)
-        .ok_or_else(|| unauthorized.clone())?;
-    let given = given.to_str().ok().and_then(|text| text.split_once(' '));
-    let Some((scheme, text)) = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-        return Err(unauthorized);
+        .and_then(|given| given.to_str().ok());
+    let given = given.and_then(|text| text.split_once(' '));
+    let Some((_, text)) = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Err(Refusal::new(ErrorCode::GenericUnauthorized));
     };
-    debug_assert!(!scheme.is_empty());
-    tokens
-        .find(|token| token.is(text.trim()))
-        .map(|token| token.id.clone())
-        .ok_or_else(|| Refusal::new(ErrorCode::GenericTokenUnknown))
+    let bearer = service.access.find(instance, text.trim()).await;
+    let bearer = bearer.ok_or_else(|| Refusal::new(ErrorCode::GenericTokenUnknown))?;
+    if bearer.token.is_expired((service.clock)()) {
+        return Err(Refusal::new(ErrorCode::GenericTokenExpired));
+    }
+    match demand {
+        Demand::Scope(scope) if !bearer.may(scope) => {
+            Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
+                .detail(format!("it needs scope {}", scope.as_str())))
+        }
+        _ => Ok(Some(bearer)),
+    }
+}
+
+/// A body, with its place among the large ones where it needs one.
+struct Received {
+    bytes: Vec<u8>,
+    large: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the body, which may be no longer and no slower than the limits say.
 async fn read(
+    admission: &Admission,
+    private: bool,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Received, Refusal> {
+    let bounds = &admission.bounds;
     let too_long =
         || Refusal::new(ErrorCode::GenericUploadExceedsLimit).detail(format!("at most {BODY_MAX} bytes"));
     let told = headers
@@ -304,12 +415,15 @@ async fn read(
     }
     let collect = async {
         let mut body = pin!(body);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut large) = (Vec::new(), None);
         while let Some(chunk) = body.next().await {
             let mut chunk = chunk
                 .map_err(|_| Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body broke off"))?;
             if bytes.len() + chunk.remaining() > BODY_MAX {
                 return Err(too_long());
+            }
+            if !private && large.is_none() && bytes.len() + chunk.remaining() > bounds.small_body {
+                large = Some(admission.large_body()?);
             }
             while chunk.has_remaining() {
                 let part = chunk.chunk();
@@ -318,9 +432,9 @@ async fn read(
                 chunk.advance(taken);
             }
         }
-        Ok(bytes)
+        Ok(Received { bytes, large })
     };
-    tokio::time::timeout(BODY_TIME, collect)
+    tokio::time::timeout(bounds.body_time, collect)
         .await
         .unwrap_or_else(|_| {
             Err(Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body came too slowly"))

@@ -43,7 +43,7 @@ async fn existing(shop: &Shop) -> (BTreeSet<String>, BTreeSet<String>) {
 
 #[tokio::test]
 async fn every_metric_is_documented_and_every_documented_metric_exists() {
-    // A metric shows once there is something to tell: a refund, a witness (that does not know this log), a rejection.
+    // A metric shows once there is something to tell: a refund, a witness (that does not know this log).
     let witness = Witness::start(1, TestClock::at_s(NOON_S).clock()).await.unwrap();
     let (url, vkey) = (witness.url(), witness.vkey());
     let options = watched();
@@ -59,7 +59,6 @@ async fn every_metric_is_documented_and_every_documented_metric_exists() {
     let hash = shop.sell("order", "KUDOS:10", &[a], true).await;
     shop.approve("order", "KUDOS:4").await.expect(200);
     shop.fetch("order", hash).await.expect(200);
-    shop.app().service.metrics.rejected("test");
     shop.until("a request to the witness", async || {
         Scraped::of(&shop).await.has("witness_requests_total", &[])
     })

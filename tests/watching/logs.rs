@@ -58,7 +58,7 @@ async fn run(format: &str) -> Vec<String> {
     let admin = format!("secret-token:{MARK}-admin-token-0123456789");
     program.private("admin.token", &admin);
     program.start().await;
-    let answered = talk(&program).await;
+    let (answered, token) = talk(&program).await;
     program.terminate().await;
     let reason = format!("{MARK} reason of a command");
     program.run(&["clock-correct", "--reason", &reason]).await;
@@ -68,6 +68,7 @@ async fn run(format: &str) -> Vec<String> {
     program.run(&["rotate-key"]).await;
 
     let log = program.log();
+    assert!(!log.contains(token.strip_prefix("secret-token:").unwrap()));
     for secret in secrets(&program) {
         assert!(!log.contains(&secret), "{secret:?} stands in the log");
     }
@@ -81,8 +82,8 @@ async fn run(format: &str) -> Vec<String> {
     lines
 }
 
-/// Everything that a line could be led to repeat. Gives the id of each request that was told one.
-async fn talk(program: &Program) -> Vec<Option<String>> {
+/// Everything that a line could be led to repeat. Gives the id of each request that was told one, and a token.
+async fn talk(program: &Program) -> (Vec<Option<String>>, String) {
     let merchant_pub = EddsaPrivateKey::from_bytes(MERCHANT).merchant_pub();
     let mut answered = Vec::new();
     let now = quittance_sandbox::system_clock()().get() / 1_000_000;
@@ -162,7 +163,18 @@ async fn talk(program: &Program) -> Vec<Option<String>> {
         assert_eq!((status, request.is_some()), (if paid { 200 } else { 402 }, !paid));
         answered.push(request);
     }
-    // What nobody should send.
+    answered.extend(ask_wrongly(program).await);
+    // Its text is given to who asks and to nobody else.
+    let asked = json!({"scope": "readonly", "description": format!("{MARK} clerk")});
+    let token = program.post_private("private/token", &asked).await;
+    let token = token["access_token"].as_str().unwrap().to_owned();
+    answered.push(None);
+    (answered, token)
+}
+
+/// What nobody should send.
+async fn ask_wrongly(program: &Program) -> Vec<Option<String>> {
+    let mut answered = Vec::new();
     let wrong = format!("Bearer secret-token:{MARK}-wrong-0123456789abcdef");
     let right = format!("Bearer secret-token:{MARK}-admin-token-0123456789");
     let garbage = format!("{{\"refund\": \"{MARK}\", \"reason\": \"{MARK}\", {MARK}");
@@ -238,7 +250,7 @@ fn secrets(program: &Program) -> BTreeSet<String> {
         let bytes = std::fs::read(&path).unwrap();
         if path.extension().is_some_and(|extension| extension == "key") {
             keys.push(bytes);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "json") {
             // Salts and hashes of tokens.
             let file: Value = serde_json::from_slice(&bytes).unwrap();
             gather(&file["tokens"], 20, &mut secrets);

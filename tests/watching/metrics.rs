@@ -1,5 +1,9 @@
 //! Metrics move as they should, are bounded, name nobody, and are served to few.
 
+use std::sync::Arc;
+
+use quittance::admission::Bounds;
+use quittance::limits::CIRCUIT_FAILURES;
 use quittance_events::facts::KeyRole;
 use quittance_events::ledger::vkey;
 use quittance_sandbox::witness::{Witness, WitnessFault};
@@ -23,7 +27,7 @@ async fn requests_commits_and_exchange_calls_are_counted_as_they_happen() {
     let url = shop.sandbox.base_url();
     let at = |outcome| [("exchange", url.as_str()), ("outcome", outcome)];
     let before = Scraped::of(&shop).await;
-    assert_eq!(before.get("requests_total", &[]), 0.0);
+    assert_eq!(before.get("requests_total", &[]), 0);
     let told = before.get("ledger_events", &[]);
 
     let a = coin(1, "KUDOS:10", "KUDOS:0.2");
@@ -44,49 +48,46 @@ async fn requests_commits_and_exchange_calls_are_counted_as_they_happen() {
         let labels = [("endpoint", endpoint), ("status", status), ("code", code)];
         after.get("requests_total", &labels)
     };
-    assert_eq!(requests("record_order", "200", "0"), 1.0);
-    assert_eq!(requests("record_deposits", "200", "0"), 1.0);
-    assert_eq!(requests("approve", "200", "0"), 1.0);
-    assert_eq!(requests("approve", "409", "2530"), 1.0);
-    assert_eq!(requests("refund", "200", "0"), 2.0);
-    assert_eq!(requests("record_order", "401", "41"), 1.0);
-    assert_eq!(requests("none", "404", "21"), 1.0);
-    assert_eq!(requests("config", "405", "20"), 1.0);
-    assert_eq!(after.get("requests_total", &[]), 9.0);
+    assert_eq!(requests("record_order", "200", "0"), 1);
+    assert_eq!(requests("record_deposits", "200", "0"), 1);
+    assert_eq!(requests("approve", "200", "0"), 1);
+    assert_eq!(requests("approve", "409", "2530"), 1);
+    assert_eq!(requests("refund", "200", "0"), 2);
+    assert_eq!(requests("record_order", "401", "41"), 1);
+    assert_eq!(requests("none", "404", "21"), 1);
+    assert_eq!(requests("config", "405", "20"), 1);
+    assert_eq!(after.get("requests_total", &[]), 9);
     let times = after.get("request_seconds_count", &[("endpoint", "refund")]);
-    assert_eq!(times, 2.0);
+    assert_eq!(times, 2);
     assert_eq!(
         after.get(
             "request_seconds_bucket",
             &[("endpoint", "refund"), ("le", "+Inf")]
         ),
-        2.0
+        2
     );
 
-    assert_eq!(after.get("exchange_calls_total", &at("2xx")), 1.0);
-    assert_eq!(after.get("exchange_verdicts_total", &at("confirmed")), 1.0);
-    assert_eq!(after.get("exchange_keys_fetches_total", &at("recorded")), 1.0);
-    assert_eq!(
-        after.get("exchange_call_seconds_count", &[("exchange", &url)]),
-        1.0
-    );
+    assert_eq!(after.get("exchange_calls_total", &at("2xx")), 1);
+    assert_eq!(after.get("exchange_verdicts_total", &at("confirmed")), 1);
+    assert_eq!(after.get("exchange_keys_fetches_total", &at("recorded")), 1);
+    assert_eq!(after.get("exchange_call_seconds_count", &[("exchange", &url)]), 1);
 
     let commits = after.get("commit_events_count", &[]);
     let written = after.get("commit_events_sum", &[]);
-    assert!((1.0..=written).contains(&commits), "{}", after.text);
+    assert!((1..=written).contains(&commits), "{}", after.text);
     assert_eq!(after.get("commit_seconds_count", &[]), commits);
-    assert!(after.get("commit_seconds_sum", &[]) > 0.0);
-    assert_eq!(after.get("commit_failures_total", &[]), 0.0);
+    assert!(!after.seconds("commit_seconds_sum").is_zero());
+    assert_eq!(after.get("commit_failures_total", &[]), 0);
 
     shop.until("a checkpoint of all of it, and the anchor", async || {
         let now = Scraped::of(&shop).await;
         let events = now.get("ledger_events", &[]);
         // The delivery of the refund's answer was recorded in its own time.
         events == told + now.get("commit_events_sum", &[])
-            && now.get("appends_waiting", &[]) == 0.0
+            && now.get("appends_waiting", &[]) == 0
             && events == now.get("checkpoint_events", &[])
             && events == now.get("anchor_events", &[])
-            && now.get("anchor_behind_seconds", &[]) == 0.0
+            && now.seconds("anchor_behind_seconds").is_zero()
     })
     .await;
     shop.audit().await;
@@ -109,13 +110,13 @@ async fn an_open_refund_is_seen_growing_old_until_its_exchange_decides() {
         .await;
     shop.approve("refunded", "KUDOS:4").await.expect(200);
     // Approved is not asked for: a wallet may never come.
-    assert_eq!(Scraped::of(&shop).await.get("open_refunds", &[]), 0.0);
+    assert_eq!(Scraped::of(&shop).await.get("open_refunds", &[]), 0);
     shop.fetch("refunded", hash).await.expect(200);
     let now = Scraped::of(&shop).await;
-    assert_eq!((open(&now, "under_1m"), now.get("open_refunds", &[])), (1.0, 1.0));
+    assert_eq!((open(&now, "under_1m"), now.get("open_refunds", &[])), (1, 1));
     assert_eq!(
         now.get("exchange_calls_total", &[("exchange", &url), ("outcome", "5xx")]),
-        1.0
+        1
     );
     assert!(now.has("exchange_verdicts_total", &[("outcome", "later")]));
 
@@ -126,27 +127,27 @@ async fn an_open_refund_is_seen_growing_old_until_its_exchange_decides() {
         .await;
     shop.abort("aborted", aborted, std::slice::from_ref(&b)).await;
     let now = Scraped::of(&shop).await;
-    assert_eq!((open(&now, "under_1m"), open(&now, "under_10m")), (1.0, 1.0));
-    assert_eq!(oldest(&now), 300.0);
+    assert_eq!((open(&now, "under_1m"), open(&now, "under_10m")), (1, 1));
+    assert_eq!(oldest(&now), 300);
     shop.clock.advance_s(2 * 3600);
     let now = Scraped::of(&shop).await;
-    assert_eq!((open(&now, "under_1d"), now.get("open_refunds", &[])), (2.0, 2.0));
+    assert_eq!((open(&now, "under_1d"), now.get("open_refunds", &[])), (2, 2));
 
     // A restart forgets neither the exchange nor the age, though nobody asks for these orders.
     shop.stop().await;
     shop.start().await;
     shop.until("the open refunds, known again", async || {
-        open(&Scraped::of(&shop).await, "under_1d") == 2.0
+        open(&Scraped::of(&shop).await, "under_1d") == 2
     })
     .await;
-    assert_eq!(oldest(&Scraped::of(&shop).await), 7500.0);
+    assert_eq!(oldest(&Scraped::of(&shop).await), 7500);
     shop.clock.advance_s(86_400);
-    assert_eq!(open(&Scraped::of(&shop).await, "1d_and_more"), 2.0);
+    assert_eq!(open(&Scraped::of(&shop).await, "1d_and_more"), 2);
 
     // The exchange is well again once it has failed as often as it was told to.
     let mut now = Scraped::of(&shop).await;
     for _ in 0..200 {
-        if now.get("open_refunds", &[]) == 0.0 {
+        if now.get("open_refunds", &[]) == 0 {
             break;
         }
         shop.clock.advance_s(3600);
@@ -154,7 +155,7 @@ async fn an_open_refund_is_seen_growing_old_until_its_exchange_decides() {
         shop.fetch("refunded", hash).await;
         now = Scraped::of(&shop).await;
     }
-    assert_eq!((now.get("open_refunds", &[]), oldest(&now)), (0.0, 0.0));
+    assert_eq!((now.get("open_refunds", &[]), oldest(&now)), (0, 0));
     shop.audit().await;
 }
 
@@ -177,19 +178,21 @@ async fn what_goes_wrong_shows() {
         shop.fetch(&id, hash).await.expect(200);
         let labels = [("exchange", url.as_str()), ("outcome", outcome)];
         let now = Scraped::of(&shop).await;
-        assert_eq!(now.get("exchange_keys_fetches_total", &labels), 1.0);
+        assert_eq!(now.get("exchange_keys_fetches_total", &labels), 1);
     }
 
     // The anchor is somebody else's from here on, so it is not moved.
     std::fs::write(&shop.config.anchor, "another\n").unwrap();
     shop.sell("late", "KUDOS:1", &[], false).await;
     shop.until("the failure at the anchor", async || {
-        Scraped::of(&shop).await.get("anchor_failures_total", &[]) > 0.0
+        Scraped::of(&shop).await.get("anchor_failures_total", &[]) > 0
     })
     .await;
     let now = Scraped::of(&shop).await;
     assert!(now.get("anchor_events", &[]) < now.get("checkpoint_events", &[]));
-    assert!(now.get("anchor_behind_seconds", &[]) > 0.0);
+    assert!(!now.seconds("anchor_behind_seconds").is_zero());
+    assert_eq!(now.get("trouble", &[("reason", "anchor_not_moved")]), 1);
+    assert_eq!(now.get("trouble", &[]), 1);
 
     shop.clock.set_s(NOON_S - 3600);
     let terms = shop.terms("early", "KUDOS:1", 86_400, 172_800);
@@ -198,12 +201,62 @@ async fn what_goes_wrong_shows() {
         .await;
     assert_eq!(reply.error(), (500, 52));
     let now = Scraped::of(&shop).await;
-    assert_eq!(
-        now.get("appends_refused_total", &[("reason", "clock_behind")]),
-        1.0
-    );
+    assert_eq!(now.get("appends_refused_total", &[("reason", "clock_behind")]), 1);
     let failed = [("endpoint", "record_order"), ("status", "500"), ("code", "52")];
-    assert_eq!(now.get("requests_total", &failed), 1.0);
+    assert_eq!(now.get("requests_total", &failed), 1);
+}
+
+#[tokio::test]
+async fn the_door_the_disk_and_an_exchange_that_is_down_show() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = gone.local_addr().unwrap();
+    drop(gone);
+    let master = coin(77, "KUDOS:1", "KUDOS:0").coin_pub.to_string();
+    let mut shop = Shop::open_with(Options {
+        bounds: Bounds {
+            connections: 2,
+            ..Bounds::default()
+        },
+        trusted_proxies: Some("none"),
+        exchange: Some(("https://down.example/".into(), master.clone(), nobody)),
+        ..watched()
+    })
+    .await;
+    let others = [("from", "others")];
+    shop.get("config").await;
+    assert_eq!(Scraped::of(&shop).await.get("connections", &others), 1);
+    let second = TcpStream::connect(shop.app().addr()).await.unwrap();
+    let third = TcpStream::connect(shop.app().addr()).await.unwrap();
+    shop.until("somebody turned away", async || {
+        Scraped::of(&shop)
+            .await
+            .get("turned_away_total", &[("reason", "connections")])
+            == 1
+    })
+    .await;
+    assert_eq!(Scraped::of(&shop).await.get("connections", &others), 2);
+    drop((second, third));
+
+    let held_back = [("exchange", "https://down.example/")];
+    assert!(Scraped::of(&shop).await.has("exchange_held_back", &held_back));
+    assert_eq!(Scraped::of(&shop).await.get("exchange_held_back", &held_back), 0);
+    let exchanges = Arc::clone(&shop.app().service.exchanges);
+    for _ in 0..CIRCUIT_FAILURES {
+        shop.clock.advance_s(10);
+        assert!(exchanges.ready(master.parse().unwrap()).await.is_err());
+    }
+    let now = Scraped::of(&shop).await;
+    assert_eq!(now.get("exchange_held_back", &held_back), 1);
+    let fetches = [held_back[0], ("outcome", "unreached")];
+    assert_eq!(
+        now.get("exchange_keys_fetches_total", &fetches),
+        u64::from(CIRCUIT_FAILURES)
+    );
+
+    assert_eq!((now.get("disk_low", &[]), now.get("trouble", &[])), (0, 0));
+    shop.app().service.disk.measure_by(Arc::new(|| Ok(1)));
+    assert_eq!(Scraped::of(&shop).await.get("disk_low", &[]), 1);
+    shop.stop().await;
 }
 
 #[tokio::test]
@@ -227,11 +280,11 @@ async fn a_witness_is_seen_cosigning_failing_and_contradicting() {
     };
     // It does not know the log yet.
     shop.until("a failure", async || {
-        Scraped::of(&shop).await.get("witness_failures", &by) > 0.0
+        Scraped::of(&shop).await.get("witness_failures", &by) > 0
     })
     .await;
     let now = Scraped::of(&shop).await;
-    assert!(asked(&now, "failed") > 0.0);
+    assert!(asked(&now, "failed") > 0);
     assert!(!now.has("witness_cosigned_age_seconds", &by));
     let book = shop.app().service.ledger.book();
     let key = book.keys.now(KeyRole::Checkpoint).unwrap().key;
@@ -239,15 +292,15 @@ async fn a_witness_is_seen_cosigning_failing_and_contradicting() {
     shop.until("a cosignature of all", async || {
         let now = Scraped::of(&shop).await;
         now.get("witness_cosigned_events", &by) == now.get("ledger_events", &[])
-            && now.get("witness_failures", &by) == 0.0
+            && now.get("witness_failures", &by) == 0
     })
     .await;
     let now = Scraped::of(&shop).await;
-    assert!(asked(&now, "cosigned") > 0.0 && now.has("witness_cosigned_age_seconds", &by));
+    assert!(asked(&now, "cosigned") > 0 && now.has("witness_cosigned_age_seconds", &by));
     witness.fault(WitnessFault::Down);
     shop.sell("more", "KUDOS:1", &[], false).await;
     shop.until("another failure", async || {
-        Scraped::of(&shop).await.get("witness_failures", &by) > 0.0
+        Scraped::of(&shop).await.get("witness_failures", &by) > 0
     })
     .await;
     shop.audit().await;
@@ -281,7 +334,7 @@ async fn no_metric_names_an_order_a_coin_or_anything_that_a_request_brought() {
     let after = Scraped::of(&shop).await;
     assert_eq!(
         after.get("requests_total", &[]) - before.get("requests_total", &[]),
-        600.0
+        600
     );
     assert_eq!(after.len(), before.len());
     let (coin, hash, merchant) = (

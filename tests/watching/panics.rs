@@ -16,11 +16,16 @@ fn process_that_panics() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let quoted = String::from(QUOTED);
     runtime.block_on(async {
-        let failed: Result<(), String> = Err(quoted.clone());
+        let failed: Result<u64, _> = quoted.parse::<u64>().map_err(|_| quoted.clone());
         let first = tokio::spawn(async move { failed.expect("words") });
         assert!(first.await.unwrap_err().is_panic());
         let second = tokio::spawn(async move { panic!("working on {quoted}") });
-        assert!(second.await.unwrap_err().is_panic());
+        let second = second.await.unwrap_err();
+        assert!(
+            second.to_string().contains(QUOTED),
+            "which is why it is not logged"
+        );
+        assert!(!logs::ended(&second).contains(QUOTED));
         let third = tokio::spawn(async { panic!("words of the source") });
         assert!(third.await.unwrap_err().is_panic());
     });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,7 +30,7 @@ pub(crate) async fn raw(addr: SocketAddr, head: &str) -> (String, String) {
 /// One reading of all metrics.
 pub(crate) struct Scraped {
     pub(crate) text: String,
-    series: BTreeMap<String, f64>,
+    series: BTreeMap<String, String>,
 }
 
 impl Scraped {
@@ -49,7 +50,7 @@ impl Scraped {
         let mut series = BTreeMap::new();
         for line in lines {
             let (name, value) = line.rsplit_once(' ').unwrap();
-            let twice = series.insert(name.to_owned(), value.parse().unwrap());
+            let twice = series.insert(name.to_owned(), value.to_owned());
             assert_eq!(twice, None, "{line}");
         }
         Scraped { text, series }
@@ -71,21 +72,28 @@ impl Scraped {
         self.series.len()
     }
 
-    /// The sum of a metric's series that bear these labels; 0 where there is none.
-    pub(crate) fn get(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.find(name, labels).sum()
+    /// The sum of a metric's series that bear these labels; 0 where there is none. They are whole numbers.
+    pub(crate) fn get(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let whole = |text: &str| text.strip_suffix(".0").unwrap_or(text).parse::<u64>().unwrap();
+        self.find(name, labels).map(whole).sum()
+    }
+
+    /// The one series of a metric that is a time.
+    pub(crate) fn seconds(&self, name: &str) -> Duration {
+        let text = self.find(name, &[]).next().unwrap();
+        Duration::from_secs_f64(text.parse().unwrap())
     }
 
     pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.find(name, labels).next().is_some()
     }
 
-    fn find<'a>(&'a self, name: &'a str, labels: &'a [(&str, &str)]) -> impl Iterator<Item = f64> + 'a {
+    fn find<'a>(&'a self, name: &'a str, labels: &'a [(&str, &str)]) -> impl Iterator<Item = &'a str> + 'a {
         let matching = self.series.iter().filter(move |(series, _)| {
             let (found, rest) = series.split_once('{').unwrap_or((series, ""));
             let bears = |(label, value): &(&str, &str)| rest.contains(&format!("{label}=\"{value}\""));
             found == format!("quittance_{name}") && labels.iter().all(bears)
         });
-        matching.map(|(_, value)| *value)
+        matching.map(|(_, value)| value.as_str())
     }
 }
