@@ -246,6 +246,7 @@ impl App {
                 listener,
                 Arc::clone(&service),
                 async move {
+                    // An error means that the App is gone, which ends the service as well.
                     let _ = until.changed().await;
                 },
             )));

@@ -177,16 +177,6 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// guessable. 22 symbols of base64 carry 128 bits.
 pub const TOKEN_MIN: usize = 22;
 
-/// Connections to the metrics at once: a Prometheus or two, and an operator who looks himself.
-pub const METRICS_CONNECTIONS_MAX: usize = 4;
-
-/// From accepting such a connection to the last byte. Prometheus gives up after 10 s by default.
-pub const METRICS_TIME: Duration = Duration::from_secs(10);
-
-/// Characters of a witness's or an exchange's own words in a log line: enough for an error message, too few to fill a
-/// disk with.
-pub const FOREIGN_TEXT_MAX: usize = 300;
-
 /// The file system is asked how much is free at most this often: a reserve of megabytes is not gone within a second.
 pub const DISK_ASK_EVERY: Duration = Duration::from_secs(1);
 /// Longest bearer token. Every request hashes what it bears once for each token that there may be.
@@ -208,3 +198,12 @@ pub const TOKEN_LIFETIME_S: u64 = 24 * 3600;
 
 /// Whoever changes an instance's tokens waits this long for another who does: a change takes milliseconds.
 pub const TOKENS_LOCK_TIME: Duration = Duration::from_secs(5);
+/// Connections to the metrics at once: a Prometheus or two, and an operator who looks himself.
+pub const METRICS_CONNECTIONS_MAX: usize = 4;
+
+/// From accepting such a connection to the last byte. Prometheus gives up after 10 s by default.
+pub const METRICS_TIME: Duration = Duration::from_secs(10);
+
+/// Characters of a witness's or an exchange's own words in a log line: enough for an error message, too few to fill a
+/// disk with.
+pub const FOREIGN_TEXT_MAX: usize = 300;

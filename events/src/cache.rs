@@ -30,8 +30,8 @@ struct State {
 pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
     pub(crate) ring: KeyRing,
-    pub(crate) stats: Stats,
     pub(crate) condition: Condition,
+    pub(crate) stats: Stats,
     state: Mutex<State>,
 }
 
@@ -56,8 +56,8 @@ impl Shared {
         Shared {
             origin: ring.origin.as_str().into(),
             ring,
-            stats: Stats::new(),
             condition: Condition::default(),
+            stats: Stats::new(),
             state,
         }
     }

@@ -515,6 +515,7 @@ impl Writer {
             self.checkpointed = self.head.size;
             self.shared.stats.checkpointed(self.checkpointed);
             self.checkpoint = note;
+            self.shared.stats.checkpointed(self.checkpointed);
         }
         if self.anchor.is(&self.checkpoint) {
             return;

@@ -51,10 +51,10 @@ const QUITTANCE_KEYS: &[&str] = &[
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
     "AUDITOR_TOKEN_FILE",
-    "METRICS_BIND",
-    "LOG_FORMAT",
     "TRUSTED_PROXIES",
     "DISK_RESERVE_MIB",
+    "METRICS_BIND",
+    "LOG_FORMAT",
 ];
 /// Below this much free space nothing new is taken on, where the configuration does not say otherwise: months of what
 /// stays allowed then (replies, answers, checkpoints) fit.
@@ -146,14 +146,14 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// The file of the token for the ledger's entries.
     pub auditor_token_file: Option<PathBuf>,
-    /// Where metrics are served; `None`: nowhere.
-    pub metrics_bind: Option<SocketAddr>,
-    /// How log lines are written.
-    pub log_format: LogFormat,
     /// Whose word on a client's address is taken; the machine itself where nothing is said.
     pub trusted_proxies: Vec<Network>,
     /// Free bytes on the ledger's file system below which nothing new is taken on; 0: no reserve.
     pub disk_reserve: u64,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics_bind: Option<SocketAddr>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -202,10 +202,10 @@ impl Config {
             undeposited,
             admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
             auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
-            metrics_bind: options.metrics_bind()?,
-            log_format: options.log_format()?,
             trusted_proxies: options.trusted_proxies()?,
             disk_reserve: options.disk_reserve()?,
+            metrics_bind: options.metrics_bind()?,
+            log_format: options.log_format()?,
         })
     }
 }
@@ -580,10 +580,10 @@ LOG_FORMAT = json                         # or: text
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
             auditor_token_file: Some(root.join("auditor.token")),
-            metrics_bind: Some("127.0.0.1:9968".parse().unwrap()),
-            log_format: LogFormat::Json,
             trusted_proxies: Network::LOOPBACK.to_vec(),
             disk_reserve: 256 * 1024 * 1024,
+            metrics_bind: Some("127.0.0.1:9968".parse().unwrap()),
+            log_format: LogFormat::Json,
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
     }

@@ -15,17 +15,23 @@ const PROTOCOL_MIN: u64 = 12;
 
 /// Why a `/keys` is not usable.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KeysError {
+pub enum KeysError {
+    /// Anything but 200.
     #[error("status {0}")]
     Status(u16),
+    /// No JSON object with these members.
     #[error("not a /keys: {0}")]
     Shape(String),
+    /// Another exchange's.
     #[error("its master key is {0}, not the configured one")]
     Foreign(MasterPub),
+    /// Too old, or no version.
     #[error("it speaks protocol {0:?}; {PROTOCOL_MIN} or later is needed")]
     Protocol(String),
+    /// More than an event holds.
     #[error("{0} signing keys; {SIGNKEYS_MAX} is the most")]
     TooMany(usize),
+    /// None that can be relied on.
     #[error("no signing key that the master key signed")]
     NoKeys,
 }
@@ -47,7 +53,11 @@ struct ListedKey {
     master_sig: EddsaSignature,
 }
 
-pub(super) fn read(reply: &Reply, config: &ExchangeConfig) -> Result<ExchangeKeysSeen, KeysError> {
+/// Reads a reply: the signing keys that the configured master key signed, in one order.
+///
+/// # Errors
+/// See [`KeysError`].
+pub fn read(reply: &Reply, config: &ExchangeConfig) -> Result<ExchangeKeysSeen, KeysError> {
     if reply.http_status != 200 {
         return Err(KeysError::Status(reply.http_status));
     }

@@ -4,7 +4,7 @@
 //! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
 
 mod gate;
-mod keys;
+pub mod keys;
 pub mod verdict;
 
 use std::collections::HashMap;

@@ -38,7 +38,7 @@ struct Coin {
     exchange_url: String,
 }
 
-fn read(body: &[u8], currency: Currency) -> Result<AbortRequest, Refusal> {
+pub(super) fn read(body: &[u8], currency: Currency) -> Result<AbortRequest, Refusal> {
     let malformed = |detail: &str| Refusal::new(ErrorCode::GenericJsonInvalid).detail(detail);
     let request: Request = parse(body)?;
     for coin in &request.coins {
@@ -53,18 +53,19 @@ fn read(body: &[u8], currency: Currency) -> Result<AbortRequest, Refusal> {
         }
     }
     let coins = request.coins.iter().map(|coin| coin.coin_pub).collect();
-    Ok(AbortRequest {
+    let request = AbortRequest {
         h_contract: request.h_contract,
         coins,
         body: body.to_vec(),
-    })
+    };
+    request.check()?;
+    Ok(request)
 }
 
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let service = &call.service;
     let until = Instant::now() + service.times.request;
     let request = read(&call.body, service.currency)?;
-    request.check()?;
     let key = call.order(ErrorCode::MerchantPostOrdersIdAbortContractNotFound)?;
 
     let merchant = &call.instance().merchant;

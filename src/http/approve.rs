@@ -10,7 +10,7 @@ use warp::reply::Response;
 
 use super::{Call, parse, reply};
 use crate::decide::approval::{ApprovalRequest, decide};
-use crate::refusal::RequestError;
+use crate::refusal::{Refusal, RequestError};
 
 #[derive(Deserialize)]
 struct Request {
@@ -18,9 +18,13 @@ struct Request {
     reason: String,
 }
 
+pub(super) fn read(body: &[u8]) -> Result<ApprovalRequest, Refusal> {
+    let Request { refund, reason } = parse(body)?;
+    Ok(ApprovalRequest { refund, reason })
+}
+
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
-    let Request { refund, reason } = parse(&call.body)?;
-    let request = ApprovalRequest { refund, reason };
+    let request = read(&call.body)?;
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let instance = call.instance();
     let first_id = RefundId::first_of(call.service.ledger.book().generation);

@@ -2,7 +2,7 @@
 //! refunds made before it came here. `POST private/ledger/orders` and `POST private/ledger/orders/$ID/deposits`.
 //! Specification: `docs/protocol-choices.md`. All of it is idempotent.
 
-use quittance_events::OrderKey;
+use quittance_events::{OrderId, OrderKey};
 use quittance_taler::{ContractTerms, ErrorCode, contract_hash, json as taler_json};
 use serde::Deserialize;
 use serde_json::json;
@@ -22,35 +22,38 @@ struct RecordOrder<'a> {
     choice_index: Option<u64>,
 }
 
-fn read_terms(request: &RecordOrder) -> Result<OrderRequest, Refusal> {
+pub(super) fn read_order(body: &[u8]) -> Result<(OrderId, OrderRequest), Refusal> {
     let refuse =
         |detail: String| Refusal::new(ErrorCode::MerchantPrivatePostOrdersProposalParseError).detail(detail);
+    let request: RecordOrder = parse(body)?;
     // Read apart from the rest: what is hashed is read strictly, and what was received is what is hashed.
     let terms = taler_json::parse_strict(request.contract_terms.get().as_bytes())
         .map_err(|e| refuse(e.to_string()))?;
     let h_contract = contract_hash(&terms).map_err(|e| refuse(e.to_string()))?;
     let canonical = taler_json::canonical(&terms);
     let terms = ContractTerms::read(&terms, request.choice_index).map_err(|e| refuse(e.to_string()))?;
-    Ok(OrderRequest {
+    let order: OrderId = terms
+        .order_id
+        .parse()
+        .map_err(|e: quittance_events::ids::IdError| refuse(e.to_string()))?;
+    if matches!(order.as_str(), "." | "..") {
+        // Every URL library takes these for steps in a path: no wallet could ever ask for the order.
+        return Err(refuse("an order cannot be called `.` or `..`".to_owned()));
+    }
+    let request = OrderRequest {
         terms,
         h_contract,
         canonical,
-    })
+    };
+    Ok((order, request))
+}
+
+pub(super) fn read_deposits(body: &[u8]) -> Result<DepositsRequest, Refusal> {
+    parse(body)
 }
 
 pub(super) async fn post_order(call: &Call) -> Result<Response, RequestError> {
-    let request = read_terms(&parse(&call.body)?)?;
-    let refuse =
-        |detail: &str| Refusal::new(ErrorCode::MerchantPrivatePostOrdersProposalParseError).detail(detail);
-    let order = request
-        .terms
-        .order_id
-        .parse()
-        .map_err(|e: quittance_events::ids::IdError| refuse(&e.to_string()))?;
-    if matches!(request.terms.order_id.as_str(), "." | "..") {
-        // Every URL library takes these for steps in a path: no wallet could ever ask for the order.
-        return Err(refuse("an order cannot be called `.` or `..`").into());
-    }
+    let (order, request) = read_order(&call.body)?;
     let key = OrderKey {
         instance: call.instance.clone(),
         order,
@@ -66,7 +69,7 @@ pub(super) async fn post_order(call: &Call) -> Result<Response, RequestError> {
 }
 
 pub(super) async fn post_deposits(call: &Call) -> Result<Response, RequestError> {
-    let request: DepositsRequest = parse(&call.body)?;
+    let request = read_deposits(&call.body)?;
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let configured = |exchange: &_| call.service.exchanges.is_configured(exchange);
     let merchant = &call.instance().merchant;

@@ -18,6 +18,7 @@ pub mod scrape;
 mod status;
 mod stream;
 mod token;
+pub mod understand;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -264,7 +265,7 @@ async fn answer(
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
     if target.endpoint == Endpoint::Health {
-        return health::get(&service.ledger).await;
+        return health::get(&service).await;
     }
     let private = target.endpoint.demand() != Demand::Nothing;
     let admission = &service.admission;
@@ -487,6 +488,8 @@ mod tests {
         for path in [
             "",
             "/",
+            "/instances/shop/health",
+            "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pay",

@@ -13,7 +13,7 @@ use warp::reply::Response;
 use super::{Call, parse, reply};
 use crate::decide::refund::{admit, first_requests};
 use crate::limits::REFUND_ASK_EVERY_S;
-use crate::refusal::RequestError;
+use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 use crate::settle::settle;
 
@@ -22,10 +22,15 @@ struct Request {
     h_contract: HashCode,
 }
 
+pub(super) fn read(body: &[u8]) -> Result<HashCode, Refusal> {
+    let Request { h_contract } = parse(body)?;
+    Ok(h_contract)
+}
+
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let service = &call.service;
     let until = Instant::now() + service.times.request;
-    let Request { h_contract } = parse(&call.body)?;
+    let h_contract = read(&call.body)?;
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
 
     let order = service.order(key).await?;

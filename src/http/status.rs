@@ -33,7 +33,7 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
     Ok(reply::json(StatusCode::OK, &answer::status(&order, now)?))
 }
 
-fn h_contract(query: &str) -> Result<Option<HashCode>, Refusal> {
+pub(super) fn h_contract(query: &str) -> Result<Option<HashCode>, Refusal> {
     let mut given = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "h_contract");
     let malformed = |_| Refusal::new(ErrorCode::GenericParameterMalformed).detail("h_contract is no hash");
     given

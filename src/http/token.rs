@@ -53,6 +53,9 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     check_description(&description).map_err(|e| malformed(&e.to_string()))?;
     let wanted = wanted(&request, (call.service.clock)())?;
     let grant = granted(call.bearer(), wanted, &call.instance, (call.service.clock)())?;
+    if call.service.disk.is_low() {
+        return Err(RequestError::DiskLow);
+    }
     let access = &call.service.access;
     let made = access.make(&call.instance, grant, description, call.by()).await;
     let (text, token) = made.map_err(refused)?;

@@ -62,7 +62,7 @@ async fn sigterm_loses_no_request_that_was_accepted_and_signs_the_last_checkpoin
         shop.sandbox
             .fault(Fault {
                 coin_pub: Some(coins[0].coin_pub),
-                delay: Duration::from_millis(1000),
+                delay: Duration::from_secs(1),
                 ..Fault::new(FaultKind::Delay)
             })
             .unwrap();

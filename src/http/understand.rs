@@ -1,0 +1,42 @@
+//! What a request says by itself: it is read as its endpoint reads it, and nothing is decided, recorded or asked. For
+//! fuzzing the request parsers, which need neither ledger nor network for it.
+
+use quittance_taler::{Currency, ErrorCode};
+
+use super::{Endpoint, abort, approve, decoded, find, instance_id, intake, refund, status};
+use crate::refusal::Refusal;
+
+/// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
+/// ledger is needed.
+///
+/// # Errors
+/// The refusal that the endpoint would give.
+pub fn understand(
+    (method, path, query): (&str, &str, &str),
+    body: &[u8],
+    currency: Currency,
+) -> Result<(), Refusal> {
+    let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
+    if target.endpoint.methods().split(", ").all(|known| known != method) {
+        return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
+    }
+    instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
+    match target.endpoint {
+        Endpoint::Health
+        | Endpoint::Config
+        | Endpoint::Ledger(_)
+        | Endpoint::Token
+        | Endpoint::Tokens
+        | Endpoint::TokenOf(_) => {}
+        Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Abort => abort::read(body, currency).map(drop)?,
+        Endpoint::Refund => refund::read(body).map(drop)?,
+        Endpoint::Approve => approve::read(body).map(drop)?,
+        Endpoint::RecordOrder => intake::read_order(body).map(drop)?,
+        Endpoint::RecordDeposits => intake::read_deposits(body).map(drop)?,
+    }
+    match target.order.map(decoded::<quittance_events::OrderId>) {
+        Some(None) => Err(Refusal::new(ErrorCode::MerchantGenericOrderUnknown)),
+        _ => Ok(()),
+    }
+}
