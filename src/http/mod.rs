@@ -106,8 +106,6 @@ impl Endpoint {
     fn name(self) -> &'static str {
         match self {
             Endpoint::Health => "health",
-            Endpoint::Token => "token",
-            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
             Endpoint::Abort => "abort",
@@ -115,6 +113,8 @@ impl Endpoint {
             Endpoint::Approve => "approve",
             Endpoint::RecordOrder => "record_order",
             Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Token => "token",
+            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Ledger(file) => file.name(),
         }
     }
