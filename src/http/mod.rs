@@ -8,9 +8,12 @@ mod config;
 mod error;
 mod intake;
 mod ledger;
+pub mod openapi;
 mod refund;
 mod reply;
+mod routes;
 pub mod server;
+pub(crate) mod shape;
 mod status;
 pub mod understand;
 
@@ -19,10 +22,10 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
-use percent_encoding::percent_decode_str;
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use routes::{Target, decoded, find};
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
@@ -36,6 +39,7 @@ use crate::token::Token;
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
+    OpenApi,
     Config,
     Status,
     Abort,
@@ -47,13 +51,6 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn method(self) -> &'static str {
-        match self {
-            Endpoint::Config | Endpoint::Status | Endpoint::Ledger(_) => "GET",
-            _ => "POST",
-        }
-    }
-
     fn is_private(self) -> bool {
         matches!(
             self,
@@ -68,47 +65,6 @@ impl Endpoint {
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
-}
-
-/// A path taken apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Target<'a> {
-    endpoint: Endpoint,
-    /// `None`: the root instance.
-    instance: Option<&'a str>,
-    order: Option<&'a str>,
-}
-
-fn find(path: &str) -> Option<Target<'_>> {
-    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-    let (instance, rest) = match segments.as_slice() {
-        ["instances", instance, rest @ ..] => (Some(*instance), rest),
-        rest => (None, rest),
-    };
-    let (endpoint, order) = match rest {
-        ["config"] => (Endpoint::Config, None),
-        ["orders", order] => (Endpoint::Status, Some(*order)),
-        ["orders", order, "abort"] => (Endpoint::Abort, Some(*order)),
-        ["orders", order, "refund"] => (Endpoint::Refund, Some(*order)),
-        ["private", "orders", order, "refund"] => (Endpoint::Approve, Some(*order)),
-        ["private", "ledger", "orders"] => (Endpoint::RecordOrder, None),
-        ["private", "ledger", "orders", order, "deposits"] => (Endpoint::RecordDeposits, Some(*order)),
-        ["ledger", ..] if instance.is_none() => {
-            let file = path.strip_prefix("/ledger/").and_then(ledger::File::find)?;
-            (Endpoint::Ledger(file), None)
-        }
-        _ => return None,
-    };
-    Some(Target {
-        endpoint,
-        instance,
-        order,
-    })
-}
-
-/// A name in a path as it was meant.
-fn decoded<T: std::str::FromStr>(segment: &str) -> Option<T> {
-    percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
 }
 
 /// `default` and `admin` name the root instance.
@@ -146,15 +102,16 @@ async fn respond(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
-    if !["GET", "POST"].contains(&method) {
-        return error::wrong_method("GET, POST");
+    let methods = routes::methods();
+    if !methods.contains(&method) {
+        return error::wrong_method(&methods);
     }
     let Some(target) = find(path) else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if method != endpoint.method() {
-        return error::wrong_method(endpoint.method());
+    if !target.methods.contains(&method) {
+        return error::wrong_method(&target.methods);
     }
     match answer(service, &target, query, headers, body).await {
         Ok(response) => response,
@@ -181,6 +138,10 @@ async fn answer(
         }
         read(headers, body).await?;
         return ledger::get(&service, file).await;
+    }
+    if target.endpoint == Endpoint::OpenApi {
+        read(headers, body).await?;
+        return Ok(openapi::get());
     }
     let id = instance_id(target.instance);
     let instance = id.as_ref().and_then(|id| service.instances.get(id));
@@ -217,7 +178,7 @@ async fn answer(
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
-            Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
+            Endpoint::OpenApi | Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
         }
     });
     task.await.map_err(|_| RequestError::Task)?
@@ -331,23 +292,14 @@ mod tests {
                 Some("a"),
             ),
         ] {
-            assert_eq!(
-                find(&format!("/{path}")).unwrap(),
-                Target {
-                    endpoint,
-                    instance: None,
-                    order
-                }
-            );
-            let instance = Some("shop");
-            assert_eq!(
-                find(&format!("/instances/shop/{path}")).unwrap(),
-                Target {
-                    endpoint,
-                    instance,
-                    order
-                }
-            );
+            for (instance, prefix) in [(None, "/"), (Some("shop"), "/instances/shop/")] {
+                let address = format!("{prefix}{path}");
+                let found = find(&address).unwrap();
+                assert_eq!(
+                    (found.endpoint, found.instance, found.order),
+                    (endpoint, instance, order)
+                );
+            }
         }
         for path in [
             "",
