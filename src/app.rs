@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use quittance_events::backup::BackupError;
 use quittance_events::erase::EraseError;
+use quittance_events::facts::TokenScope;
 use quittance_events::ledger::{OpenError, Paths};
 use quittance_events::rotate::RotateError;
 use quittance_events::{InstanceId, Ledger};
@@ -17,17 +18,22 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use crate::access::Access;
+use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
-use crate::http::server;
+use crate::http::{door, scrape};
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::refusal::RequestError;
 use crate::service::Service;
-use crate::settle::run_background;
+use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
+use crate::token_file::ChangeError;
 use crate::witness;
 
 /// Why the service did not start, or a command failed.
@@ -45,6 +51,9 @@ pub enum StartError {
     /// A token file.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Tokens were not changed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The key of an instance is not the one in the ledger.
     #[error("instance {0}: its key file is not the key that the ledger has for it")]
     ForeignInstanceKey(InstanceId),
@@ -82,7 +91,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Config(_) => 2,
+            StartError::Config(_) | StartError::Client(ClientError::RootsFile { .. }) => 2,
             StartError::Takeover(error) if error.is_configuration() => 2,
             StartError::Ledger(OpenError::BehindAnchor(_))
             | StartError::Erase(EraseError::Open(OpenError::BehindAnchor(_)))
@@ -130,6 +139,7 @@ pub struct App {
     /// What the handlers share.
     pub service: Arc<Service>,
     addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     /// Background, witnesses and server.
     tasks: Vec<JoinHandle<()>>,
@@ -141,36 +151,76 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
+        App::start_within(config, clock, times, Bounds::default()).await
+    }
+
+    /// As [`App::start`], with other bounds at the door.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_within(
+        config: &Config,
+        clock: Clock,
+        times: Times,
+        bounds: Bounds,
+    ) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
-        let instances = instances(config, &ledger)?;
+        let folder = KeyFolder(config.keys.clone());
+        folder.check_modes()?;
+        let instances = instances(config, &folder, &ledger)?;
+        let metrics = Metrics::new(
+            config.metrics_bind.is_some(),
+            &config.exchanges,
+            &config.witnesses,
+        );
+        let metrics = Arc::new(metrics);
         let exchanges = Arc::new(Exchanges::new(
             &config.exchanges,
             Arc::clone(&ledger),
             Arc::clone(&clock),
             times,
+            Arc::clone(&metrics),
         )?);
-        let admin = token("admin", config.admin_token_file.as_deref())?;
-        let auditor = token("auditor", config.auditor_token_file.as_deref())?;
+        let configured = [
+            ("admin", TokenScope::All, &config.admin_token_file),
+            ("auditor", TokenScope::Audit, &config.auditor_token_file),
+        ];
+        let configured = configured
+            .into_iter()
+            .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
+        let access = Access::open(
+            folder,
+            Arc::clone(&ledger),
+            Arc::clone(&clock),
+            configured.collect::<Result<_, _>>()?,
+            instances.keys().cloned(),
+        );
+        let access = access.await?;
         let service = Arc::new(Service {
             ledger,
             instances,
             exchanges,
             clock,
             settler: Settler::default(),
+            admission: Admission::new(bounds, config.trusted_proxies.clone()),
+            disk: Disk::new(config.disk_reserve, free_at(&config.ledger)),
             times,
             undeposited: config.undeposited,
             currency: config.currency,
             exchange_list: config.exchanges.clone(),
             base_url: config.base_url.clone(),
-            admin,
-            auditor,
+            access,
+            metrics,
         });
-        let listener = TcpListener::bind(config.serve.tcp)
-            .await
-            .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let listener =
+            door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
         let addr = listener
             .local_addr()
             .map_err(|e| StartError::Listen(config.serve.tcp, e))?;
+        let for_metrics = match config.metrics_bind {
+            Some(bind) => Some(listen(bind).await?),
+            None => None,
+        };
         let open = service.take_up_open_permissions()?;
         tracing::info!(
             %addr, instances = service.instances.len(), exchanges = config.exchanges.len(), open, "serving"
@@ -185,17 +235,29 @@ impl App {
             );
         }
         let (stop, stopped) = watch::channel(false);
-        let mut until = stopped.clone();
-        let server = tokio::spawn(server::serve(listener, Arc::clone(&service), async move {
-            // An error means that the App is gone, which ends the service as well.
-            let _ = until.changed().await;
-        }));
-        let mut tasks = witness::start(&config.witnesses, &service.ledger, times.witness, &stopped)?;
+        let server = tokio::spawn(door::serve(listener, Arc::clone(&service), stopped.clone()));
+        let Service { ledger, metrics, .. } = service.as_ref();
+        let mut tasks = witness::start(&config.witnesses, ledger, metrics, times.witness, &stopped)?;
+        let metrics_addr = for_metrics.as_ref().map(|(_, addr)| *addr);
+        if let Some((listener, addr)) = for_metrics {
+            tracing::info!(%addr, "serving metrics");
+            let mut until = stopped.clone();
+            tasks.push(tokio::spawn(scrape::serve(
+                listener,
+                Arc::clone(&service),
+                async move {
+                    // An error means that the App is gone, which ends the service as well.
+                    let _ = until.changed().await;
+                },
+            )));
+            tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
+        }
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
         Ok(App {
             service,
             addr,
+            metrics_addr,
             stop,
             tasks,
         })
@@ -205,6 +267,12 @@ impl App {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it serves metrics, if it does.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
@@ -223,18 +291,29 @@ impl App {
     }
 }
 
-/// The token of a file that the configuration names.
-fn token(id: &str, file: Option<&Path>) -> Result<Option<Token>, StartError> {
-    let id = id.parse().expect("a plain word is a token id");
-    file.map(|path| Ok(Token::keep_as(id, &read_token(path)?)?))
-        .transpose()
+async fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |error| StartError::Listen(bind, error);
+    let listener = TcpListener::bind(bind).await.map_err(fail)?;
+    let addr = listener.local_addr().map_err(fail)?;
+    Ok((listener, addr))
 }
 
-fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
-    let folder = KeyFolder(config.keys.clone());
+/// The token of a file that the configuration names.
+fn configured_token(id: &str, scope: TokenScope, file: &Path) -> Result<Token, StartError> {
+    let id = id.parse().expect("a plain word is a token id");
+    let mut token = Token::keep_as(id, &read_token(file)?)?;
+    token.grant.scope = scope;
+    Ok(token)
+}
+
+fn instances(
+    config: &Config,
+    folder: &KeyFolder,
+    ledger: &Ledger,
+) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
     let mut instances = BTreeMap::new();
     for (id, recorded) in &ledger.book().instances {
-        let (merchant, file) = folder.read_instance(id)?;
+        let (merchant, _) = folder.read_instance(id)?;
         if merchant.merchant_pub() != recorded.merchant_pub {
             return Err(StartError::ForeignInstanceKey(id.clone()));
         }
@@ -245,7 +324,6 @@ fn instances(config: &Config, ledger: &Ledger) -> Result<BTreeMap<InstanceId, In
                 id: id.clone(),
                 merchant,
                 base_url,
-                tokens: file.tokens,
             },
         );
     }

@@ -13,8 +13,13 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use quittance_events::facts::Failure;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::net::TcpStream;
 use url::Url;
+
+use crate::config::RootsFile;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,33 @@ pub enum ClientError {
     /// TLS needs them.
     #[error("no root certificates to check {0} with: {1}")]
     Roots(Url, std::io::Error),
+    /// The configured ones.
+    #[error("{}: TLS_ROOTS_FILE = {}: {why}", .file.at, .file.path.display())]
+    RootsFile {
+        /// Which file, and where the configuration names it.
+        file: RootsFile,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The certificates of a PEM file, each of which must be usable: an operator who names one means it.
+fn read_roots(file: &RootsFile) -> Result<RootCertStore, ClientError> {
+    let fail = |why: String| ClientError::RootsFile {
+        file: file.clone(),
+        why,
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(&file.path).map_err(|e| fail(e.to_string()))?;
+    for (number, certificate) in (1..).zip(certificates) {
+        let which = |e: &dyn std::fmt::Display| fail(format!("certificate {number}: {e}"));
+        let certificate = certificate.map_err(|e| which(&e))?;
+        roots.add(certificate).map_err(|e| which(&e))?;
+    }
+    if roots.is_empty() {
+        return Err(fail("it holds no certificate in PEM".into()));
+    }
+    Ok(roots)
 }
 
 /// Connects to the address that the configuration gives, or to the URL's host.
@@ -73,25 +105,26 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `media_type` is that of what is sent and wanted.
+    /// `media_type` is that of what is sent and wanted. `roots` stand in place of the system's.
     pub(crate) fn new(
         base_url: &Url,
         connect_to: Option<SocketAddr>,
         media_type: &'static str,
+        roots: Option<&RootsFile>,
     ) -> Result<Client, ClientError> {
         let builder = HttpsConnectorBuilder::new();
-        let builder = if base_url.scheme() == "https" {
-            builder
+        let with = |roots: RootCertStore| {
+            rustls::ClientConfig::builder()
+                .with_root_certificates(roots)
+                .with_no_client_auth()
+        };
+        let builder = match roots {
+            Some(file) => builder.with_tls_config(with(read_roots(file)?)),
+            None if base_url.scheme() == "https" => builder
                 .with_native_roots()
-                .map_err(|e| ClientError::Roots(base_url.clone(), e))?
-        } else {
+                .map_err(|e| ClientError::Roots(base_url.clone(), e))?,
             // Plain HTTP needs no roots, and a machine without any can still run the demo and the tests.
-            let roots = rustls::RootCertStore::empty();
-            builder.with_tls_config(
-                rustls::ClientConfig::builder()
-                    .with_root_certificates(roots)
-                    .with_no_client_auth(),
-            )
+            None => builder.with_tls_config(with(RootCertStore::empty())),
         };
         let connector = builder
             .https_or_http()

@@ -130,23 +130,23 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
             "the merchant key is instance {other}'s already"
         )));
     }
-    let (text, token) = match &new.token_file {
+    let (text, mut token) = match &new.token_file {
         Some(path) => (None, Token::keep(&read_token(path)?)?),
         None => {
             let (text, token) = Token::generate();
-            (Some(text), token)
+            (Some(text.to_string()), token)
         }
     };
+    let now = clock();
+    token.created_s = Some(now.floor_s());
     let name = new.name.clone().unwrap_or_else(|| new.id.to_string());
+    let mut file = InstanceFile {
+        name,
+        ..InstanceFile::default()
+    };
+    file.add(token, now)?;
     // Files first: an instance in the ledger without its key could never sign.
-    folder.write_instance(
-        &new.id,
-        &key,
-        &InstanceFile {
-            name,
-            tokens: vec![token],
-        },
-    )?;
+    folder.write_instance(&new.id, &key, &file)?;
     let facts = InstanceAdded {
         merchant_pub,
         base_url: base_url(config, &new.id).to_string(),

@@ -1,8 +1,8 @@
 //! Merchant instances and the key folder: the files `event.key`, `checkpoint.key` (`keyring.rs`), `instance-ID.key` and
-//! `instance-ID.json` (name and token hashes) under KEYS, readable by their owner only. Never in the ledger file,
-//! never overwritten.
+//! `instance-ID.json` (name and token hashes) under KEYS, a folder and files that only their owner reads. Never in the
+//! ledger file; keys are never overwritten, and tokens change in `token_file.rs`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -28,8 +28,6 @@ pub struct Instance {
     pub merchant: EddsaPrivateKey,
     /// Where wallets reach it.
     pub base_url: Url,
-    /// Who may call its private endpoints.
-    pub tokens: Vec<Token>,
 }
 
 /// An instance's file beside its key.
@@ -39,6 +37,12 @@ pub struct InstanceFile {
     pub name: String,
     /// Who may call its private endpoints.
     pub tokens: Vec<Token>,
+    /// Tokens were changed since the instance was added: from then on the ledger tells of them.
+    #[serde(default)]
+    pub recorded: bool,
+    /// The greatest serial that any token had.
+    #[serde(default)]
+    pub last_serial: u64,
 }
 
 /// What is wrong with a key file.
@@ -60,6 +64,17 @@ pub enum KeyFileError {
         /// As found.
         mode: u32,
     },
+    /// Others may look into the key folder, or put files there.
+    #[error("{path} is open to others (mode {mode:o}): `chmod 700` it, and think about who was there")]
+    FolderMode {
+        /// Which folder.
+        path: PathBuf,
+        /// As found.
+        mode: u32,
+    },
+    /// Somebody else has been changing the tokens for too long.
+    #[error("{0} is held by another program that changes tokens: try again")]
+    Busy(PathBuf),
     /// Not a key.
     #[error("{path} is not {what}")]
     Content {
@@ -78,7 +93,7 @@ pub(crate) fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyFileError {
 }
 
 /// Replaces a file in one step, so that a crash leaves the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let fail = io_error(path);
     let temporary = path.with_extension("new");
     match std::fs::remove_file(&temporary) {
@@ -86,7 +101,12 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         _ => {}
     }
     write_new(&temporary, bytes)?;
-    std::fs::rename(&temporary, path).map_err(&fail)
+    std::fs::rename(&temporary, path).map_err(&fail)?;
+    // The rename itself must survive a power loss too: a revoked token must not come back.
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error(folder))
 }
 
 /// Writes a new file that only its owner reads; never over an existing one.
@@ -102,17 +122,25 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     file.sync_all().map_err(&fail)
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+/// What only its owner may have.
+fn check_mode(path: &Path, metadata: &Metadata) -> Result<(), KeyFileError> {
+    let mode = metadata.permissions().mode() & 0o777;
+    let path = path.to_owned();
+    match (mode & 0o077, metadata.is_dir()) {
+        (0, _) => Ok(()),
+        (_, false) => Err(KeyFileError::Mode { path, mode }),
+        (_, true) => Err(KeyFileError::FolderMode { path, mode }),
+    }
+}
+
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let fail = io_error(path);
     let file = File::open(path).map_err(&fail)?;
-    let mode = file.metadata().map_err(&fail)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::Mode {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
+    let metadata = file.metadata().map_err(&fail)?;
+    check_mode(path, &metadata)?;
+    // Room for all of it: a vector that grows leaves its bytes behind where it was.
+    let room = usize::try_from(metadata.len().min(KEY_FILE_MAX)).unwrap_or(0) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(KEY_FILE_MAX).read_to_end(&mut bytes).map_err(&fail)?;
     Ok(bytes)
 }
@@ -168,14 +196,34 @@ pub fn read_token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 }
 
 /// The key folder.
+#[derive(Clone)]
 pub struct KeyFolder(pub PathBuf);
 
 impl KeyFolder {
+    /// Checks that nobody but the owner can look into the folder or at any file in it.
+    ///
+    /// # Errors
+    /// Others can, or it cannot be read.
+    pub fn check_modes(&self) -> Result<(), KeyFileError> {
+        let fail = io_error(&self.0);
+        check_mode(&self.0, &std::fs::metadata(&self.0).map_err(&fail)?)?;
+        for entry in std::fs::read_dir(&self.0).map_err(&fail)? {
+            let path = entry.map_err(&fail)?.path();
+            match std::fs::metadata(&path) {
+                Ok(metadata) => check_mode(&path, &metadata)?,
+                // A temporary file that took its place meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(io_error(&path)(e)),
+            }
+        }
+        Ok(())
+    }
+
     fn key_path(&self, id: &InstanceId) -> PathBuf {
         self.0.join(format!("instance-{id}.key"))
     }
 
-    fn file_path(&self, id: &InstanceId) -> PathBuf {
+    pub(crate) fn file_path(&self, id: &InstanceId) -> PathBuf {
         self.0.join(format!("instance-{id}.json"))
     }
 
@@ -222,8 +270,8 @@ impl KeyFolder {
                 });
             }
         }
-        let json = serde_json::to_vec_pretty(file).expect("an instance's file is plain JSON");
-        replace(&self.file_path(id), &json)
+        let _lock = self.lock_tokens()?;
+        self.write_file(id, file)
     }
 
     /// Reads an instance's key and file.
@@ -231,13 +279,7 @@ impl KeyFolder {
     /// # Errors
     /// One of them cannot be read.
     pub fn read_instance(&self, id: &InstanceId) -> Result<(EddsaPrivateKey, InstanceFile), KeyFileError> {
-        let key = read_key(&self.key_path(id))?;
-        let path = self.file_path(id);
-        let file = serde_json::from_slice(&read_private(&path)?).map_err(|_| KeyFileError::Content {
-            path,
-            what: "an instance's name and tokens",
-        })?;
-        Ok((key, file))
+        Ok((read_key(&self.key_path(id))?, self.read_file(id)?))
     }
 }
 

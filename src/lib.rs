@@ -4,6 +4,8 @@
 //! The way of a request: parse (`http`), decide (`decide`), record (`service`, the events crate), settle with the
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
+pub mod access;
+pub mod admission;
 pub mod app;
 mod client;
 pub mod clock;
@@ -11,15 +13,21 @@ pub mod commands;
 pub mod config;
 pub mod decide;
 pub mod demo;
+pub mod disk;
 pub mod exchange;
 pub mod http;
 pub mod instance;
 pub mod keyring;
 pub mod limits;
+pub mod logs;
+pub mod metrics;
 pub mod open;
+pub mod open_files;
 pub mod refusal;
 pub mod service;
 pub mod settle;
 pub mod takeover;
 pub mod token;
+pub mod token_commands;
+pub mod token_file;
 pub mod witness;

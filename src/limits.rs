@@ -42,6 +42,18 @@ pub const SIGNKEYS_MAX: usize = 200;
 /// Calls in flight to one exchange. More would only queue there.
 pub const CALLS_PER_EXCHANGE_MAX: usize = 32;
 
+/// How long a call waits for one of those places. With CALL_TIME behind it a wallet's answer still comes within
+/// REQUEST_TIME; who gets no place in time has sent nothing, and nothing is recorded of it.
+pub const PLACE_TIME: Duration = Duration::from_secs(3);
+
+/// Calls in a row that find no connection or no answer in time, after which an exchange counts as down. One or two are
+/// the network's daily life; five mean that the next wallet would only wait for the same.
+pub const CIRCUIT_FAILURES: u32 = 5;
+
+/// How long an exchange that is down is left alone before one call tries it again, in seconds: an exchange that is well
+/// again is found soon, and one that is not costs one slow call in this time instead of one per wallet.
+pub const CIRCUIT_PAUSE_S: u64 = 5;
+
 /// A signing key list is taken as current for this long; exchanges let clients cache it for an hour.
 pub const KEYS_FRESH_S: u64 = 3600;
 
@@ -76,14 +88,87 @@ pub const WITNESS_PAUSE_MAX: Duration = Duration::from_hours(1);
 /// Longest reply of a witness: a few signature lines.
 pub const WITNESS_REPLY_MAX: usize = 16 * 1024;
 
-/// Connections served at once. Beyond it new ones wait in the kernel's queue.
+/// Connections served at once; those of trusted proxies have as many of their own. One that is silent costs a few KiB
+/// and a file descriptor. Beyond it new ones are told 503.
 pub const CONNECTIONS_MAX: usize = 4096;
 
-/// A client has this long to send a request's head; a slower one holds a connection for nothing.
+/// Connections from one address (of IPv6: one /64). A household or office behind one address opens a handful; it takes
+/// 64 addresses to fill the house.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+
+/// Connections that are told 503 at once. Beyond it they are closed without a word: telling costs, too.
+pub const TURNED_AWAY_MAX: usize = 512;
+
+/// Who is told 503 may send his request first for this long: some clients do not understand an answer before it.
+pub const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
+
+/// File descriptors for all else: ledger, anchor, exchanges, witnesses, the program itself.
+pub const FILES_OTHERWISE: u64 = 512;
+
+/// Requests to public endpoints that are worked on at once. A wallet's may wait twelve seconds for an exchange, so this
+/// still takes 85 a second when every exchange hangs.
+pub const REQUESTS_MAX: usize = 1024;
+
+/// Requests to private endpoints that are worked on at once. They wait for nothing but the disk.
+pub const PRIVATE_REQUESTS_MAX: usize = 256;
+
+/// Requests of one address that are under way. As many as its connections may have.
+pub const REQUESTS_PER_ADDRESS_MAX: usize = CONNECTIONS_PER_ADDRESS_MAX;
+
+/// Longest head of a request. Proxies add a few hundred bytes to the few hundred of a wallet.
+pub const HEAD_MAX: usize = 16 * 1024;
+
+/// Most header fields of a request. A browser behind two proxies sends about thirty.
+pub const HEADER_FIELDS_MAX: usize = 64;
+
+/// Buffer of a connection for reading, and for what is not yet handed to the kernel.
+pub const CONNECTION_BUFFER: usize = 2 * HEAD_MAX;
+
+/// A client has this long to send a request's head, from the connection's beginning or the answer before; a slower one
+/// holds a connection for nothing. So it is also how long a connection may be idle.
 pub const HEADER_TIME: Duration = Duration::from_secs(10);
 
 /// A client has this long to send a request's body.
 pub const BODY_TIME: Duration = Duration::from_secs(20);
+
+/// A body up to this length needs no place among the large ones. An abort of some 80 coins fits.
+pub const SMALL_BODY_MAX: usize = 16 * 1024;
+
+/// Longer bodies of public requests in memory at once: 64 MiB with [`BODY_MAX`], which are only come by slowly or in
+/// bad faith. Private requests have shown a token.
+pub const LARGE_BODIES_MAX: usize = 256;
+
+/// A client has this long to take the next [`WRITE_STEP`] bytes of an answer, or what is left of it.
+pub const WRITE_TIME: Duration = Duration::from_secs(20);
+
+/// Less than this is no progress: a client that takes a byte now and then would hold a connection for ever.
+pub const WRITE_STEP: usize = 16 * 1024;
+
+/// The kernel's buffer of what a client has not taken yet. Left to itself it grows to megabytes for each slow reader.
+pub const SEND_BUFFER: u32 = 256 * 1024;
+
+/// After the last answer on a connection, what the client still sends is thrown away for this long: closing at once
+/// would destroy an answer that it has not read.
+pub const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// As much is thrown away at most: a body that is too long is worth reading to its end only if that is near.
+pub const LINGER_MAX: usize = 2 * BODY_MAX;
+
+/// Connections that wait to be accepted, the kernel's usual bound.
+pub const BACKLOG: u32 = 1024;
+
+/// `Retry-After` of a 503, in seconds: what was too much is mostly over in a moment.
+pub const RETRY_AFTER_S: u64 = 2;
+
+/// Clients that were turned away are told of in the log this often at most.
+pub const OVERLOAD_LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// `GET health` answers within this time, whatever the disk does.
+pub const HEALTH_TIME: Duration = Duration::from_secs(2);
+
+/// When stopping, connections that are idle or still in the kernel's queue may bring a request that is on its way
+/// already for this long.
+pub const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// Requests under way have this long to end after SIGTERM; one request takes at most REQUEST_TIME.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
@@ -91,3 +176,34 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// Shortest bearer token that an operator may bring: it is stored as a plain salted hash, so it must not be
 /// guessable. 22 symbols of base64 carry 128 bits.
 pub const TOKEN_MIN: usize = 22;
+
+/// The file system is asked how much is free at most this often: a reserve of megabytes is not gone within a second.
+pub const DISK_ASK_EVERY: Duration = Duration::from_secs(1);
+/// Longest bearer token. Every request hashes what it bears once for each token that there may be.
+pub const TOKEN_MAX: usize = 1024;
+
+/// Tokens of one instance that are not expired: one for each person and machine of a large shop. Each is compared with
+/// what every request to a private endpoint bears.
+pub const TOKENS_MAX: usize = 64;
+
+/// Comparisons that a request to a private endpoint costs, whoever's tokens it is held against: those of an instance
+/// and those of the whole service.
+pub const TOKEN_COMPARISONS: usize = TOKENS_MAX + 2;
+
+/// Longest description of a token, in bytes: a line for people.
+pub const TOKEN_DESCRIPTION_MAX: usize = 200;
+
+/// A token lives this long, in seconds, where who asks for it does not say: Taler's merchants give a day.
+pub const TOKEN_LIFETIME_S: u64 = 24 * 3600;
+
+/// Whoever changes an instance's tokens waits this long for another who does: a change takes milliseconds.
+pub const TOKENS_LOCK_TIME: Duration = Duration::from_secs(5);
+/// Connections to the metrics at once: a Prometheus or two, and an operator who looks himself.
+pub const METRICS_CONNECTIONS_MAX: usize = 4;
+
+/// From accepting such a connection to the last byte. Prometheus gives up after 10 s by default.
+pub const METRICS_TIME: Duration = Duration::from_secs(10);
+
+/// Characters of a witness's or an exchange's own words in a log line: enough for an error message, too few to fill a
+/// disk with.
+pub const FOREIGN_TEXT_MAX: usize = 300;

@@ -9,19 +9,20 @@ use clap::{Parser, Subcommand};
 use quittance::app::{App, StartError};
 use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
-use quittance::config::Config;
+use quittance::config::{Config, LogFormat};
 use quittance::exchange::Times;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
-use quittance::{clock, demo};
+use quittance::token::Grant;
+use quittance::token_commands::{self, NewToken};
+use quittance::{clock, demo, logs, open_files, token};
 use quittance_events::create::Beginnings;
-use quittance_events::facts::KeyRole;
+use quittance_events::facts::{KeyRole, TokenScope};
 use quittance_events::ledger::vkey;
-use quittance_events::{AttachmentName, InstanceId, RefundId, Seq};
+use quittance_events::{AttachmentName, InstanceId, RefundId, Seq, TokenId};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Audit-first ledger service for GNU Taler merchants.
 #[derive(Parser)]
@@ -48,6 +49,9 @@ enum Command {
     /// Open or close a merchant instance
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Make, list and revoke tokens of an instance, served or not
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Say that the clock was wrong, so that the ledger takes events again
     ClockCorrect {
         #[command(flatten)]
@@ -144,6 +148,47 @@ enum InstanceCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token; prints it alone on stdout, and its id on stderr
+    Add {
+        #[command(flatten)]
+        of: InstanceOf,
+        /// read, refunds, orders, audit (root instance only) or all; or one of Taler's names, also with `:refreshable`
+        #[arg(long, value_parser = scope)]
+        scope: (TokenScope, bool),
+        /// Days that it lives; without it, for ever
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+        lifetime: Option<u32>,
+        /// For people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// List them: serial, id, scope, end of life, description
+    List(InstanceOf),
+    /// Revoke one
+    Revoke {
+        #[command(flatten)]
+        of: InstanceOf,
+        /// Its id, as `token list` tells it
+        #[arg(long)]
+        id: TokenId,
+    },
+}
+
+#[derive(clap::Args)]
+struct InstanceOf {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Whose tokens
+    #[arg(long, default_value = "default")]
+    instance: InstanceId,
+}
+
+fn scope(name: &str) -> Result<(TokenScope, bool), String> {
+    token::scope(name).ok_or("it is read, refunds, orders, audit or all".to_owned())
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Roles {
     Event,
@@ -204,12 +249,10 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    // The service itself has its lines as its configuration says; commands speak to whoever typed them.
+    if !matches!(arguments.command, Command::Serve(_)) {
+        logs::start(LogFormat::Text);
+    }
     match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
@@ -276,6 +319,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Instance(InstanceCommand::Close { config, id }) => {
             commands::close_instance(&load(&config.config)?, &clock, &id)?;
         }
+        Command::Token(command) => tokens(&command, &clock)?,
         Command::ClockCorrect { config, reason } => {
             let (from, to) = commands::correct_clock(&load(&config.config)?, &clock, &reason)?;
             println!(
@@ -361,6 +405,45 @@ fn init(config: &Config, clock: &Clock, before: Before, beginnings: &Beginnings)
     Ok(())
 }
 
+fn tokens(command: &TokenCommand, clock: &Clock) -> Result<(), StartError> {
+    match command {
+        TokenCommand::Add {
+            of,
+            scope: (scope, refreshable),
+            lifetime,
+            description,
+        } => {
+            let grant = Grant {
+                scope: *scope,
+                expire_s: token_commands::end_of_life(clock, *lifetime)?,
+                refreshable: *refreshable,
+            };
+            let new = NewToken {
+                instance: of.instance.clone(),
+                grant,
+                description: description.clone(),
+            };
+            let (text, token) = token_commands::add_token(&load(&of.config.config)?, clock, &new)?;
+            println!("{}", text.as_str());
+            eprintln!(
+                "token {} of instance {}, scope {}",
+                token.id,
+                of.instance,
+                scope.as_str()
+            );
+        }
+        TokenCommand::List(of) => {
+            for token in token_commands::list_tokens(&load(&of.config.config)?, &of.instance)? {
+                println!("{}", token_commands::line(&token));
+            }
+        }
+        TokenCommand::Revoke { of, id } => {
+            token_commands::revoke_token(&load(&of.config.config)?, &of.instance, id)?;
+        }
+    }
+    Ok(())
+}
+
 fn back_up(config: &Config, out: &Path) -> Result<(), StartError> {
     let made = commands::back_up(config, out)?;
     println!("{}: {} events", out.display(), made.events);
@@ -385,8 +468,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {
+    logs::start(config.log_format);
     runtime()?.block_on(async {
         let mut stop = StopSignals::watch()?;
+        open_files::raise();
         let app = App::start(config, clock::system(), Times::default()).await?;
         println!("listening on http://{}/", app.addr());
         stop.wait().await;

@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quittance_events::{OrderKey, RefundId};
-use quittance_taler::{CoinPub, Micros};
+use quittance_events::{Order, OrderKey, RefundId};
+use quittance_taler::{CoinPub, MasterPub, Micros};
 use tokio::sync::watch;
 
 use crate::limits::{BACKGROUND_CALLS_MAX, RETRY_FIRST_S, RETRY_MAX_S};
@@ -24,6 +24,17 @@ struct Memory {
     asked: Option<Micros>,
     /// When the background asks next; `None` for carried-in ones, which it never asks.
     due: Option<Micros>,
+    /// Its exchange, and since when it is open; not known of one taken up at the start until its order was read.
+    place: Option<OpenPermission>,
+}
+
+/// An open permission as those who watch the service see it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenPermission {
+    /// Whose coin it is; `None`: not known yet.
+    pub exchange: Option<MasterPub>,
+    /// When it was first to be sent; `None`: not known yet.
+    pub since: Option<Micros>,
 }
 
 #[derive(Default)]
@@ -73,6 +84,37 @@ impl Settler {
             memory.due = Some(due);
             state.queue.insert((due, key));
         }
+    }
+
+    /// Keeps of an order's open permissions where and since when they are open.
+    pub fn learn(&self, order: &Order) {
+        let mut state = lock(&self.state);
+        for (coin, id) in order.open_permissions() {
+            if let Some(memory) = state.memory.get_mut(&(order.key.clone(), coin, id)) {
+                memory.place = Some(OpenPermission {
+                    exchange: order.deposit(&coin).map(|deposit| deposit.exchange_master_pub),
+                    since: order.outcome(&coin, id).and_then(|outcome| outcome.since),
+                });
+            }
+        }
+    }
+
+    /// All that the background asks for.
+    #[must_use]
+    pub fn open(&self) -> Vec<OpenPermission> {
+        let state = lock(&self.state);
+        let open = state.memory.values().filter(|memory| memory.due.is_some());
+        open.map(|memory| memory.place.unwrap_or_default()).collect()
+    }
+
+    /// Orders of permissions of which it is not known where they are open.
+    pub(crate) fn unread(&self) -> BTreeSet<OrderKey> {
+        let state = lock(&self.state);
+        let unread = state
+            .memory
+            .iter()
+            .filter(|(_, memory)| memory.due.is_some() && memory.place.is_none());
+        unread.map(|((order, ..), _)| order.clone()).collect()
     }
 
     /// Forgets a permission that the exchange has decided.

@@ -8,6 +8,9 @@ use quittance_events::{AppendError, NewEvent};
 use quittance_taler::{AmountError, ErrorCode};
 use serde_json::{Map, Value};
 
+use crate::admission::Overload;
+use crate::instance::KeyFileError;
+
 /// A request that is wrong, too late or not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -68,6 +71,14 @@ impl Refusal {
     }
 }
 
+impl From<Overload> for Refusal {
+    fn from(overload: Overload) -> Refusal {
+        Refusal::new(ErrorCode::GenericOsResourceAllocationFailure)
+            .status(503)
+            .detail(overload.detail())
+    }
+}
+
 /// Why a request was not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -80,6 +91,12 @@ pub enum RequestError {
     /// The ledger could not be read.
     #[error(transparent)]
     Read(#[from] StoreError),
+    /// It would take on something new, and the disk's reserve is not for that.
+    #[error("the disk is nearly full")]
+    DiskLow,
+    /// A file of the key folder could not be read or written.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The order kept moving on.
     #[error("the order kept moving on")]
     Contended,
@@ -94,5 +111,11 @@ pub enum RequestError {
 impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> RequestError {
         RequestError::Refused(Box::new(refusal))
+    }
+}
+
+impl From<Overload> for RequestError {
+    fn from(overload: Overload) -> RequestError {
+        Refusal::from(overload).into()
     }
 }

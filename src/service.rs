@@ -15,13 +15,16 @@ use quittance_events::{
 use quittance_taler::{Currency, Micros};
 use url::Url;
 
+use crate::access::Access;
+use crate::admission::Admission;
 use crate::clock::Clock;
+use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
+use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
-use crate::token::Token;
 
 /// All that the handlers share.
 pub struct Service {
@@ -35,6 +38,10 @@ pub struct Service {
     pub clock: Clock,
     /// What is open.
     pub settler: Settler,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Whether there is room for more.
+    pub disk: Disk,
     /// Longest waits.
     pub times: Times,
     /// How undeposited coins are told.
@@ -45,10 +52,10 @@ pub struct Service {
     pub exchange_list: Vec<crate::config::ExchangeConfig>,
     /// Where wallets reach the root instance.
     pub base_url: Url,
-    /// A token for every instance.
-    pub admin: Option<Token>,
-    /// A token for the ledger's entries, and for nothing else.
-    pub auditor: Option<Token>,
+    /// Whose tokens are taken.
+    pub access: Access,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// An answer that is on disk.
@@ -100,8 +107,22 @@ impl Service {
         let told_late = events
             .iter()
             .any(|event| matches!(event.facts, Facts::AbortExtended(_)));
+        let verdicts: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.facts {
+                Facts::ExchangeReplied(f) => Some((f.coin_pub, f.verdict)),
+                _ => None,
+            })
+            .collect();
         let stream = Stream::Order(key.clone(), decided_on);
         let appended = self.ledger.append(Append { stream, at, events }).await?;
+        if let Some(order) = &appended.order {
+            for (coin, verdict) in verdicts {
+                let exchange = order.deposit(&coin).map(|deposit| &deposit.exchange_master_pub);
+                self.metrics.judged(exchange, verdict);
+            }
+        }
+        let opened = changes.iter().any(|(.., opens)| *opens);
         for (coin, id, opens) in changes {
             let permission = (key.clone(), coin, id);
             if opens {
@@ -111,6 +132,9 @@ impl Service {
             } else {
                 self.settler.forget(&permission);
             }
+        }
+        if let (true, Some(order)) = (opened, &appended.order) {
+            self.settler.learn(order);
         }
         Ok(appended)
     }
@@ -131,6 +155,10 @@ impl Service {
                 Ok(events) => (events, None),
                 Err(mut refusal) => (std::mem::take(&mut refusal.events), Some(refusal)),
             };
+            // What is recorded already is answered as always: only what would add to it is refused.
+            if events.iter().any(|event| disk::takes_on(&event.facts)) && self.disk.is_low() {
+                return Err(RequestError::DiskLow);
+            }
             let order = if events.is_empty() {
                 order
             } else {
@@ -196,6 +224,13 @@ impl Service {
             }
         }
         Err(RequestError::Contended)
+    }
+
+    /// The metrics as of now.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let open = self.settler.open();
+        self.metrics.text(self.ledger.stats(), &open, (self.clock)())
     }
 
     /// Takes up what was open when the service stopped.

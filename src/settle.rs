@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::exchange::verdict::{claimed_proof, judge};
-use crate::exchange::{KeysFailure, RefundRequest, Reply};
+use crate::exchange::{KeysFailure, RefundRequest, Reply, Unsent};
 use crate::limits::BACKGROUND_TICK;
 use crate::open::{Claim, PermissionKey, Slot};
 use crate::service::{Served, Service};
@@ -29,6 +29,8 @@ enum End {
     Attempted(Attempted),
     /// Nothing was sent: the exchange's signing keys could not be had.
     NoKeys(KeysFailure),
+    /// Nothing was sent: the way to the exchange was not free.
+    Unsent(Unsent),
 }
 
 /// What settling brought.
@@ -40,6 +42,8 @@ pub struct Settled {
     pub ran_out: bool,
     /// Some exchange's keys could not be had.
     pub no_keys: Option<KeysFailure>,
+    /// Some permission was not sent, for this reason.
+    pub unsent: Option<Unsent>,
 }
 
 impl Settled {
@@ -109,6 +113,7 @@ pub async fn settle(
         match end {
             Some(End::Attempted(attempted)) => settled.attempted.push(attempted),
             Some(End::NoKeys(failure)) => settled.no_keys = Some(failure),
+            Some(End::Unsent(unsent)) => settled.unsent = Some(unsent),
             None => {}
         }
     }
@@ -160,10 +165,14 @@ async fn call(service: &Arc<Service>, order: &Order, slot: Slot) -> End {
         service.settler.put_off(&slot.key, (service.clock)());
         return End::NoKeys(failure);
     }
+    let pass = match service.exchanges.enter(&master).await {
+        Ok(pass) => pass,
+        Err(unsent) => return End::Unsent(unsent),
+    };
     // Counted from here: what was never sent is no attempt, and must not use up those that are recorded.
     let recorded = order.outcome(&coin, id).map_or(0, |outcome| outcome.attempt);
     let attempt = service.settler.begin(&slot.key, recorded, (service.clock)());
-    let result = service.exchanges.refund(&master, &coin, &request).await;
+    let result = service.exchanges.refund(pass, &master, &coin, &request).await;
     if let Ok(reply) = &result
         && let Some((signkey, _)) = claimed_proof(reply)
         && !service.ledger.book().knows_signkey(&master, &signkey)
@@ -206,6 +215,21 @@ pub async fn run_background(service: Arc<Service>, mut stop: watch::Receiver<boo
     }
 }
 
+/// Reads the orders of permissions that were open at the start, so that it is known at which exchanges they are. Only
+/// those who watch the service want to know; the background asks meanwhile.
+pub async fn read_open(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    for key in service.settler.unread() {
+        let order = tokio::select! {
+            order = service.order(&key) => order,
+            _ = stop.changed() => return,
+        };
+        // One that cannot be read is told of by the background, which needs it.
+        if let Ok(Some(order)) = order {
+            service.settler.learn(&order);
+        }
+    }
+}
+
 async fn ask_again(service: &Arc<Service>, key: PermissionKey, slot: Slot) {
     let (order_key, coin, id) = &key;
     let order = match service.order(order_key).await {
@@ -223,7 +247,10 @@ async fn ask_again(service: &Arc<Service>, key: PermissionKey, slot: Slot) {
     if !order.open_permissions().any(|open| open == (*coin, *id)) {
         return service.settler.forget(&key);
     }
-    if let End::Attempted(attempted) = call(service, &order, slot).await {
-        record_alone(service, order_key, attempted).await;
+    match call(service, &order, slot).await {
+        End::Attempted(attempted) => record_alone(service, order_key, attempted).await,
+        // Only here: wallets that keep coming while an exchange is down must not lengthen the background's pauses.
+        End::Unsent(_) => service.settler.put_off(&key, (service.clock)()),
+        End::NoKeys(_) => {}
     }
 }

@@ -17,6 +17,8 @@ use tokio::time::{sleep, timeout};
 use crate::client::{Client, ClientError};
 use crate::config::WitnessConfig;
 use crate::limits::{WITNESS_PAUSE_MAX, WITNESS_REPLY_MAX, WITNESS_TIME};
+use crate::logs::Foreign;
+use crate::metrics::{Metrics, Witnessed};
 
 /// Why a witness did not cosign.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,7 @@ struct Witness {
     vkey: CosignerKey,
     client: Client,
     ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
     /// The size that it cosigned last, as far as known.
     cosigned: Seq,
     /// Failures in a row.
@@ -70,6 +73,7 @@ struct Witness {
 pub fn start(
     witnesses: &[WitnessConfig],
     ledger: &Arc<Ledger>,
+    metrics: &Arc<Metrics>,
     pause: Duration,
     stop: &watch::Receiver<bool>,
 ) -> Result<Vec<tokio::task::JoinHandle<()>>, ClientError> {
@@ -79,8 +83,9 @@ pub fn start(
             Ok(Witness {
                 section: config.section.clone(),
                 vkey: config.vkey.clone(),
-                client: Client::new(&config.url, config.connect_to, "text/plain")?,
+                client: Client::new(&config.url, config.connect_to, "text/plain", None)?,
                 ledger: Arc::clone(ledger),
+                metrics: Arc::clone(metrics),
                 cosigned: Seq::NONE,
                 failures: 0,
             })
@@ -112,6 +117,11 @@ impl Witness {
     /// Says when its state changes, not each time.
     fn report(&mut self, result: Result<bool, Uncosigned>) {
         let witness = self.section.as_str();
+        let ended = match &result {
+            Ok(asked) => asked.then_some(Witnessed::Cosigned),
+            Err(Uncosigned::Ahead { .. } | Uncosigned::Contradicted { .. }) => Some(Witnessed::Contradicted),
+            Err(_) => Some(Witnessed::Failed),
+        };
         match result {
             Ok(asked) => {
                 if asked && self.failures > 0 {
@@ -122,7 +132,9 @@ impl Witness {
                 }
             }
             Err(error) => {
-                if matches!(error, Uncosigned::Ahead { .. } | Uncosigned::Contradicted { .. }) {
+                let error = error.to_string();
+                let error = Foreign(&error);
+                if ended == Some(Witnessed::Contradicted) {
                     tracing::error!(witness, %error, "the witness has seen another history");
                 } else if self.failures == 0 {
                     tracing::warn!(witness, %error, "the witness does not cosign; it is asked again");
@@ -130,6 +142,8 @@ impl Witness {
                 self.failures = self.failures.saturating_add(1);
             }
         }
+        self.metrics
+            .witnessed(witness, self.cosigned.get(), self.failures, ended);
     }
 
     /// Asks for a cosignature of the latest checkpoint, if it has not got one. Whether it asked.
@@ -139,10 +153,10 @@ impl Witness {
         let (latest, last) = blocking(read).await?;
         let Some(latest) = latest else { return Ok(false) };
         let (size, note) = parse(&latest).map_err(Uncosigned::Ledger)?;
+        self.cosigned = self.cosigned.max(last);
         if last == size {
             return Ok(false);
         }
-        self.cosigned = self.cosigned.max(last);
         // The second time with the size that it says it has.
         for _ in 0..2 {
             match self.ask(size, &note).await? {

@@ -58,6 +58,47 @@ pub fn replace(path: &Path, expected: Option<&str>, new: &str) -> Result<(), Anc
     if read(path)?.as_deref() != expected {
         return Err(AnchorError::Changed(path.to_owned()));
     }
+    write_over(path, new)
+}
+
+/// The anchor as the process that writes the ledger keeps it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    path: PathBuf,
+    /// What is on disk, as far as this process knows.
+    text: String,
+    /// What may be there instead: a replacement whose rename happened and whose flush then failed.
+    tried: Option<String>,
+}
+
+impl Kept {
+    pub(crate) fn new(path: PathBuf, text: String) -> Kept {
+        let tried = None;
+        Kept { path, text, tried }
+    }
+
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.text == text
+    }
+
+    /// Replaces it, unless somebody else has. It can be tried again after an error, whether that came before or after
+    /// the rename.
+    ///
+    /// # Errors
+    /// As [`replace`].
+    pub(crate) fn replace(&mut self, new: &str) -> Result<(), AnchorError> {
+        match read(&self.path)? {
+            Some(now) if now == self.text || Some(&now) == self.tried.as_ref() => self.text = now,
+            _ => return Err(AnchorError::Changed(self.path.clone())),
+        }
+        self.tried = Some(new.to_owned());
+        write_over(&self.path, new)?;
+        self.text = self.tried.take().expect("it was just put there");
+        Ok(())
+    }
+}
+
+fn write_over(path: &Path, new: &str) -> Result<(), AnchorError> {
     let fail = io_error(path);
     let folder = path
         .parent()
@@ -149,8 +190,13 @@ pub fn lock(ledger: &Path, holder: &str) -> Result<Lock, LockError> {
         }
         Err(std::fs::TryLockError::Error(e)) => return Err(fail(e)),
     }
-    file.set_len(0).map_err(fail)?;
-    writeln!(file, "process {} ({holder})", std::process::id()).map_err(fail)?;
+    // The lock is what counts and is held by now: a full disk must not keep the service from starting.
+    let named = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "process {} ({holder})", std::process::id()));
+    if let Err(error) = named {
+        tracing::warn!(%error, path = %path.display(), "the lock file does not tell who holds it");
+    }
     Ok(Lock { file })
 }
 
@@ -173,6 +219,28 @@ mod tests {
             replace(&path, None, "three\n"),
             Err(AnchorError::Changed(_))
         ));
+        assert_eq!(read(&path).unwrap().as_deref(), Some("two\n"));
+    }
+
+    #[test]
+    fn an_anchor_that_was_renamed_and_not_flushed_is_still_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.anchor");
+        replace(&path, None, "one\n").unwrap();
+        let mut kept = Kept::new(path.clone(), "one\n".into());
+        // The temporary file cannot be made: nothing happened.
+        let blocker = dir.path().join("ledger.anchor.new");
+        std::fs::create_dir(&blocker).unwrap();
+        assert!(matches!(kept.replace("two\n"), Err(AnchorError::Io { .. })));
+        assert!(kept.is("one\n"));
+        // The same error, after the rename.
+        std::fs::write(&path, "two\n").unwrap();
+        std::fs::remove_dir(&blocker).unwrap();
+        kept.replace("three\n").unwrap();
+        assert!(kept.is("three\n"));
+        // What was only tried and superseded is not ours any more.
+        std::fs::write(&path, "two\n").unwrap();
+        assert!(matches!(kept.replace("four\n"), Err(AnchorError::Changed(_))));
         assert_eq!(read(&path).unwrap().as_deref(), Some("two\n"));
     }
 

@@ -1,13 +1,13 @@
 //! What the ledger says outside of any order: instances, keys, format, clock corrections. Small, folded
 //! once at the start from its own index and kept up by the writer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_taler::{ExchangePub, MasterPub, Micros};
 
-use crate::event::{Event, FIRST_VERSION, FORMAT_VERSION, Facts};
-use crate::facts::{InstanceAdded, SignKey};
-use crate::ids::{InstanceId, Seq};
+use crate::event::{Event, FIRST_VERSION, Facts};
+use crate::facts::{InstanceAdded, SignKey, TokenAdded};
+use crate::ids::{InstanceId, Seq, TokenId};
 use crate::keys::KeyHistory;
 
 /// How far a signing key's life is stretched at both ends when a confirmation is judged: clocks differ.
@@ -28,8 +28,19 @@ pub struct Book {
     pub generation: u64,
     /// The ledger's own keys.
     pub keys: KeyHistory,
-    /// The event that raised the format to version 2.
-    pub raised: Option<Seq>,
+    /// The events that raised the format, each by one version.
+    raised: Vec<Seq>,
+    /// Recorded tokens of each instance, and of the whole service where no instance is named.
+    tokens: BTreeMap<Option<InstanceId>, RecordedTokens>,
+}
+
+/// What the ledger says of somebody's tokens. Where it says nothing, none was recorded yet.
+#[derive(Debug, Clone, Default)]
+pub struct RecordedTokens {
+    /// Those that were not revoked, expired or not.
+    pub live: BTreeMap<TokenId, TokenAdded>,
+    /// Those that were, and were not added again.
+    pub revoked: BTreeSet<TokenId>,
 }
 
 impl Book {
@@ -54,7 +65,17 @@ impl Book {
             }
             (Facts::ClockCorrected(_), _) => self.clock_epoch = event.seq,
             (Facts::LedgerOpened(f), _) => self.generation = f.generation(),
-            (Facts::FormatRaised(_), _) => self.raised = Some(event.seq),
+            (Facts::FormatRaised(_), _) => self.raised.push(event.seq),
+            (Facts::TokenAdded(f), instance) => {
+                let tokens = self.tokens.entry(instance.clone()).or_default();
+                tokens.revoked.remove(&f.token);
+                tokens.live.insert(f.token.clone(), f.clone());
+            }
+            (Facts::TokenRevoked(f), instance) => {
+                let tokens = self.tokens.entry(instance.clone()).or_default();
+                tokens.live.remove(&f.token);
+                tokens.revoked.insert(f.token.clone());
+            }
             _ => {}
         }
     }
@@ -62,10 +83,17 @@ impl Book {
     /// The format version of the event at this place.
     #[must_use]
     pub fn version_at(&self, seq: Seq) -> u64 {
-        match self.raised {
-            Some(raised) if raised < seq => FORMAT_VERSION,
-            _ => FIRST_VERSION,
-        }
+        (FIRST_VERSION..)
+            .zip(&self.raised)
+            .take_while(|(_, raised)| **raised < seq)
+            .last()
+            .map_or(FIRST_VERSION, |(before, _)| before + 1)
+    }
+
+    /// The recorded tokens of an instance, or of the whole service; nothing where none was recorded yet.
+    #[must_use]
+    pub fn tokens(&self, instance: Option<&InstanceId>) -> Option<&RecordedTokens> {
+        self.tokens.get(&instance.cloned())
     }
 
     /// The exchange's signing keys as last seen.

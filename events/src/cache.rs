@@ -10,10 +10,12 @@ use lru::LruCache;
 use quittance_taler::Micros;
 
 use crate::book::Book;
+use crate::condition::Condition;
 use crate::ids::OrderKey;
 use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
 use crate::order::Order;
+use crate::stats::Stats;
 use crate::store::StoreError;
 
 struct State {
@@ -28,6 +30,8 @@ struct State {
 pub(crate) struct Shared {
     pub(crate) origin: Arc<str>,
     pub(crate) ring: KeyRing,
+    pub(crate) condition: Condition,
+    pub(crate) stats: Stats,
     state: Mutex<State>,
 }
 
@@ -52,6 +56,8 @@ impl Shared {
         Shared {
             origin: ring.origin.as_str().into(),
             ring,
+            condition: Condition::default(),
+            stats: Stats::new(),
             state,
         }
     }

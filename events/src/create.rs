@@ -13,7 +13,7 @@ use quittance_tlog::checkpoint::check_origin;
 use quittance_tlog::tree::Frontier;
 
 use crate::anchor;
-use crate::event::{Event, FIRST_VERSION, FORMAT_VERSION, Facts, NewEvent};
+use crate::event::{Event, FIRST_VERSION, Facts, NewEvent, ROTATION_VERSION};
 use crate::facts::{FormatRaised, KeyRole, LedgerOpened};
 use crate::ids::Seq;
 use crate::ledger::{Keys, OpenError, Paths};
@@ -52,7 +52,7 @@ pub fn init_with(paths: &Paths, keys: &Keys, at: Micros, beginnings: &Beginnings
         predecessor: None,
     };
     let raised = genesis.recovery_key.map(|_| FormatRaised {
-        version: FORMAT_VERSION,
+        version: ROTATION_VERSION,
     });
     let ledger: Arc<str> = genesis.origin.as_str().into();
     let facts = [Some(genesis.into()), raised.map(Facts::from)];

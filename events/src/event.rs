@@ -15,14 +15,19 @@ use crate::facts::{
     AbortAnswered, AbortExtended, AbortRefused, AbortRequested, AttachmentErased, ClockCorrected,
     DepositRecorded, ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded,
     InstanceClosed, LedgerKeyRotated, LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered,
-    RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested,
+    RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested, TokenAdded, TokenRevoked,
 };
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 
 /// The version that every ledger begins with.
 pub const FIRST_VERSION: u64 = 1;
-/// The latest event format that this crate writes and reads; a ledger is raised to it by `format_raised`.
-pub const FORMAT_VERSION: u64 = 2;
+/// The latest event format that this crate writes and reads; a ledger is raised towards it, one version at a time, by
+/// `format_raised`.
+pub const FORMAT_VERSION: u64 = 3;
+
+/// The version that first has rotated keys: a ledger with a recovery key is raised to it from the start, so that the
+/// recovery key alone can rotate.
+pub(crate) const ROTATION_VERSION: u64 = 2;
 
 /// Bytes that are no event of this format.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +113,8 @@ kinds! {
     "format_raised" FormatRaised,
     "attachment_erased" AttachmentErased,
     "ledger_key_rotated" LedgerKeyRotated,
+    "token_added" TokenAdded,
+    "token_revoked" TokenRevoked,
 }
 
 impl Facts {
@@ -115,7 +122,8 @@ impl Facts {
     #[must_use]
     pub fn first_version(kind: &str) -> u64 {
         match kind {
-            "attachment_erased" | "ledger_key_rotated" => 2,
+            "attachment_erased" | "ledger_key_rotated" => ROTATION_VERSION,
+            "token_added" | "token_revoked" => 3,
             _ => FIRST_VERSION,
         }
     }

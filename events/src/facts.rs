@@ -1,4 +1,4 @@
-//! What happened, kind by kind: the facts of event format versions 1 and 2. Facts hold what sums and times need (codes,
+//! What happened, kind by kind: the facts of event format versions 1 to 3. Facts hold what sums and times need (codes,
 //! numbers, keys, token ids) and never free text: texts and raw bytes are attachments, which can be erased for a
 //! lawful reason. This module gives each kind its shape; it decides nothing. Format: `docs/event-format.md`.
 //!
@@ -464,6 +464,76 @@ facts! {
         authorisation: EddsaSignature,
         /// Signature of the new key over the same: whoever rotates holds it.
         possession: EddsaSignature,
+    }
+
+    /// A bearer token is taken from here on: by the instance that the event names, or by all where it names none.
+    /// Never the token or its hash.
+    TokenAdded {
+        /// Stands in `by` of what it causes.
+        token: TokenId,
+        /// What it may do.
+        scope: TokenScope,
+        /// It is taken no more from here on.
+        expire_s: Timestamp,
+        /// Whether it may make tokens that outlive it.
+        refreshable: bool,
+        /// The token that made it. Absent: the operator, by file or command.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TokenId>,
+    }
+
+    /// A bearer token is taken no more.
+    TokenRevoked {
+        /// Which.
+        token: TokenId,
+        /// The token that revoked it. Absent: the operator, by file or command.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TokenId>,
+    }
+}
+
+/// What a bearer token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenScope {
+    /// Look at what the private endpoints tell, and change nothing.
+    Read,
+    /// Approve refunds.
+    Refunds,
+    /// Tell of orders, deposits and payments.
+    Orders,
+    /// Read the ledger's entries, which tell of all instances.
+    Audit,
+    /// All of an instance: the three above `audit`, and tokens.
+    All,
+}
+
+impl TokenScope {
+    /// All of them.
+    pub const EVERY: [TokenScope; 5] = [
+        TokenScope::Read,
+        TokenScope::Refunds,
+        TokenScope::Orders,
+        TokenScope::Audit,
+        TokenScope::All,
+    ];
+
+    /// As in events and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenScope::Read => "read",
+            TokenScope::Refunds => "refunds",
+            TokenScope::Orders => "orders",
+            TokenScope::Audit => "audit",
+            TokenScope::All => "all",
+        }
+    }
+
+    /// The scope of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<TokenScope> {
+        TokenScope::EVERY.into_iter().find(|scope| scope.as_str() == name)
     }
 }
 

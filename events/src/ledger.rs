@@ -18,6 +18,7 @@ use quittance_tlog::note::{KeyName, Note, NoteSigner, VerifierKey};
 use crate::anchor::{self, AnchorError, Lock, LockError};
 use crate::book::Book;
 use crate::cache::{Shared, bounded, lock};
+use crate::condition::Trouble;
 use crate::cosignature::{self, Cosignature};
 use crate::event::{Event, FORMAT_VERSION, Facts};
 use crate::facts::KeyRole;
@@ -30,6 +31,7 @@ use crate::order::{Order, RecordedAnswer};
 use crate::receipt::Receipt;
 use crate::schema;
 use crate::seal::{EventKey, EventPub};
+use crate::stats::Snapshot;
 use crate::store::{self, Head, StoreError};
 use crate::tiles;
 use crate::writer::{Append, AppendError, Appended, Job, Waiting, Writer};
@@ -171,21 +173,25 @@ pub(crate) fn begin(
     let events = store::read_ledger_events(&conn)?;
     let book = read_book(&events)?;
     check_genesis(&events, &book.keys, &ring, needed)?;
-    let anchored = check_anchor(&conn, paths, &ring.origin, &book.keys, &head)?;
-    let checkpointed = match store::latest_checkpoint(&conn)? {
-        Some(note) => open_checkpoint(&note, &ring.origin, &book.keys)?.size,
-        None => 0,
-    };
+    let (anchored, anchored_size) = check_anchor(&conn, paths, &ring.origin, &book.keys, &head)?;
+    // There is one: the anchor is among those stored.
+    let checkpoint = store::latest_checkpoint(&conn)?.unwrap_or_else(|| anchored.clone());
+    let checkpointed = open_checkpoint(&checkpoint, &ring.origin, &book.keys)?.size;
+    let seq = |size| Seq::new(size).map_err(|e| StoreError::Damaged(e.to_string()));
+    let checkpointed = seq(checkpointed)?;
+    let shared = Arc::new(Shared::new(ring, book, head.greatest_at));
+    shared.stats.begin(head.size, checkpointed, seq(anchored_size)?);
     let writer = Writer {
         conn,
-        shared: Arc::new(Shared::new(ring, book, head.greatest_at)),
+        shared,
         head,
-        anchor_path: paths.anchor.clone(),
-        anchored,
-        checkpointed: Seq::new(checkpointed).map_err(|e| StoreError::Damaged(e.to_string()))?,
+        anchor: anchor::Kept::new(paths.anchor.clone(), anchored),
+        checkpoint,
+        checkpointed,
         last_checkpoint: Instant::now()
             .checked_sub(CHECKPOINT_INTERVAL)
             .unwrap_or_else(Instant::now),
+        trouble: None,
     };
     Ok((writer, lock_file))
 }
@@ -272,6 +278,36 @@ impl Ledger {
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
+    /// Whether events can be recorded and the anchor follows. Costs nothing while all is well; after something failed it
+    /// is tried anew, at most once a second however many ask, and those in between are told the last outcome. Waits
+    /// for as long as the disk does: who must answer in time sets a limit.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub async fn check(&self) -> Result<(), Trouble> {
+        let alive = |thread: &JoinHandle<()>| !thread.is_finished();
+        if !lock(&self.writer).as_ref().is_some_and(alive) {
+            return Err(Trouble::WriterGone);
+        }
+        let condition = &self.shared.condition;
+        let Some(trouble) = condition.trouble() else {
+            return Ok(());
+        };
+        // A writer that hangs takes no probe.
+        if trouble == Trouble::Stalled || !condition.take_probe() {
+            return Err(trouble);
+        }
+        let (done, probed) = oneshot::channel();
+        let sent = match lock(&self.queue).as_ref() {
+            Some(queue) => queue.send(Job::Probe(done)).is_ok(),
+            None => false,
+        };
+        if !sent || probed.await.is_err() {
+            return Err(Trouble::WriterGone);
+        }
+        condition.trouble().map_or(Ok(()), Err)
+    }
+
     /// The size that a witness's key cosigned last, [`Seq::NONE`] where it has cosigned none. Blocks on the disk.
     ///
     /// # Errors
@@ -340,6 +376,13 @@ impl Ledger {
         Some(receipt)
     }
 
+    /// What the writer has counted since the ledger was opened.
+    #[must_use]
+    pub fn stats(&self) -> Snapshot {
+        let waiting = QUEUE_MAX.saturating_sub(self.places.available_permits());
+        self.shared.stats.read(waiting)
+    }
+
     /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated, lock let go. Later
     /// appends get [`AppendError::Closed`]. Blocks.
     pub fn close(&self) {
@@ -387,7 +430,7 @@ fn read_book(events: &[Event]) -> Result<Book, OpenError> {
             if f.version > FORMAT_VERSION {
                 return Err(OpenError::NewerFormat(f.version));
             }
-            if book.raised.is_some() || f.version != FORMAT_VERSION {
+            if f.version != book.version_at(event.seq) + 1 {
                 let what = format!("event {} raises the format to {}", event.seq, f.version);
                 return Err(StoreError::Damaged(what).into());
             }
@@ -444,14 +487,14 @@ fn open_checkpoint(note: &str, origin: &KeyName, history: &KeyHistory) -> Result
     open().map_err(|e: String| StoreError::Damaged(format!("a checkpoint: {e}")).into())
 }
 
-/// Refuses a ledger that lacks what the anchor says was there; gives the anchor's text.
+/// Refuses a ledger that lacks what the anchor says was there; gives the anchor's text and size.
 fn check_anchor(
     conn: &Connection,
     paths: &Paths,
     origin: &KeyName,
     history: &KeyHistory,
     head: &Head,
-) -> Result<String, OpenError> {
+) -> Result<(String, u64), OpenError> {
     let behind = |what: String| Err(OpenError::BehindAnchor(what));
     let Some(text) = anchor::read(&paths.anchor)? else {
         return behind(format!(
@@ -482,5 +525,5 @@ fn check_anchor(
             anchored.size
         ));
     }
-    Ok(text)
+    Ok((text, anchored.size))
 }

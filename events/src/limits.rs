@@ -27,6 +27,13 @@ pub const READERS_MAX: usize = 4;
 /// Checkpoints are signed at most this often: the anchor costs two flushes.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A commit, or a checkpoint with its anchor, that takes longer than this hangs: they take milliseconds, and a disk
+/// that is merely busy a second.
+pub const COMMIT_STALLED: Duration = Duration::from_secs(10);
+
+/// After a failed commit, a probe is made at most this often however many ask: each costs a flush.
+pub const PROBE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long, in event time, checkpoints bear the old checkpoint key's signature beside the new one's: monitors and
 /// witnesses that pinned the old key get a month to learn of the new one.
 pub const CHECKPOINT_KEYS_OVERLAP_S: u64 = 30 * 86_400;

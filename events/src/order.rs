@@ -208,7 +208,7 @@ impl Order {
                             carried_in: true,
                             // The shop may have sent it before; it is asked again as any that was sent.
                             requested: true,
-                            outcome: Outcome::default(),
+                            outcome: Outcome::open_since(event.at_us),
                             taken: false,
                         },
                     );
@@ -227,9 +227,11 @@ impl Order {
             })),
             Facts::RefundRequested(f) => {
                 for name in &f.rows {
-                    self.row_mut(&name.coin_pub, name.rtransaction_id)
-                        .ok_or_else(|| fail("it names a permission that was not approved"))?
-                        .requested = true;
+                    let row = self
+                        .row_mut(&name.coin_pub, name.rtransaction_id)
+                        .ok_or_else(|| fail("it names a permission that was not approved"))?;
+                    row.requested = true;
+                    row.outcome.since.get_or_insert(event.at_us);
                 }
             }
             Facts::AbortRequested(f) => {
@@ -242,12 +244,12 @@ impl Order {
                         (AbortCoinState::Undeposited, None, None) => None,
                         _ => return Err(fail("amount and signature go with a deposited coin and no other")),
                     };
-                    self.name_in_abort(coin.coin_pub, permission);
+                    self.name_in_abort(coin.coin_pub, permission, event.at_us);
                 }
             }
             Facts::AbortExtended(f) => {
                 for coin in &f.coins {
-                    self.name_in_abort(coin.coin_pub, Some((coin.amount, coin.merchant_sig)));
+                    self.name_in_abort(coin.coin_pub, Some((coin.amount, coin.merchant_sig)), event.at_us);
                 }
             }
             Facts::AbortRefused(f) => {
@@ -300,6 +302,8 @@ impl Order {
             }
             Facts::LedgerOpened(_)
             | Facts::LedgerKeyRotated(_)
+            | Facts::TokenAdded(_)
+            | Facts::TokenRevoked(_)
             | Facts::InstanceAdded(_)
             | Facts::InstanceClosed(_)
             | Facts::ExchangeKeysSeen(_)
@@ -345,14 +349,20 @@ impl Order {
         Ok(order)
     }
 
-    fn name_in_abort(&mut self, coin_pub: CoinPub, permission: Option<(Amount, EddsaSignature)>) {
-        match self.aborts.iter_mut().find(|coin| coin.coin_pub == coin_pub) {
-            Some(coin) => coin.permission = permission.or(coin.permission),
-            None => self.aborts.push(AbortedCoin {
+    fn name_in_abort(&mut self, coin_pub: CoinPub, permission: Option<(Amount, EddsaSignature)>, at: Micros) {
+        let place = self.aborts.iter().position(|coin| coin.coin_pub == coin_pub);
+        let place = place.unwrap_or_else(|| {
+            self.aborts.push(AbortedCoin {
                 coin_pub,
-                permission,
+                permission: None,
                 outcome: Outcome::default(),
-            }),
+            });
+            self.aborts.len() - 1
+        });
+        let coin = &mut self.aborts[place];
+        coin.permission = permission.or(coin.permission);
+        if permission.is_some() {
+            coin.outcome.since.get_or_insert(at);
         }
     }
 

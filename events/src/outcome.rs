@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use quittance_taler::{EddsaSignature, ExchangePub, json};
+use quittance_taler::{EddsaSignature, ExchangePub, Micros, json};
 
 use crate::facts::{ExchangeReplied, ExchangeUnreached, Failure, Verdict};
 use crate::ids::Seq;
@@ -27,6 +27,8 @@ pub struct Outcome {
     pub last: Option<Attempt>,
     /// The event of the reply that speaks; [`Seq::NONE`] where none does.
     pub reply: Seq,
+    /// When it was first to be sent, for those who watch how long it stays open; no answer tells it.
+    pub since: Option<Micros>,
 }
 
 /// What a recorded attempt brought.
@@ -50,6 +52,13 @@ pub enum Attempt {
 }
 
 impl Outcome {
+    pub(crate) fn open_since(at: Micros) -> Outcome {
+        Outcome {
+            since: Some(at),
+            ..Outcome::default()
+        }
+    }
+
     /// Key and signature, where the exchange confirmed.
     #[must_use]
     pub fn confirmation(&self) -> Option<(ExchangePub, EddsaSignature)> {
@@ -96,6 +105,7 @@ impl Outcome {
                 attempt: f.attempt,
                 last: Some(Attempt::Unreached(f.failure)),
                 reply: Seq::NONE,
+                since: self.since,
             };
         }
     }
@@ -115,6 +125,7 @@ impl Outcome {
                 body: reply.and_then(handed_on).map(Arc::new),
             }),
             reply: seq,
+            since: self.since,
         };
     }
 

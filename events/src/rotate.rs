@@ -6,7 +6,7 @@ use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::note::NoteSigner;
 
 use crate::anchor::Lock;
-use crate::event::NewEvent;
+use crate::event::{NewEvent, ROTATION_VERSION};
 use crate::facts::{Authority, KeyRole, LedgerKeyRotated};
 use crate::ids::Seq;
 use crate::keys::{KeyHistory, KeyRing};
@@ -112,10 +112,10 @@ impl Rotator {
             return Err(OpenError::ForeignKey("checkpoint").into());
         }
         // The event that raises the format stands before these.
-        let mut seq = match (book.raised, held) {
-            (Some(_), _) => size.next(),
-            (None, Some(_)) => size.next().next(),
-            (None, None) => return Err(RotateError::NotRaised),
+        let mut seq = match (book.version_at(size.next()) >= ROTATION_VERSION, held) {
+            (true, _) => size.next(),
+            (false, Some(_)) => size.next().next(),
+            (false, None) => return Err(RotateError::NotRaised),
         };
         let used = |role, key: &Digest32| history.of(role).iter().any(|held| held.key == *key);
         let authority = recovery.or(held);

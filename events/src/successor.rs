@@ -17,7 +17,7 @@ use quittance_tlog::tree::Frontier;
 use crate::anchor;
 use crate::backup::{beside, new_file, publish};
 use crate::create::Beginnings;
-use crate::event::{Event, FIRST_VERSION, FORMAT_VERSION, NewEvent};
+use crate::event::{Event, FIRST_VERSION, NewEvent, ROTATION_VERSION};
 use crate::facts::{FormatRaised, LedgerOpened, Predecessor};
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 use crate::ledger::{Keys, OpenError, Paths};
@@ -114,7 +114,7 @@ impl<'a> Successor<'a> {
         };
         successor.push(None, None, NewEvent::bare(genesis))?;
         if beginnings.recovery_key.is_some() {
-            let version = FORMAT_VERSION;
+            let version = ROTATION_VERSION;
             successor.push(None, None, NewEvent::bare(FormatRaised { version }))?;
             successor.version = version;
         }

@@ -6,7 +6,6 @@
 //! projections, and the next batch begins from the last committed state.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
@@ -18,11 +17,12 @@ use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::checkpoint::Checkpoint;
 use quittance_tlog::note::{Note, NoteSigner};
 
-use crate::anchor;
+use crate::anchor::Kept;
 use crate::book::Book;
 use crate::cache::Shared;
+use crate::condition::Condition;
 use crate::cosignature::{self, Cosignature};
-use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
+use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::keys::KeyRing;
@@ -117,17 +117,21 @@ pub(crate) struct Waiting {
 pub(crate) enum Job {
     Append(Waiting),
     Cosignature(Cosignature, oneshot::Sender<Result<(), AppendError>>),
+    /// Try whether the disk is well again; the outcome stands in the shared condition when this is answered.
+    Probe(oneshot::Sender<()>),
 }
 
 pub(crate) struct Writer {
     pub(crate) conn: Connection,
     pub(crate) shared: Arc<Shared>,
     pub(crate) head: Head,
-    pub(crate) anchor_path: PathBuf,
-    /// What the anchor holds, as this process knows it.
-    pub(crate) anchored: String,
+    pub(crate) anchor: Kept,
+    /// The last stored checkpoint, and how many events it covers.
+    pub(crate) checkpoint: String,
     pub(crate) checkpointed: Seq,
     pub(crate) last_checkpoint: Instant,
+    /// What last kept a checkpoint from being stored or the anchor from being moved.
+    pub(crate) trouble: Option<String>,
 }
 
 /// Events of a batch, sealed but for their signatures, with the state they lead to.
@@ -148,7 +152,7 @@ struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// Places an event, after the one that raises the format where its kind is the first that needs it.
+    /// Places an event, after those that raise the format where its kind is the first that needs it.
     fn place(
         &mut self,
         instance: Option<InstanceId>,
@@ -156,9 +160,7 @@ impl Placing<'_> {
         facts: Facts,
         attachments: &[(AttachmentName, Vec<u8>)],
     ) -> Result<&SealedEvent, AppendError> {
-        let next = self.head.size.next();
-        if Facts::first_version(facts.kind()) > self.book.version_at(next) {
-            let version = FORMAT_VERSION;
+        for version in self.book.version_at(self.head.size.next()) + 1..=Facts::first_version(facts.kind()) {
             self.place(None, None, FormatRaised { version }.into(), &[])?;
         }
         if let Facts::ClockCorrected(correction) = &facts {
@@ -197,7 +199,7 @@ impl Writer {
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
-            let first = if self.checkpointed == self.head.size {
+            let first = if self.is_checkpointed() {
                 queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 queue.recv_timeout(due.saturating_duration_since(Instant::now()))
@@ -213,6 +215,11 @@ impl Writer {
                                 // Nobody waits for it any more: it is stored all the same.
                                 let _ = reply.send(stored.map_err(|e| AppendError::Storage(e.to_string())));
                             }
+                            Job::Probe(done) => {
+                                self.probe();
+                                // Who asked may have given up; the condition says it to the next.
+                                let _ = done.send(());
+                            }
                         }
                     }
                     if !batch.is_empty() {
@@ -222,7 +229,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.checkpointed < self.head.size && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
+            if !self.is_checkpointed() && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
                 self.checkpoint();
             }
         }
@@ -231,7 +238,7 @@ impl Writer {
 
     /// Signs the last checkpoint and truncates the WAL.
     pub(crate) fn end(&mut self) {
-        if self.checkpointed < self.head.size {
+        if !self.is_checkpointed() {
             self.checkpoint();
         }
         if let Err(error) = self.conn.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
@@ -269,6 +276,7 @@ impl Writer {
     /// Makes a stored batch the state that others see.
     fn publish(&mut self, batch: Batch) {
         self.head = batch.head;
+        self.shared.stats.grown(self.head.size);
         self.shared
             .publish(batch.orders, batch.book, self.head.greatest_at);
     }
@@ -277,12 +285,20 @@ impl Writer {
         let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
-            done.push((self.take_up(&mut batch, append), reply, place));
+            let result = self.take_up(&mut batch, append);
+            if let Err(error) = &result {
+                self.shared.stats.refused(error);
+            }
+            done.push((result, reply, place));
         }
         let committed = if batch.events.is_empty() {
             Ok(())
         } else {
-            self.store(&mut batch)
+            self.shared.condition.begin();
+            let stored = self.store(&mut batch);
+            self.shared.condition.end();
+            self.shared.condition.committed(stored.is_ok());
+            stored
         };
         match committed {
             Ok(()) => {
@@ -293,6 +309,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                self.shared.stats.commit_failed();
                 tracing::error!(%error, "a commit failed");
                 for (result, reply, _) in done {
                     let _ = reply.send(result.and(Err(AppendError::Storage(error.to_string()))));
@@ -417,6 +434,7 @@ impl Writer {
 
     /// Signs and stores a batch in one transaction.
     fn store(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let began = Instant::now();
         let (ring, history) = (&self.shared.ring, &batch.book.keys);
         sign_all(|seq| ring.event_key_at(history, seq), &mut batch.events).map_err(|seq| {
             StoreError::Damaged(format!("the event key in force at event {seq} is not held"))
@@ -435,30 +453,97 @@ impl Writer {
         tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
         tx.commit()?;
+        self.shared.stats.committed(batch.events.len(), began.elapsed());
         Ok(())
     }
 
+    /// A commit that changes nothing, and the checkpoint if one is missing: whether they work again.
+    fn probe(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        let committed = self.commit_nothing();
+        shared.condition.end();
+        shared.condition.committed(committed.is_ok());
+        match committed {
+            Ok(()) if self.is_checkpointed() => {}
+            Ok(()) => self.checkpoint(),
+            Err(error) => tracing::warn!(%error, "the ledger still cannot be written"),
+        }
+    }
+
+    fn commit_nothing(&mut self) -> rusqlite::Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        store::rewrite_head(&tx, &self.head)?;
+        tx.commit()
+    }
+
+    /// Whether a stored checkpoint covers all that is committed and the anchor is that checkpoint.
+    fn is_checkpointed(&self) -> bool {
+        self.checkpointed == self.head.size && self.anchor.is(&self.checkpoint)
+    }
+
     /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
-    /// anchor: the other way round, a crash between them would make a sound ledger look cut off.
+    /// anchor: the other way round, a crash between them would make a sound ledger look cut off. What fails is tried
+    /// again an interval later, whether events come or not.
     fn checkpoint(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.condition.begin();
+        self.sign_and_anchor(&shared.condition);
+        shared.condition.end();
+    }
+
+    fn sign_and_anchor(&mut self, condition: &Condition) {
         self.last_checkpoint = Instant::now();
-        let book = self.shared.book();
-        let signers = self
-            .shared
-            .ring
-            .checkpoint_signers(&book.keys, self.head.greatest_at);
-        let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
-        let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
-        if let Err(error) = stored {
-            tracing::error!(%error, "the checkpoint was not stored; trying again with the next");
+        if self.checkpointed < self.head.size {
+            let book = self.shared.book();
+            let signers = self
+                .shared
+                .ring
+                .checkpoint_signers(&book.keys, self.head.greatest_at);
+            let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
+            let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
+            condition.committed(stored.is_ok());
+            if let Err(error) = stored {
+                self.shared.stats.checkpoint_failed();
+                if self.is_new_trouble(&error) {
+                    tracing::error!(%error, "the checkpoint was not stored; trying again every second");
+                }
+                return;
+            }
+            self.checkpointed = self.head.size;
+            self.checkpoint = note;
+            self.shared.stats.checkpointed(self.checkpointed);
+        }
+        if self.anchor.is(&self.checkpoint) {
             return;
         }
-        self.checkpointed = self.head.size;
-        match anchor::replace(&self.anchor_path, Some(&self.anchored), &note) {
-            Ok(()) => self.anchored = note,
+        let moved = self.anchor.replace(&self.checkpoint);
+        condition.anchored(moved.is_ok());
+        match moved {
+            Ok(()) => {
+                self.shared.stats.anchored(self.checkpointed);
+                if self.trouble.take().is_some() {
+                    tracing::info!(size = %self.checkpointed, "checkpoint and anchor are up to date again");
+                }
+            }
             // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
-            Err(error) => tracing::error!(%error, size = %self.head.size, "the anchor was not moved"),
+            Err(error) => {
+                self.shared.stats.anchor_failed();
+                if self.is_new_trouble(&error) {
+                    tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved; trying again every second");
+                }
+            }
         }
+    }
+
+    /// A failure that repeats every second is told once.
+    fn is_new_trouble(&mut self, error: &dyn std::fmt::Display) -> bool {
+        let trouble = Some(error.to_string());
+        let is_new = self.trouble != trouble;
+        self.trouble = trouble;
+        is_new
     }
 }
 

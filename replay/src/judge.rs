@@ -96,6 +96,8 @@ pub(crate) fn judge(
         | Facts::ExchangeKeysSeen(_)
         | Facts::ClockCorrected(_)
         | Facts::LedgerKeyRotated(_)
+        | Facts::TokenAdded(_)
+        | Facts::TokenRevoked(_)
         | Facts::FormatRaised(_) => return,
     }
     order.advance(first, last, at, facts.moves_order());

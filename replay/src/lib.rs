@@ -50,7 +50,7 @@ pub use diff::{Difference, Side, SideCheckpoint, SideEvent, diff, print_differen
 pub use open::{Opened, Unusable, open};
 pub use print::print_report;
 pub use receipts::read_receipt;
-pub use report::{Checked, Finding, Money, Note, Report};
+pub use report::{Checked, Finding, Money, Note, Report, Witness};
 pub use rules::Grade;
 pub use story::show;
 pub use verify::{verify, verify_watched};

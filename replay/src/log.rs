@@ -442,6 +442,8 @@ fn misplaced(event: &Event) -> Option<String> {
         | Facts::FormatRaised(_) => (false, false),
         // As the event has it whose attachment it was; the rule of erasures compares them.
         Facts::AttachmentErased(_) => (event.order.is_some(), event.order.is_some()),
+        // Those of the whole service name no instance.
+        Facts::TokenAdded(_) | Facts::TokenRevoked(_) => (event.instance.is_some(), false),
         Facts::InstanceAdded(_) | Facts::InstanceClosed(_) => (true, false),
         _ => (true, true),
     };

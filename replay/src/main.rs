@@ -7,6 +7,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Events are parsed on one thread and dropped on another, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Replays a copy of a Quittance ledger. Opens no socket, needs no secret, writes nothing beside the evidence.
 #[derive(Parser)]
 #[command(name = "quittance-replay", version)]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +16,7 @@ use quittance_replay::{
     verify,
 };
 use quittance_taler::Digest32;
-use quittance_tlog::{Checkpoint, KeyName, NoteSigner};
+use quittance_tlog::{Checkpoint, Cosigner, KeyName, Note, NoteSigner};
 use support::*;
 use tempfile::TempDir;
 
@@ -161,6 +162,49 @@ fn a_history_sealed_anew_with_other_keys_is_found_too() {
     // Who has the key from elsewhere has proof.
     let report = check_receipt(&anew.ledger, &receipt, None, Some(&ledger_key())).unwrap();
     assert_eq!(report.finding.unwrap().rule, "log.receipt");
+}
+
+/// Whoever rewrites history with all the keys has no cosignature of the new one, and the old ones do not fit.
+#[test]
+fn a_rewritten_history_has_no_cosignatures() {
+    let witness = Cosigner::new(KeyName::new("witness.example/w1").unwrap(), &[70; 32]);
+    let vkey = witness.verifier().to_string();
+    let honest = forge(sound_events());
+    let anchor = fs::read_to_string(honest.options().anchor.unwrap()).unwrap();
+    let note = Note::parse(&anchor).unwrap();
+    let line = witness.sign(&note, START_S + 5).unwrap().to_string();
+
+    let mut events = sound_events();
+    let last = events.len() - 1;
+    events[last].0.at_us = events[last].0.at_us.plus_s(1);
+    let rewritten = forge(events);
+    let options = VerifyOptions {
+        witnesses: vec![witness.verifier()],
+        ..rewritten.options()
+    };
+    let report = verify(&options).unwrap();
+    assert!(report.is_sound(), "nothing in it contradicts it");
+    assert_eq!(report.witnesses[0].size, 0);
+    // The old cosignature kept beside it is over another root.
+    tampered(&rewritten.ledger(), |conn| {
+        let insert = "INSERT INTO cosignature (size, vkey, line) VALUES (?1, ?2, ?3)";
+        conn.execute(insert, (row(last), &vkey, &line)).unwrap();
+    });
+    let report = verify(&options).unwrap();
+    assert_root(&report, "log.cosignature", last, "", &[]);
+    assert_eq!(report.witnesses[0].size, 0);
+    // The old checkpoint with it is not of these events.
+    tampered(&rewritten.ledger(), |conn| {
+        let update = "UPDATE checkpoint SET note = ?1 WHERE size = ?2";
+        conn.execute(update, (&anchor, row(last))).unwrap();
+    });
+    let report = verify(&VerifyOptions {
+        anchor: None,
+        ..options
+    })
+    .unwrap();
+    assert_root(&report, "log.tree", last, "", &[]);
+    assert_eq!(report.witnesses[0].size, 0);
 }
 
 fn as_of(seq: u64) -> Report {

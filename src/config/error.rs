@@ -127,6 +127,17 @@ pub enum Problem {
     /// Not a way to answer.
     #[error("must be typed or failure")]
     Undeposited,
+    /// Not a list of networks.
+    #[error(
+        "must be addresses or networks with blanks between, as 127.0.0.1 10.0.0.0/8 (no bit of it behind the prefix), or none"
+    )]
+    Networks,
+    /// Not a number of MiB.
+    #[error("must be a whole number of MiB from 0 (no reserve) to 1048576")]
+    DiskReserve,
+    /// Not a form of log lines.
+    #[error("must be text or json")]
+    LogFormat,
     /// Not an origin.
     #[error(
         "must look like a URL without its schema, as shop.example/quittance: ASCII without blanks, controls, +, ? or #, \

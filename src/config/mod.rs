@@ -14,6 +14,7 @@
 
 mod error;
 mod expand;
+mod network;
 pub mod taler_conf;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,21 +27,23 @@ use url::Url;
 
 pub use error::{ConfigError, Problem};
 use error::{MAX_ORIGIN_BYTES, RESERVED_ORIGIN};
-use taler_conf::{TalerConf, Value};
+pub use network::Network;
+use taler_conf::{Location, TalerConf, Value};
 
 /// What the names of exchange sections begin with, without regard to case.
 const EXCHANGE_PREFIX: &str = "merchant-exchange-";
-const EXCHANGE_KEYS: [&str; 5] = [
+const EXCHANGE_KEYS: [&str; 6] = [
     "EXCHANGE_BASE_URL",
     "MASTER_KEY",
     "CURRENCY",
     "CONNECT_TO",
+    "TLS_ROOTS_FILE",
     "DISABLED",
 ];
 /// What the names of witness sections begin with, without regard to case.
 const WITNESS_PREFIX: &str = "quittance-witness-";
 const WITNESS_KEYS: [&str; 3] = ["URL", "VKEY", "CONNECT_TO"];
-const QUITTANCE_KEYS: [&str; 7] = [
+const QUITTANCE_KEYS: &[&str] = &[
     "LEDGER",
     "ANCHOR",
     "KEYS",
@@ -48,7 +51,16 @@ const QUITTANCE_KEYS: [&str; 7] = [
     "UNDEPOSITED",
     "ADMIN_TOKEN_FILE",
     "AUDITOR_TOKEN_FILE",
+    "TRUSTED_PROXIES",
+    "DISK_RESERVE_MIB",
+    "METRICS_BIND",
+    "LOG_FORMAT",
 ];
+/// Below this much free space nothing new is taken on, where the configuration does not say otherwise: months of what
+/// stays allowed then (replies, answers, checkpoints) fit.
+const DISK_RESERVE_MIB: u64 = 256;
+/// 2^40 bytes: a larger number is a typing error.
+const DISK_RESERVE_MIB_MAX: u64 = 1 << 20;
 
 /// The address that `quittance serve` listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +82,17 @@ pub struct ExchangeConfig {
     pub currency: Currency,
     /// The address to connect to in place of the URL's.
     pub connect_to: Option<SocketAddr>,
+    /// Who may vouch for its TLS certificate, in place of the system's roots.
+    pub tls_roots: Option<RootsFile>,
+}
+
+/// A file of root certificates. Whether it is there and what it holds is for who connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootsFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Where the configuration names it.
+    pub at: Location,
 }
 
 /// A witness that is asked to cosign checkpoints.
@@ -83,6 +106,15 @@ pub struct WitnessConfig {
     pub vkey: CosignerKey,
     /// The address to connect to in place of the URL's.
     pub connect_to: Option<SocketAddr>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// All that an operator sets.
@@ -114,6 +146,14 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// The file of the token for the ledger's entries.
     pub auditor_token_file: Option<PathBuf>,
+    /// Whose word on a client's address is taken; the machine itself where nothing is said.
+    pub trusted_proxies: Vec<Network>,
+    /// Free bytes on the ledger's file system below which nothing new is taken on; 0: no reserve.
+    pub disk_reserve: u64,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics_bind: Option<SocketAddr>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -121,7 +161,7 @@ impl Config {
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
         let conf = TalerConf::load(file)?;
         let options = Options { file, conf: &conf };
-        options.refuse_unknown("quittance", &QUITTANCE_KEYS)?;
+        options.refuse_unknown("quittance", QUITTANCE_KEYS)?;
 
         let currency = options.currency("taler")?;
         let path = |key, example| {
@@ -162,6 +202,10 @@ impl Config {
             undeposited,
             admin_token_file: token_file("ADMIN_TOKEN_FILE")?,
             auditor_token_file: token_file("AUDITOR_TOKEN_FILE")?,
+            trusted_proxies: options.trusted_proxies()?,
+            disk_reserve: options.disk_reserve()?,
+            metrics_bind: options.metrics_bind()?,
+            log_format: options.log_format()?,
         })
     }
 }
@@ -259,6 +303,25 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// Port 0 takes any free one.
+    fn metrics_bind(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let value = self.optional("quittance", "METRICS_BIND")?;
+        let read = |value: &Value| {
+            let address = value.text.parse();
+            address.map_err(|_| invalid("METRICS_BIND", value, Problem::SocketAddress))
+        };
+        value.map(read).transpose()
+    }
+
+    fn log_format(&self) -> Result<LogFormat, ConfigError> {
+        match self.optional("quittance", "LOG_FORMAT")? {
+            None => Ok(LogFormat::Text),
+            Some(value) if value.text.eq_ignore_ascii_case("text") => Ok(LogFormat::Text),
+            Some(value) if value.text.eq_ignore_ascii_case("json") => Ok(LogFormat::Json),
+            Some(value) => Err(invalid("LOG_FORMAT", value, Problem::LogFormat)),
+        }
+    }
+
     fn base_url(&self, section: &str, key: &'static str, example: &'static str) -> Result<Url, ConfigError> {
         let value = self.required(section, key, example)?;
         let usable = |url: &Url| {
@@ -272,6 +335,19 @@ impl<'a> Options<'a> {
                 Err(invalid(key, value, Problem::Slash(value.text.clone())))
             }
             Some(url) => Ok(url),
+        }
+    }
+
+    fn trusted_proxies(&self) -> Result<Vec<Network>, ConfigError> {
+        match self.optional("quittance", "TRUSTED_PROXIES")? {
+            None => Ok(Network::LOOPBACK.to_vec()),
+            Some(value) if value.text.eq_ignore_ascii_case("none") => Ok(Vec::new()),
+            Some(value) => value
+                .text
+                .split_whitespace()
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .map_err(|_| invalid("TRUSTED_PROXIES", value, Problem::Networks)),
         }
     }
 
@@ -303,16 +379,37 @@ impl<'a> Options<'a> {
                     other: other.at.clone(),
                 });
             }
-            let connect_to = self.connect_to(section)?;
+            let roots = self.optional(section, "TLS_ROOTS_FILE")?;
             exchanges.push(ExchangeConfig {
                 section: section.to_owned(),
                 base_url,
                 master_key,
                 currency,
-                connect_to,
+                connect_to: self.connect_to(section)?,
+                tls_roots: roots.map(|value| self.roots(value)).transpose()?,
             });
         }
         Ok(exchanges)
+    }
+
+    fn disk_reserve(&self) -> Result<u64, ConfigError> {
+        let mib = match self.optional("quittance", "DISK_RESERVE_MIB")? {
+            None => DISK_RESERVE_MIB,
+            Some(value) => value
+                .text
+                .parse()
+                .ok()
+                .filter(|mib| *mib <= DISK_RESERVE_MIB_MAX)
+                .ok_or_else(|| invalid("DISK_RESERVE_MIB", value, Problem::DiskReserve))?,
+        };
+        Ok(mib * 1024 * 1024)
+    }
+
+    fn roots(&self, value: &Value) -> Result<RootsFile, ConfigError> {
+        Ok(RootsFile {
+            path: self.conf.path(value)?,
+            at: value.at.clone(),
+        })
     }
 
     fn connect_to(&self, section: &str) -> Result<Option<SocketAddr>, ConfigError> {
@@ -435,6 +532,8 @@ ORIGIN = shop.example/quittance
 UNDEPOSITED = typed                       # or: failure
 ADMIN_TOKEN_FILE = admin.token            # optional
 AUDITOR_TOKEN_FILE = auditor.token        # optional
+METRICS_BIND = 127.0.0.1:9968             # optional
+LOG_FORMAT = json                         # or: text
 ";
 
     /// Loads a text as `c.conf`; messages come without the folder's name.
@@ -471,6 +570,7 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
                 master_key: DEMO_KEY.parse().unwrap(),
                 currency: "KUDOS".parse().unwrap(),
                 connect_to: Some("127.0.0.1:8443".parse().unwrap()),
+                tls_roots: None,
             }],
             witnesses: Vec::new(),
             ledger: root.join("ledger.sqlite3"),
@@ -480,8 +580,26 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
             undeposited: Undeposited::Typed,
             admin_token_file: Some(root.join("admin.token")),
             auditor_token_file: Some(root.join("auditor.token")),
+            trusted_proxies: Network::LOOPBACK.to_vec(),
+            disk_reserve: 256 * 1024 * 1024,
+            metrics_bind: Some("127.0.0.1:9968".parse().unwrap()),
+            log_format: LogFormat::Json,
         };
         assert_eq!(Config::load(&file).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_reserve_and_roots_are_read() {
+        let more = "DISK_RESERVE_MIB = 3\n[merchant-exchange-demo]\nTLS_ROOTS_FILE = tls/ca.pem\n";
+        let config = load(&(SAMPLE.to_owned() + more)).unwrap();
+        assert_eq!(config.disk_reserve, 3 * 1024 * 1024);
+        let roots = config.exchanges[0].tls_roots.clone().unwrap();
+        assert!(roots.path.is_absolute() && roots.path.ends_with("tls/ca.pem"));
+        assert!(roots.at.to_string().ends_with("c.conf:23"), "{}", roots.at);
+        for wrong in ["-1", "256M", "1048577", "0.5"] {
+            let refused = load(&format!("{SAMPLE}DISK_RESERVE_MIB = {wrong}\n")).unwrap_err();
+            assert!(refused.starts_with("c.conf:21: DISK_RESERVE_MIB = "), "{refused}");
+        }
     }
 
     #[test]
@@ -665,6 +783,16 @@ AUDITOR_TOKEN_FILE = auditor.token        # optional
                 "UNDEPOSITED = typed",
                 "UNDEPOSITED = no",
                 "c.conf:18: UNDEPOSITED = \"no\": must be typed or failure",
+            ),
+            (
+                "127.0.0.1:9968",
+                "9968",
+                "c.conf:21: METRICS_BIND = \"9968\": must be IP:PORT",
+            ),
+            (
+                "LOG_FORMAT = json",
+                "LOG_FORMAT = xml",
+                "c.conf:22: LOG_FORMAT = \"xml\": must be text or json",
             ),
         ];
         for (from, to, expected) in cases {

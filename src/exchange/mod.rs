@@ -3,6 +3,7 @@
 //! contract says. Nothing here records a reply or knows an order; settling does.
 //! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
 
+mod gate;
 pub mod keys;
 pub mod verdict;
 
@@ -15,14 +16,18 @@ use quittance_events::facts::Failure;
 use quittance_events::{Append, AttachmentName, Ledger, NewEvent, Stream};
 use quittance_taler::{Amount, CoinPub, EddsaSignature, HashCode, MasterPub, MerchantPub};
 use serde::Serialize;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::client::Client;
 pub use crate::client::{ClientError, Reply};
 use crate::clock::Clock;
 use crate::config::ExchangeConfig;
-use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, REPLY_MAX};
+use crate::limits::{CALLS_PER_EXCHANGE_MAX, KEYS_FRESH_S, KEYS_MAX, KEYS_RETRY_S, PLACE_TIME, REPLY_MAX};
+use crate::logs::Foreign;
+use crate::metrics::Metrics;
+use gate::Gate;
+pub use gate::{Pass, Unsent};
 use quittance_taler::Micros;
 
 /// Why an exchange's signing keys could not be had.
@@ -77,7 +82,7 @@ impl Default for Times {
 struct Exchange {
     config: ExchangeConfig,
     client: Client,
-    calls: Semaphore,
+    gate: Arc<Gate>,
     fetch: Mutex<Fetched>,
 }
 
@@ -96,25 +101,29 @@ pub struct Exchanges {
     ledger: Arc<Ledger>,
     clock: Clock,
     times: Times,
+    metrics: Arc<Metrics>,
 }
 
 impl Exchanges {
     /// Clients for the configured exchanges. Contacts none yet.
     ///
     /// # Errors
-    /// An https exchange, and no root certificates on this machine.
+    /// An https exchange without root certificates: none on this machine, or none in the file that is configured.
     pub fn new(
         configs: &[ExchangeConfig],
         ledger: Arc<Ledger>,
         clock: Clock,
         times: Times,
+        metrics: Arc<Metrics>,
     ) -> Result<Exchanges, ClientError> {
         let mut by_master = HashMap::new();
         for config in configs {
+            let gate = Gate::new(config.base_url.as_str(), CALLS_PER_EXCHANGE_MAX, PLACE_TIME);
+            let roots = config.tls_roots.as_ref();
             let exchange = Exchange {
                 config: config.clone(),
-                client: Client::new(&config.base_url, config.connect_to, "application/json")?,
-                calls: Semaphore::new(CALLS_PER_EXCHANGE_MAX),
+                client: Client::new(&config.base_url, config.connect_to, "application/json", roots)?,
+                gate: Arc::new(gate),
                 fetch: Mutex::default(),
             };
             by_master.insert(config.master_key, Arc::new(exchange));
@@ -124,6 +133,7 @@ impl Exchanges {
             ledger,
             clock,
             times,
+            metrics,
         })
     }
 
@@ -142,7 +152,9 @@ impl Exchanges {
         let exchange = Arc::clone(self.by_master.get(&master).ok_or(KeysFailure::Failed)?);
         let now = (self.clock)();
         if has_current_key(&self.ledger.book(), &master, now) {
-            if let Ok(fetched) = exchange.fetch.try_lock()
+            // Of one that is down nothing is asked that can wait.
+            if exchange.gate.is_closed()
+                && let Ok(fetched) = exchange.fetch.try_lock()
                 && fetched.at.is_none_or(|at| at.plus_s(KEYS_FRESH_S) < now)
             {
                 drop(fetched);
@@ -175,7 +187,12 @@ impl Exchanges {
         if waited_for_it || failed_lately {
             return fetched.failure.map_or(Ok(()), Err);
         }
-        let result = self.fetch_and_record(exchange, now).await;
+        // What was not sent is no failed fetch: it may be sent as soon as the way is free.
+        let pass = exchange.gate.enter(now).await.map_err(|unsent| match unsent {
+            Unsent::Down => KeysFailure::Failed,
+            Unsent::Busy => KeysFailure::Timeout,
+        })?;
+        let result = self.fetch_and_record(exchange, pass, now).await;
         *fetched = Fetched {
             ended: Some(Instant::now()),
             at: Some((self.clock)()),
@@ -184,28 +201,41 @@ impl Exchanges {
         result
     }
 
-    async fn fetch_and_record(&self, exchange: &Exchange, now: Micros) -> Result<(), KeysFailure> {
+    async fn fetch_and_record(
+        &self,
+        exchange: &Exchange,
+        pass: Pass,
+        now: Micros,
+    ) -> Result<(), KeysFailure> {
         let url = exchange.config.base_url.as_str();
         let call = exchange.client.get("keys", KEYS_MAX);
-        let reply = match tokio::time::timeout(self.times.keys, call).await {
-            Err(_) | Ok(Err(Failure::Timeout)) => {
+        let reply = tokio::time::timeout(self.times.keys, call).await;
+        let reply = reply.unwrap_or(Err(Failure::Timeout));
+        pass.ended(&reply, (self.clock)());
+        let reply = match reply {
+            Err(Failure::Timeout) => {
+                self.metrics.fetched_keys(url, "timeout");
                 tracing::warn!(exchange = url, "no /keys in time");
                 return Err(KeysFailure::Timeout);
             }
-            Ok(Err(failure)) => {
+            Err(failure) => {
+                self.metrics.fetched_keys(url, "unreached");
                 tracing::warn!(exchange = url, ?failure, "no /keys");
                 return Err(KeysFailure::Failed);
             }
-            Ok(Ok(reply)) => reply,
+            Ok(reply) => reply,
         };
         let seen = match keys::read(&reply, &exchange.config) {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!(exchange = url, %error, "/keys is not usable");
+                self.metrics.fetched_keys(url, "unusable");
+                let error = error.to_string();
+                tracing::warn!(exchange = url, error = %Foreign(&error), "/keys is not usable");
                 return Err(KeysFailure::Failed);
             }
         };
         if self.ledger.book().latest_signkeys(&seen.master_pub) == Some(seen.signkeys.as_slice()) {
+            self.metrics.fetched_keys(url, "unchanged");
             return Ok(());
         }
         let append = Append {
@@ -214,12 +244,25 @@ impl Exchanges {
             events: vec![NewEvent::with(seen, AttachmentName::Keys, reply.body)],
         };
         match self.ledger.append(append).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.metrics.fetched_keys(url, "recorded");
+                Ok(())
+            }
             Err(error) => {
+                self.metrics.fetched_keys(url, "unrecorded");
                 tracing::error!(exchange = url, %error, "signing keys were not recorded");
                 Err(KeysFailure::Failed)
             }
         }
+    }
+
+    /// Leave to make one call to the exchange. Waits for a place among the calls under way, for a bounded time.
+    ///
+    /// # Errors
+    /// Why no call is to be made now.
+    pub async fn enter(&self, master: &MasterPub) -> Result<Pass, Unsent> {
+        let exchange = self.by_master.get(master).ok_or(Unsent::Down)?;
+        exchange.gate.enter((self.clock)()).await
     }
 
     /// Asks the exchange to refund a coin. One attempt, bounded in time and size; redirects are not followed.
@@ -228,22 +271,24 @@ impl Exchanges {
     /// How it failed; whether the exchange refunded is unknown then.
     pub async fn refund(
         &self,
+        pass: Pass,
         master: &MasterPub,
         coin: &CoinPub,
         request: &RefundRequest,
     ) -> Result<Reply, Failure> {
         let exchange = self.by_master.get(master).ok_or(Failure::Connect)?;
         let body = serde_json::to_vec(request).expect("a refund request is plain JSON");
-        let call = async {
-            let _permit = exchange.calls.acquire().await.map_err(|_| Failure::Connect)?;
-            exchange
-                .client
-                .post(&format!("coins/{coin}/refund"), body, REPLY_MAX)
-                .await
-        };
-        tokio::time::timeout(self.times.call, call)
-            .await
-            .unwrap_or(Err(Failure::Timeout))
+        let path = format!("coins/{coin}/refund");
+        let call = exchange.client.post(&path, body, REPLY_MAX);
+        let began = Instant::now();
+        let result = tokio::time::timeout(self.times.call, call).await;
+        let result = result.unwrap_or(Err(Failure::Timeout));
+        pass.ended(&result, (self.clock)());
+        let status = result.as_ref().map(|reply| reply.http_status);
+        let url = exchange.config.base_url.as_str();
+        self.metrics
+            .called(url, status.map_err(|failure| *failure), began.elapsed());
+        result
     }
 }
 

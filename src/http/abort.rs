@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 use super::{Call, parse, reply, shape};
 use crate::decide::abort::{AbortRequest, decide};
-use crate::exchange::KeysFailure;
+use crate::exchange::{KeysFailure, Unsent};
 use crate::refusal::{Refusal, RequestError};
 use crate::settle::{Settled, settle};
 
@@ -105,6 +105,7 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
 /// No coin is decided. None of these is final to a wallet: it comes again.
 fn inconclusive(settled: &Settled, last: Option<&Attempt>) -> Refusal {
     let timeout = Refusal::new(ErrorCode::MerchantGenericExchangeTimeout);
+    let unreached = Refusal::new(ErrorCode::MerchantGenericExchangeConnectFailure).status(502);
     if settled.ran_out {
         return timeout.status(408);
     }
@@ -113,10 +114,10 @@ fn inconclusive(settled: &Settled, last: Option<&Attempt>) -> Refusal {
         (Some(KeysFailure::Failed), _) => {
             Refusal::new(ErrorCode::MerchantGenericExchangeKeysFailure).status(502)
         }
+        // Nothing was ever recorded of it, and nothing was sent: the exchange is known to be down.
+        (None, None) if settled.unsent == Some(Unsent::Down) => unreached,
         (None, None | Some(Attempt::Unreached(Failure::Timeout))) => timeout.status(408),
-        (None, Some(Attempt::Unreached(Failure::Connect | Failure::Closed))) => {
-            Refusal::new(ErrorCode::MerchantGenericExchangeConnectFailure).status(502)
-        }
+        (None, Some(Attempt::Unreached(Failure::Connect | Failure::Closed))) => unreached,
         (
             None,
             Some(Attempt::Replied {

@@ -7,11 +7,13 @@ use serde_json::{Map, Value};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::observe::Code;
 use super::reply;
+use crate::limits::RETRY_AFTER_S;
 use crate::refusal::{Refusal, RequestError};
 
-/// The reply to a refusal.
-pub(super) fn refused(refusal: &Refusal) -> Response {
+/// The body of a refusal.
+pub(super) fn body(refusal: &Refusal) -> Vec<u8> {
     let mut body = Map::new();
     body.insert("code".into(), refusal.code.code().into());
     body.insert("hint".into(), refusal.code.hint().into());
@@ -19,13 +21,24 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
         body.insert("detail".into(), detail.as_str().into());
     }
     body.extend(refusal.members.clone());
+    serde_json::to_vec(&Value::Object(body)).expect("an error body is plain JSON")
+}
+
+/// The reply to a refusal.
+pub(super) fn refused(refusal: &Refusal) -> Response {
     let status = refusal.http_status.unwrap_or_else(|| refusal.code.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = reply::json(status, &Value::Object(body));
+    let mut response = reply::with_body(status, body(refusal), reply::JSON);
+    response.extensions_mut().insert(Code(refusal.code.code()));
     if status == StatusCode::UNAUTHORIZED {
         response
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
     }
     response
 }
@@ -47,9 +60,12 @@ pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Respons
         }
         RequestError::Append(AppendError::ClockBehind { .. }) => Refusal::new(storage_code)
             .detail("the clock stands behind the ledger; the operator must correct it"),
-        RequestError::Append(_) | RequestError::Read(_) | RequestError::Contended => {
-            Refusal::new(storage_code)
-        }
+        RequestError::DiskLow => Refusal::new(storage_code)
+            .detail("the disk is nearly full: nothing new is taken on until the operator makes room"),
+        RequestError::Append(_)
+        | RequestError::Read(_)
+        | RequestError::KeyFile(_)
+        | RequestError::Contended => Refusal::new(storage_code),
         RequestError::Amount(_) | RequestError::Task => {
             Refusal::new(ErrorCode::GenericInternalInvariantFailure)
         }

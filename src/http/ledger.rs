@@ -43,8 +43,13 @@ impl File {
         format!("tile/{below}{rest}").parse().ok().map(File::Tile)
     }
 
-    pub(super) fn is_for_auditors(self) -> bool {
-        matches!(self, File::Tile(TilePath::Entries(_)))
+    /// In logs and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            File::Checkpoint => "checkpoint",
+            File::Tile(TilePath::Hashes(_)) => "tile",
+            File::Tile(TilePath::Entries(_)) => "entries",
+        }
     }
 
     fn headers(self) -> (&'static str, &'static str) {

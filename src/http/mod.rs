@@ -5,41 +5,52 @@
 mod abort;
 mod approve;
 mod config;
+mod delivery;
+pub mod door;
 mod error;
+mod health;
 mod intake;
 mod ledger;
+mod observe;
 pub mod openapi;
 mod refund;
 mod reply;
 mod routes;
-pub mod server;
+pub mod scrape;
 pub(crate) mod shape;
 mod status;
+mod stream;
+mod token;
 pub mod understand;
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Buf;
+use door::Ticket;
 use futures_util::{Stream, StreamExt};
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
-use routes::{Target, decoded, find};
+use routes::{Demand, Target, decoded, find};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
 
+use crate::access::Bearer;
+use crate::admission::Admission;
 use crate::instance::Instance;
-use crate::limits::{BODY_MAX, BODY_TIME};
+use crate::limits::BODY_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
-use crate::token::Token;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
     OpenApi,
+    Health,
     Config,
     Status,
     Abort,
@@ -48,14 +59,30 @@ enum Endpoint {
     RecordOrder,
     RecordDeposits,
     Ledger(ledger::File),
+    /// The token that the request bears.
+    Token,
+    Tokens,
+    /// By serial.
+    TokenOf(u64),
 }
 
 impl Endpoint {
-    fn is_private(self) -> bool {
-        matches!(
-            self,
-            Endpoint::Approve | Endpoint::RecordOrder | Endpoint::RecordDeposits
-        )
+    /// In logs and metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Endpoint::OpenApi => "openapi",
+            Endpoint::Health => "health",
+            Endpoint::Token => "token",
+            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
+            Endpoint::Config => "config",
+            Endpoint::Status => "status",
+            Endpoint::Abort => "abort",
+            Endpoint::Refund => "refund",
+            Endpoint::Approve => "approve",
+            Endpoint::RecordOrder => "record_order",
+            Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Ledger(file) => file.name(),
+        }
     }
 
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
@@ -86,10 +113,28 @@ pub fn routes(
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional())
         .and(warp::body::stream())
         .then(
-            |service, method: Method, path: warp::path::FullPath, query, headers, body| async move {
-                respond(service, method.as_str(), path.as_str(), query, &headers, body).await
+            |service: Arc<Service>,
+             method: Method,
+             path: warp::path::FullPath,
+             query,
+             headers,
+             ticket,
+             body| async move {
+                let (method, target) = (method.as_str(), find(path.as_str()));
+                let endpoint = target.as_ref().map(|target| target.endpoint.name());
+                let answer = respond(
+                    Arc::clone(&service),
+                    method,
+                    target,
+                    query,
+                    &headers,
+                    ticket,
+                    body,
+                );
+                observe::observed(&service, method, endpoint, answer).await
             },
         )
 }
@@ -97,27 +142,29 @@ pub fn routes(
 async fn respond(
     service: Arc<Service>,
     method: &str,
-    path: &str,
+    target: Option<Target<'_>>,
     query: String,
     headers: &HeaderMap,
+    ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
     let methods = routes::methods();
     if !methods.contains(&method) {
         return error::wrong_method(&methods);
     }
-    let Some(target) = find(path) else {
+    let Some(target) = target else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
     if !target.methods.contains(&method) {
         return error::wrong_method(&target.methods);
     }
-    match answer(service, &target, query, headers, body).await {
+    let deletes = method == "DELETE";
+    match answer(service, &target, deletes, query, headers, ticket, body).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
-            if matches!(endpoint, Endpoint::Ledger(_)) {
+            if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
             response
@@ -128,33 +175,38 @@ async fn respond(
 async fn answer(
     service: Arc<Service>,
     target: &Target<'_>,
+    deletes: bool,
     query: String,
     headers: &HeaderMap,
+    ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
+    if target.endpoint == Endpoint::Health {
+        return health::get(&service.ledger).await;
+    }
+    let private = target.demand != Demand::Nothing;
+    let admission = &service.admission;
     if let Endpoint::Ledger(file) = target.endpoint {
-        if file.is_for_auditors() {
-            token(service.auditor.iter().chain(&service.admin), headers)?;
-        }
-        read(headers, body).await?;
+        // One ledger serves all instances: of their tokens the root instance's alone may be for it.
+        bearer(&service, Some(&InstanceId::root()), target.demand, headers).await?;
+        read(admission, private, headers, body).await?;
+        let _place = admission.work(private)?;
         return ledger::get(&service, file).await;
     }
     if target.endpoint == Endpoint::OpenApi {
-        read(headers, body).await?;
+        read(admission, private, headers, body).await?;
         return Ok(openapi::get());
     }
     let id = instance_id(target.instance);
     let instance = id.as_ref().and_then(|id| service.instances.get(id));
-    let by = if target.endpoint.is_private() {
-        let tokens = instance.map_or(&[][..], |instance| instance.tokens.as_slice());
-        Some(token(tokens.iter().chain(&service.admin), headers)?)
-    } else {
-        None
-    };
+    let bearer = bearer(&service, id.as_ref(), target.demand, headers).await?;
     let (Some(id), Some(_)) = (id, instance) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
-    let body = read(headers, body).await?;
+    tracing::Span::current().record("instance", id.as_str());
+    let Received { bytes: body, large } = read(admission, private, headers, body).await?;
+    // Taken only now: who sends his body slowly must not keep others out.
+    let place = admission.work(private)?;
     let order = target.order.and_then(decoded).map(|order| OrderKey {
         instance: id.clone(),
         order,
@@ -163,14 +215,14 @@ async fn answer(
         service,
         instance: id,
         order,
-        by,
+        bearer,
         query,
         body,
     };
     let endpoint = target.endpoint;
     // In a task of its own: a client that hangs up must not stop a decision half-way.
-    let task = tokio::spawn(async move {
-        match endpoint {
+    let work = async move {
+        let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
             Endpoint::Abort => abort::post(&call).await,
@@ -178,9 +230,18 @@ async fn answer(
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
-            Endpoint::OpenApi | Endpoint::Ledger(_) => unreachable!("it is answered without an instance"),
-        }
-    });
+            Endpoint::Token if deletes => token::delete(&call).await,
+            Endpoint::Token => token::post(&call).await,
+            Endpoint::Tokens => token::list(&call).await,
+            Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
+            Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
+                unreachable!("they are answered without an instance")
+            }
+        };
+        drop((place, large, ticket));
+        answer
+    };
+    let task = tokio::spawn(work.in_current_span());
     task.await.map_err(|_| RequestError::Task)?
 }
 
@@ -190,8 +251,8 @@ struct Call {
     instance: InstanceId,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
-    /// Whose token, on private endpoints.
-    by: Option<TokenId>,
+    /// Who calls, on private endpoints.
+    bearer: Option<Bearer>,
     query: String,
     body: Vec<u8>,
 }
@@ -205,35 +266,63 @@ impl Call {
         self.order.as_ref().ok_or_else(|| Refusal::new(unknown))
     }
 
-    fn by(&self) -> &TokenId {
-        self.by
+    fn bearer(&self) -> &Bearer {
+        self.bearer
             .as_ref()
             .expect("private endpoints come here with a token only")
     }
+
+    fn by(&self) -> &TokenId {
+        &self.bearer().token.id
+    }
 }
 
-/// Which of these tokens the request bears.
-fn token<'a>(mut tokens: impl Iterator<Item = &'a Token>, headers: &HeaderMap) -> Result<TokenId, Refusal> {
-    let unauthorized = Refusal::new(ErrorCode::GenericUnauthorized);
+/// Whose token the request bears, where the endpoint demands one that may do what it does. The text is compared where
+/// the server holds it and never copied.
+async fn bearer(
+    service: &Service,
+    instance: Option<&InstanceId>,
+    demand: Demand,
+    headers: &HeaderMap,
+) -> Result<Option<Bearer>, Refusal> {
+    if demand == Demand::Nothing {
+        return Ok(None);
+    }
     let given = headers
         .get(header::AUTHORIZATION)
-        .ok_or_else(|| unauthorized.clone())?;
-    let given = given.to_str().ok().and_then(|text| text.split_once(' '));
-    let Some((scheme, text)) = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-        return Err(unauthorized);
+        .and_then(|given| given.to_str().ok());
+    let given = given.and_then(|text| text.split_once(' '));
+    let Some((_, text)) = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Err(Refusal::new(ErrorCode::GenericUnauthorized));
     };
-    debug_assert!(!scheme.is_empty());
-    tokens
-        .find(|token| token.is(text.trim()))
-        .map(|token| token.id.clone())
-        .ok_or_else(|| Refusal::new(ErrorCode::GenericTokenUnknown))
+    let bearer = service.access.find(instance, text.trim()).await;
+    let bearer = bearer.ok_or_else(|| Refusal::new(ErrorCode::GenericTokenUnknown))?;
+    if bearer.token.is_expired((service.clock)()) {
+        return Err(Refusal::new(ErrorCode::GenericTokenExpired));
+    }
+    match demand {
+        Demand::Scope(scope) if !bearer.may(scope) => {
+            Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
+                .detail(format!("it needs scope {}", scope.as_str())))
+        }
+        _ => Ok(Some(bearer)),
+    }
+}
+
+/// A body, with its place among the large ones where it needs one.
+struct Received {
+    bytes: Vec<u8>,
+    large: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the body, which may be no longer and no slower than the limits say.
 async fn read(
+    admission: &Admission,
+    private: bool,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Received, Refusal> {
+    let bounds = &admission.bounds;
     let too_long =
         || Refusal::new(ErrorCode::GenericUploadExceedsLimit).detail(format!("at most {BODY_MAX} bytes"));
     let told = headers
@@ -244,12 +333,15 @@ async fn read(
     }
     let collect = async {
         let mut body = pin!(body);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut large) = (Vec::new(), None);
         while let Some(chunk) = body.next().await {
             let mut chunk = chunk
                 .map_err(|_| Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body broke off"))?;
             if bytes.len() + chunk.remaining() > BODY_MAX {
                 return Err(too_long());
+            }
+            if !private && large.is_none() && bytes.len() + chunk.remaining() > bounds.small_body {
+                large = Some(admission.large_body()?);
             }
             while chunk.has_remaining() {
                 let part = chunk.chunk();
@@ -258,9 +350,9 @@ async fn read(
                 chunk.advance(taken);
             }
         }
-        Ok(bytes)
+        Ok(Received { bytes, large })
     };
-    tokio::time::timeout(BODY_TIME, collect)
+    tokio::time::timeout(bounds.body_time, collect)
         .await
         .unwrap_or_else(|_| {
             Err(Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body came too slowly"))

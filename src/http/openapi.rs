@@ -12,7 +12,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::reply;
-use super::routes::{Body, ROUTES, Route, Who};
+use super::routes::{Body, Demand, ROUTES, Route};
 use quittance_events::receipt::HEADER;
 
 const JSON: &str = "application/json";
@@ -63,12 +63,20 @@ impl Route {
             (500, Code::GenericDbStoreFailed),
             (500, Code::GenericDbFetchFailed),
             (500, Code::GenericInternalInvariantFailure),
+            (503, Code::GenericOsResourceAllocationFailure),
         ]);
         if of_instance || self.of_instances {
             all.push((404, Code::MerchantGenericInstanceUnknown));
         }
-        if self.who != Who::Public {
-            all.extend([(401, Code::GenericUnauthorized), (401, Code::GenericTokenUnknown)]);
+        if self.demand != Demand::Nothing {
+            all.extend([
+                (401, Code::GenericUnauthorized),
+                (401, Code::GenericTokenUnknown),
+                (401, Code::GenericTokenExpired),
+            ]);
+        }
+        if matches!(self.demand, Demand::Scope(_)) {
+            all.push((403, Code::GenericTokenPermissionInsufficient));
         }
         all.sort_by_key(|(status, code)| (*status, code.code()));
         all.chunk_by(|a, b| a.0 == b.0)
@@ -97,12 +105,16 @@ impl Route {
         for (status, body) in self.answers {
             responses.insert(status.to_string(), answer(*status, *body, generator));
         }
+        let summary = match self.demand {
+            Demand::Scope(scope) => format!("{} Needs a token with scope {}.", self.summary, scope.as_str()),
+            _ => self.summary.to_owned(),
+        };
         let mut operation = json!({
-            "summary": self.summary,
+            "summary": summary,
             "operationId": id(self.method, path),
             "parameters": parameters(path),
             "responses": responses,
-            "security": if self.who == Who::Public { json!([]) } else { json!([{"token": []}]) },
+            "security": if self.demand == Demand::Nothing { json!([]) } else { json!([{"token": []}]) },
         });
         if let Some(request) = self.request {
             operation["requestBody"] =
@@ -146,6 +158,11 @@ fn refusal(status: u16, codes: &[Code]) -> Value {
             members["exchange_code"] = json!({"type": "integer"});
             members["exchange_reply"] = json!({"type": "object"});
         }
+        503 => {
+            members["status"] = json!({"type": "string"});
+            members["reason"] = json!({"type": "string"});
+            response["headers"] = json!({"Retry-After": {"schema": {"type": "string"}}});
+        }
         401 => response["headers"] = json!({"WWW-Authenticate": {"schema": {"type": "string"}}}),
         _ => {}
     }
@@ -188,6 +205,7 @@ fn parameters(path: &str) -> Value {
                 // `.` and `..` are steps in a path.
                 "order_id" => json!({"type": "string", "pattern": "^[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,63}$"}),
                 "level" => json!({"type": "integer", "minimum": 0, "maximum": 7}),
+                "serial" => json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
                 "width" => json!({"type": "integer", "minimum": 1, "maximum": 255}),
                 _ => json!({
                     "type": "string",

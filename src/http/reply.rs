@@ -10,9 +10,10 @@ use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::door::UnderWay;
 use crate::service::{Served, Service};
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// Stands on a response whose delivery is to be recorded.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// The last byte went out without error. Joins the next commit; nobody waits for it.
-    pub(super) fn delivered(self) {
+    pub(super) fn delivered(self, under_way: UnderWay) {
         tokio::spawn(async move {
             let at = self
                 .service
@@ -38,6 +39,7 @@ impl Delivery {
                 // The wallet has its answer; without this it is only asked to come once more.
                 tracing::warn!(order = %self.key, answer = %self.answer, %error, "a delivery was not recorded");
             }
+            drop(under_way);
         });
     }
 }
@@ -56,6 +58,15 @@ pub(super) fn with_body(status: StatusCode, body: Vec<u8>, content_type: &'stati
 pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
     let body = serde_json::to_vec(body).expect("a reply is plain JSON");
     with_body(status, body, JSON)
+}
+
+/// A JSON body that no cache may keep.
+pub(super) fn secret_json<T: Serialize>(body: &T) -> Response {
+    let mut response = json(StatusCode::OK, body);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// No body.

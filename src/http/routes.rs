@@ -2,21 +2,22 @@
 //! and of which `openapi.json` is made. So the two cannot disagree, and what no row names does not exist.
 
 use percent_encoding::percent_decode_str;
+use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Endpoint, abort, approve, config, intake, ledger, refund, shape};
+use super::{Endpoint, abort, approve, config, health, intake, ledger, refund, shape, token};
 use crate::decide::deposits::DepositsRequest;
 
-/// Who may call.
+/// Whom an endpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Who {
+pub(super) enum Demand {
     /// Everybody.
-    Public,
-    /// Whoever bears a token of the instance, or the administrator's.
-    Shop,
-    /// Whoever bears the auditor's token, or the administrator's.
-    Auditor,
+    Nothing,
+    /// Whoever bears a token that is taken here.
+    AnyToken,
+    /// Whoever bears one with this scope.
+    Scope(TokenScope),
 }
 
 /// A body's schema.
@@ -42,7 +43,7 @@ pub(super) struct Route {
     pub(super) endpoint: fn(&str) -> Option<Endpoint>,
     /// Whether every instance has it under `instances/{instance}/`, too.
     pub(super) of_instances: bool,
-    pub(super) who: Who,
+    pub(super) demand: Demand,
     pub(super) summary: &'static str,
     pub(super) request: Option<Shape>,
     pub(super) answers: &'static [(u16, Body)],
@@ -62,7 +63,7 @@ const PLAIN: Route = Route {
     path: "",
     endpoint: |_| None,
     of_instances: true,
-    who: Who::Public,
+    demand: Demand::Nothing,
     summary: "",
     request: None,
     answers: &[],
@@ -78,6 +79,15 @@ pub(super) static ROUTES: &[Route] = &[
         of_instances: false,
         summary: "This document.",
         answers: &[(200, Body::Json(shape::<shape::Document>))],
+        ..PLAIN
+    },
+    Route {
+        path: "health",
+        endpoint: |_| Some(Endpoint::Health),
+        of_instances: false,
+        summary: "Whether this service can record.",
+        answers: &[(200, Body::Json(shape::<health::Reply>))],
+        refusals: &[(503, Code::GenericDbStoreFailed)],
         ..PLAIN
     },
     Route {
@@ -146,7 +156,7 @@ pub(super) static ROUTES: &[Route] = &[
         method: "POST",
         path: "private/orders/{order_id}/refund",
         endpoint: |_| Some(Endpoint::Approve),
-        who: Who::Shop,
+        demand: Demand::Scope(TokenScope::Refunds),
         summary: "The merchant grants a refund; the amount is the order's new total.",
         request: Some(shape::<approve::Request>),
         answers: &[(200, Body::Json(shape::<approve::Reply>))],
@@ -164,7 +174,7 @@ pub(super) static ROUTES: &[Route] = &[
         method: "POST",
         path: "private/ledger/orders",
         endpoint: |_| Some(Endpoint::RecordOrder),
-        who: Who::Shop,
+        demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's contract terms.",
         request: Some(shape::<intake::RecordOrder>),
         answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
@@ -179,7 +189,7 @@ pub(super) static ROUTES: &[Route] = &[
         method: "POST",
         path: "private/ledger/orders/{order_id}/deposits",
         endpoint: |_| Some(Endpoint::RecordDeposits),
-        who: Who::Shop,
+        demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's deposits, its payment, and refunds made before a takeover.",
         request: Some(shape::<DepositsRequest>),
         answers: &[(200, Body::Json(shape::<intake::DepositsReply>))],
@@ -191,6 +201,52 @@ pub(super) static ROUTES: &[Route] = &[
             (409, Code::GenericDbInvariantFailure),
             (409, Code::MerchantGenericCurrencyMismatch),
         ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/token",
+        endpoint: |_| Some(Endpoint::Token),
+        demand: Demand::AnyToken,
+        summary: "Makes a token.",
+        request: Some(shape::<token::Request>),
+        answers: &[(200, Body::Json(shape::<token::Made>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (403, Code::GenericTokenPermissionInsufficient),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/token",
+        endpoint: |_| Some(Endpoint::Token),
+        demand: Demand::AnyToken,
+        summary: "Revokes the token that the request bears.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (403, Code::GenericForbidden),
+            (404, Code::MerchantGenericAccessTokenUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/tokens",
+        endpoint: |_| Some(Endpoint::Tokens),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's tokens.",
+        answers: &[(200, Body::Json(shape::<token::List>)), (204, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/tokens/{serial}",
+        endpoint: |serial| serial.parse().ok().map(Endpoint::TokenOf),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Revokes a token.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericAccessTokenUnknown)],
         ..PLAIN
     },
     Route {
@@ -206,7 +262,7 @@ pub(super) static ROUTES: &[Route] = &[
         path: "ledger/tile/entries/{bundle*}",
         endpoint: |rest| ledger::File::tile("entries/", rest).map(Endpoint::Ledger),
         of_instances: false,
-        who: Who::Auditor,
+        demand: Demand::Scope(TokenScope::Audit),
         summary: "Events as leaves of the tree, after c2sp.org/tlog-tiles.",
         answers: &[(200, Body::Bytes)],
         refusals: &[(404, Code::GenericEndpointUnknown)],
@@ -263,6 +319,7 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    pub(super) demand: Demand,
     /// The methods that it takes.
     pub(super) methods: Vec<&'static str>,
 }
@@ -288,6 +345,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint,
         instance,
         order: first.path.contains("{order_id}").then_some(name),
+        demand: first.demand,
         methods: std::iter::once(first)
             .chain(others)
             .map(|route| route.method)

@@ -4,7 +4,7 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, approve, instance_id, intake, refund, status};
+use super::{Endpoint, abort, approve, instance_id, intake, refund, status, token};
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -23,7 +23,14 @@ pub fn understand(
     }
     instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
-        Endpoint::OpenApi | Endpoint::Config | Endpoint::Ledger(_) => {}
+        Endpoint::OpenApi
+        | Endpoint::Health
+        | Endpoint::Config
+        | Endpoint::Ledger(_)
+        | Endpoint::Tokens
+        | Endpoint::TokenOf(_) => {}
+        Endpoint::Token if method == "DELETE" => {}
+        Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,

@@ -44,6 +44,8 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    GenericTokenPermissionInsufficient 16 "GENERIC_TOKEN_PERMISSION_INSUFFICIENT" 403
+        "The scope of the access token does not allow this.";
     GenericMethodInvalid 20 "GENERIC_METHOD_INVALID" 405
         "This endpoint does not take that HTTP method.";
     GenericEndpointUnknown 21 "GENERIC_ENDPOINT_UNKNOWN" 404
@@ -60,6 +62,10 @@ error_codes! {
         "The request needs a valid access token.";
     GenericTokenUnknown 41 "GENERIC_TOKEN_UNKNOWN" 401
         "The access token is not known here.";
+    GenericTokenExpired 42 "GENERIC_TOKEN_EXPIRED" 401
+        "The access token has expired.";
+    GenericForbidden 44 "GENERIC_FORBIDDEN" 403
+        "This is not allowed.";
     GenericDbStoreFailed 52 "GENERIC_DB_STORE_FAILED" 500
         "The ledger could not be written.";
     GenericDbFetchFailed 53 "GENERIC_DB_FETCH_FAILED" 500
@@ -68,6 +74,8 @@ error_codes! {
         "The request contradicts what is already recorded.";
     GenericInternalInvariantFailure 60 "GENERIC_INTERNAL_INVARIANT_FAILURE" 500
         "The service met an internal error.";
+    GenericOsResourceAllocationFailure 77 "GENERIC_OS_RESOURCE_ALLOCATION_FAILURE" 500
+        "The service has no room for the request at the moment.";
     ExchangeGenericDenominationKeyUnknown 1005 "EXCHANGE_GENERIC_DENOMINATION_KEY_UNKNOWN" 404
         "The exchange does not know the denomination of the coin.";
     ExchangeRefundCoinNotFound 1500 "EXCHANGE_REFUND_COIN_NOT_FOUND" 404
@@ -102,6 +110,8 @@ error_codes! {
         "The currency of the amount is not the one in use here.";
     MerchantGenericExchangeUntrusted 2025 "MERCHANT_GENERIC_EXCHANGE_UNTRUSTED" 400
         "The exchange is not one that this merchant or contract accepts.";
+    MerchantGenericAccessTokenUnknown 2042 "MERCHANT_GENERIC_ACCESS_TOKEN_UNKNOWN" 404
+        "The instance has no such access token.";
     MerchantGetOrdersIdInvalidToken 2105 "MERCHANT_GET_ORDERS_ID_INVALID_TOKEN" 403
         "The token is not that of the order.";
     MerchantGetOrdersIdInvalidContractHash 2106 "MERCHANT_GET_ORDERS_ID_INVALID_CONTRACT_HASH" 403
@@ -141,9 +151,9 @@ mod tests {
     fn table_is_in_order_and_speaks_in_sentences() {
         let codes: Vec<u32> = ErrorCode::ALL.iter().map(|code| code.code()).collect();
         let expected = [
-            20, 21, 22, 26, 31, 32, 40, 41, 52, 53, 56, 60, 1005, 1500, 1501, 1502, 1503, 1506, 1510, 2000,
-            2005, 2009, 2010, 2011, 2012, 2013, 2014, 2024, 2025, 2105, 2106, 2156, 2169, 2253, 2254, 2255,
-            2256, 2502, 2503, 2530, 2531, 2532,
+            16, 20, 21, 22, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 1005, 1500, 1501, 1502, 1503, 1506,
+            1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2024, 2025, 2042, 2105, 2106, 2156, 2169,
+            2253, 2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

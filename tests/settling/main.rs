@@ -5,14 +5,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod circuit;
 mod clock;
 mod conflicts;
 mod deadlines;
+mod disk;
 mod faults;
 mod hang_up;
 mod keys;
 mod retries;
 mod time;
+mod tls;
 
 use std::time::Duration;
 

@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use quittance::admission::Bounds;
 use quittance::app::{App, StartError};
 use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
@@ -77,6 +78,10 @@ pub struct Options {
     /// Replaces the sandbox in the configuration: (base URL, master key, address to connect to).
     pub exchange: Option<(String, String, SocketAddr)>,
     pub times: Times,
+    /// Of the front door.
+    pub bounds: Bounds,
+    /// Whose word on a client's address is taken; `None`: as where nothing is configured.
+    pub trusted_proxies: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -94,6 +99,8 @@ impl Default for Options {
                 request: Duration::from_secs(8),
                 witness: Duration::from_millis(20),
             },
+            bounds: Bounds::default(),
+            trusted_proxies: None,
         }
     }
 }
@@ -157,6 +164,7 @@ pub struct Shop {
     pub token: String,
     pub vkey: String,
     pub times: Times,
+    pub bounds: Bounds,
     pub merchant_pub: MerchantPub,
     app: Option<App>,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -187,12 +195,15 @@ impl Shop {
         });
         let file = folder.path().join("quittance.conf");
         let currency = options.currency;
+        let trusted = options.trusted_proxies.map_or(String::new(), |networks| {
+            format!("TRUSTED_PROXIES = {networks}\n")
+        });
         let text = format!(
             "[taler]\nCURRENCY = {currency}\n[merchant]\nSERVE = tcp\nBIND_TO = 127.0.0.1\nPORT = 0\n\
              BASE_URL = https://shop.example/\n[merchant-exchange-test]\nEXCHANGE_BASE_URL = {url}\n\
              MASTER_KEY = {master}\nCURRENCY = {currency}\nCONNECT_TO = {connect_to}\n{}\n[quittance]\n\
              LEDGER = data/ledger.sqlite3\nANCHOR = anchor/ledger.anchor\nKEYS = keys/\n\
-             ORIGIN = shop.example/test\nUNDEPOSITED = {}\n",
+             ORIGIN = shop.example/test\nUNDEPOSITED = {}\n{trusted}",
             options.more_config, options.undeposited,
         );
         std::fs::write(&file, text).unwrap();
@@ -219,7 +230,9 @@ impl Shop {
         })
         .await
         .unwrap();
-        let app = App::start(&config, clock.clock(), options.times).await.unwrap();
+        let app = App::start_within(&config, clock.clock(), options.times, options.bounds)
+            .await
+            .unwrap();
         Shop {
             merchant_pub: app.service.instances[&InstanceId::root()].merchant.merchant_pub(),
             clock,
@@ -229,6 +242,7 @@ impl Shop {
             token,
             vkey,
             times: options.times,
+            bounds: options.bounds,
             app: Some(app),
             client: Client::builder(TokioExecutor::new()).build_http(),
         }
@@ -248,7 +262,7 @@ impl Shop {
     /// Starts the service again on the same ledger.
     pub async fn start(&mut self) {
         self.app = Some(
-            App::start(&self.config, self.clock.clock(), self.times)
+            App::start_within(&self.config, self.clock.clock(), self.times, self.bounds)
                 .await
                 .unwrap(),
         );

@@ -21,7 +21,7 @@ fn judge(
 ) -> Result<(), String> {
     let path = format!(
         "/{}",
-        path.trim_start_matches('/')
+        path.strip_prefix('/').unwrap_or(path)
             .split(['?', '#'])
             .next()
             .unwrap_or_default()
@@ -40,7 +40,11 @@ fn judge(
         return error(status, 404, 21, body);
     };
     let Some(operation) = methods.get(&word) else {
-        return error(status, 405, 20, body);
+        // A tile's path has more rules than a template can say.
+        return error(status, 405, 20, body).or_else(|why| {
+            let is_tile = template.starts_with("/ledger/tile/");
+            if is_tile { error(status, 404, 21, body) } else { Err(why) }
+        });
     };
     let mut response = &operation["responses"][status.to_string()];
     if let Some(place) = response["$ref"].as_str() {

@@ -18,6 +18,7 @@ fn filled(template: &str) -> String {
         ("{index}", "000"),
         ("{bundle}", "000"),
         ("{width}", "1"),
+        ("{serial}", "1"),
     ];
     let path = names.iter().fold(template.to_owned(), |path, (name, value)| {
         path.replace(name, value)

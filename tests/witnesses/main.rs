@@ -7,13 +7,21 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
-use quittance_events::copy::Copy;
+use quittance::app::paths;
+use quittance::instance::read_key;
+use quittance::limits::WITNESS_TIME;
+use quittance_events::copy::{Copy, CopyError};
+use quittance_events::create::create;
 use quittance_events::facts::KeyRole;
-use quittance_events::ledger::vkey;
+use quittance_events::ledger::{Keys, vkey};
+use quittance_events::seal::EventKey;
+use quittance_events::{AttachmentName, Event, NewEvent};
+use quittance_replay::{Report, VerifyOptions, verify};
 use quittance_sandbox::witness::{Witness, WitnessFault};
-use quittance_tlog::{Checkpoint, CosignerKey, Note};
+use quittance_tlog::{Checkpoint, CosignerKey, KeyName, Note, NoteSigner};
 use support::{Options, Shop, TestClock, coin};
 
 const ORIGIN: &str = "shop.example/test";
@@ -23,11 +31,18 @@ async fn witness(seed: u8) -> Witness {
     Witness::start(seed, clock.clock()).await.unwrap()
 }
 
+/// Its section in the configuration.
+fn section(witness: &Witness) -> String {
+    let name = witness.vkey().name().to_string();
+    format!("quittance-witness-{}", name.rsplit('/').next().unwrap())
+}
+
 /// A shop that asks these witnesses, none of which knows the shop's log yet.
 async fn shop(witnesses: &[&Witness]) -> Shop {
-    let sections = witnesses.iter().zip(1..).map(|(witness, number)| {
+    let sections = witnesses.iter().map(|witness| {
         format!(
-            "[quittance-witness-{number}]\nURL = {}\nVKEY = {}\n",
+            "[{}]\nURL = {}\nVKEY = {}\n",
+            section(witness),
             witness.url(),
             witness.vkey()
         )
@@ -67,6 +82,86 @@ async fn cosigned(shop: &Shop, key: &CosignerKey) -> Note {
     published.unwrap()
 }
 
+/// What an auditor is told who knows these witnesses.
+fn audit(shop: &Shop, witnesses: &[CosignerKey]) -> Report {
+    verify(&VerifyOptions {
+        ledger: shop.ledger(),
+        anchor: Some(shop.config.anchor.clone()),
+        ledger_key: Some(shop.vkey.parse().unwrap()),
+        witnesses: witnesses.to_vec(),
+        ..VerifyOptions::default()
+    })
+    .unwrap()
+}
+
+/// What all tests of this program log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn collect() -> &'static Lines {
+        static LINES: OnceLock<Lines> = OnceLock::new();
+        LINES.get_or_init(|| {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(move || writer.clone())
+                .init();
+            lines
+        })
+    }
+
+    /// Whether some line about this witness holds these words.
+    fn say(&self, witness: &Witness, words: &str) -> bool {
+        let log = self.0.lock().unwrap();
+        let section = section(witness);
+        String::from_utf8_lossy(&log)
+            .lines()
+            .any(|line| line.contains(&section) && line.contains(words))
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All events with what is behind them, as somebody with the keys could seal them anew.
+fn events_of(ledger: &Path) -> Vec<(Event, NewEvent)> {
+    let mut events = Vec::new();
+    Copy::open(ledger)
+        .unwrap()
+        .walk::<CopyError>(|item| {
+            let stored = item.unwrap();
+            let event = Event::parse(&stored.sealed).unwrap();
+            let attachments = stored.attachments.into_iter();
+            let attachments =
+                attachments.map(|a| (AttachmentName::from_name(&a.name).unwrap(), a.bytes.unwrap()));
+            let facts = event.facts.clone();
+            let attachments = attachments.collect();
+            events.push((event, NewEvent { facts, attachments }));
+            Ok(())
+        })
+        .unwrap();
+    events
+}
+
+/// The operator has every key of this ledger.
+fn operators_keys(shop: &Shop) -> Keys {
+    let key = |name: &str| read_key(&shop.config.keys.join(name)).unwrap();
+    Keys {
+        event: EventKey::new(key("event.key")),
+        checkpoint: NoteSigner::new(KeyName::new(ORIGIN).unwrap(), key("checkpoint.key").as_bytes()),
+    }
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -102,28 +197,37 @@ async fn checkpoints_are_cosigned_one_after_the_other_and_the_auditor_sees_it() 
     down.know(log_key(&shop));
     cosigned(&shop, &down.vkey()).await;
     shop.stop().await;
-    let mut stored = Vec::new();
-    let copy = Copy::open(&shop.config.ledger).unwrap();
-    copy.walk_cosignatures_from(0, |_, key, _| {
-        stored.push(key);
-        true
-    })
-    .unwrap();
-    assert!(stored.contains(&down.vkey().to_string()));
-    assert!(stored.len() >= 3);
-    let report = quittance_replay::verify(&quittance_replay::VerifyOptions {
-        ledger: shop.config.ledger.clone(),
-        witnesses: vec![good.vkey()],
-        ..quittance_replay::VerifyOptions::default()
-    })
-    .unwrap();
-    assert!(report.is_sound());
-    let pinned = report.witnesses.iter().find(|witness| witness.pinned).unwrap();
-    assert_eq!(
-        (pinned.size, pinned.time_s),
-        (size_of(&later.to_string()), support::NOON_S)
-    );
     shop.audit().await;
+    let stranger = witness(9).await.vkey();
+    let report = audit(&shop, &[good.vkey(), down.vkey(), stranger.clone()]);
+    assert!(report.is_sound());
+    let said = |key: &CosignerKey| {
+        let vkey = key.to_string();
+        let of = |witness: &&quittance_replay::Witness| witness.vkey == vkey && witness.pinned;
+        let witness = report.witnesses.iter().find(of).unwrap();
+        (witness.size, witness.time_s)
+    };
+    let last = (size_of(&later.to_string()), support::NOON_S);
+    assert_eq!([said(&good.vkey()), said(&down.vkey())], [last; 2]);
+    assert_eq!(said(&stranger), (0, 0));
+}
+
+#[tokio::test]
+async fn outsiders_get_the_checkpoint_with_its_cosignatures() {
+    let (one, two) = (witness(6).await, witness(7).await);
+    let shop = shop(&[&one, &two]).await;
+    for witness in [&one, &two] {
+        witness.know(log_key(&shop));
+    }
+    cosigned(&shop, &one.vkey()).await;
+    cosigned(&shop, &two.vkey()).await;
+    let (status, _, body) = shop.get_file("ledger/checkpoint", None).await;
+    let note = Note::parse(std::str::from_utf8(&body).unwrap()).unwrap();
+    assert_eq!((status, note.signatures().len()), (200, 3));
+    Checkpoint::verify(&note, &[log_key(&shop)]).unwrap();
+    for witness in [&one, &two] {
+        assert_eq!(witness.vkey().cosigned_at(&note).unwrap(), support::NOON_S);
+    }
 }
 
 #[tokio::test]
@@ -182,7 +286,10 @@ async fn a_wallet_is_served_while_no_witness_answers() {
     let hash = shop.sell("sold", "KUDOS:4", &coins, true).await;
     shop.approve("sold", "KUDOS:1").await.expect(200);
     shop.fetch("sold", hash).await.expect(200);
+    // Nor does it hold up the end.
+    let began = Instant::now();
     shop.stop().await;
+    assert!(began.elapsed() < WITNESS_TIME, "{:?}", began.elapsed());
     shop.audit().await;
 }
 
@@ -240,4 +347,75 @@ async fn a_second_history_gets_no_cosignature() {
     shop.stop().await;
     // Sound in itself: only who remembers another history can tell.
     shop.audit().await;
+}
+
+/// The operator seals all of it anew, with every key, one event dated otherwise: sound in itself, and no witness that
+/// saw the first history cosigns the second.
+#[tokio::test]
+async fn a_rewritten_history_is_exposed_by_the_witness() {
+    let lines = Lines::collect();
+    let witness = witness(8).await;
+    let mut shop = shop(&[&witness]).await;
+    witness.know(log_key(&shop));
+    shop.sell("sold", "KUDOS:4", &[coin(1, "KUDOS:4", "KUDOS:0.1")], true)
+        .await;
+    shop.stop().await;
+    shop.start().await;
+    let true_note = cosigned(&shop, &witness.vkey()).await;
+    let seen = size_of(&true_note.to_string());
+    shop.stop().await;
+    assert_eq!(audit(&shop, &[witness.vkey()]).witnesses[0].size, seen);
+
+    let mut events = events_of(&shop.ledger());
+    let last = &mut events.last_mut().unwrap().0;
+    last.at_us = last.at_us.plus_s(1);
+    assert_eq!(u64::try_from(events.len()).unwrap(), seen);
+    fs::remove_file(shop.ledger()).unwrap();
+    fs::remove_file(&shop.config.anchor).unwrap();
+    create(&paths(&shop.config), &operators_keys(&shop), events).unwrap();
+
+    // Of the same size: the witness has another tree of it.
+    shop.clock.advance_s(60);
+    shop.start().await;
+    let told = "are not the first of the ledger's";
+    shop.until("word of another history", async || {
+        lines.say(
+            &witness,
+            &format!("the {seen} events that it cosigned {told} {seen}"),
+        )
+    })
+    .await;
+    // Longer: what the witness has is no beginning of it.
+    shop.sell("more", "KUDOS:9", &[coin(2, "KUDOS:9", "KUDOS:0.1")], true)
+        .await;
+    shop.stop().await;
+    shop.start().await;
+    shop.until("word of another history", async || {
+        lines.say(
+            &witness,
+            &format!("the {seen} events that it cosigned {told} {}", seen + 3),
+        )
+    })
+    .await;
+    assert_eq!(witness.cosigned(ORIGIN), Some(seen));
+    let (_, _, body) = shop.get_file("ledger/checkpoint", None).await;
+    let note = Note::parse(std::str::from_utf8(&body).unwrap()).unwrap();
+    assert_eq!(note.signatures().len(), 1);
+    shop.stop().await;
+    // Nothing in the file contradicts it; that the witness is silent does.
+    let report = audit(&shop, &[witness.vkey()]);
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert_eq!(report.witnesses.len(), 1);
+    assert_eq!(report.witnesses[0].size, 0);
+    // Who holds what the witness gave out proves it: one key, one size, two roots.
+    let signed: Checkpoint =
+        Checkpoint::verify(&true_note, &[operators_keys(&shop).checkpoint.verifier()]).unwrap();
+    let above = i64::try_from(seen).unwrap() + 1;
+    let stored = Copy::open(&shop.ledger())
+        .unwrap()
+        .checkpoint_below(above)
+        .unwrap();
+    let forged = Checkpoint::open(&stored.unwrap().1, &operators_keys(&shop).checkpoint.verifier()).unwrap();
+    assert_eq!(forged.size, signed.size);
+    assert_ne!(forged.root, signed.root);
 }

@@ -104,3 +104,35 @@ async fn an_anchor_that_somebody_else_wrote_is_left_alone() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn an_anchor_that_could_not_be_moved_is_moved_once_its_disk_is_well_though_no_event_comes() {
+    let home = Home::new();
+    let ledger = home.open();
+    // The new anchor cannot be written where a folder stands.
+    let blocker = home.paths.anchor.with_extension("anchor.new");
+    std::fs::create_dir(&blocker).unwrap();
+    append(&ledger, &order_key("a"), at(1), vec![terms()]).await;
+    until("the checkpoint in the ledger", || stored(&home).len() == 2);
+    assert_eq!(opened(&home.anchor()).size, 1);
+    std::fs::remove_dir(&blocker).unwrap();
+    until("the anchor", || opened(&home.anchor()).size == 2);
+    ledger.close();
+}
+
+#[tokio::test]
+async fn an_anchor_that_a_crash_left_behind_its_checkpoint_is_moved_at_the_next_start() {
+    let home = Home::new();
+    let before = home.anchor();
+    let ledger = home.open();
+    append(&ledger, &order_key("a"), at(1), vec![terms()]).await;
+    ledger.close();
+    drop(ledger);
+    let after = home.anchor();
+    // As a crash between the two leaves it.
+    std::fs::write(&home.paths.anchor, before).unwrap();
+    let ledger = home.open();
+    until("the anchor", || home.anchor() == after);
+    ledger.close();
+    assert_eq!(stored(&home).len(), 2, "none signed anew");
+}

@@ -1,0 +1,311 @@
+//! Who may come in: connections and requests are counted, in all and per address, and what is too much is refused at
+//! once. Nothing here waits, and nothing here knows HTTP. What is held is given back by dropping it.
+//!
+//! Addresses are counted as one where one customer usually has them all: an IPv4 address, an IPv6 network of 64 bits.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Network;
+use crate::limits;
+
+/// Bounds of the front door. Tests shorten them; the defaults and their reasons are in `limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections at once, but for those of trusted proxies, which have as many of their own.
+    pub connections: usize,
+    /// Connections at once from one address.
+    pub connections_per_address: usize,
+    /// Connections at once that are being told that there are too many.
+    pub turned_away: usize,
+    /// Requests to public endpoints that are worked on at once.
+    pub requests: usize,
+    /// Requests to private endpoints that are worked on at once.
+    pub private_requests: usize,
+    /// Requests at once from one address, as a trusted proxy tells it or of the connection.
+    pub requests_per_address: usize,
+    /// Longest request head, in bytes.
+    pub head: usize,
+    /// Most header fields.
+    pub header_fields: usize,
+    /// For a request's head, from the connection's beginning or the answer before.
+    pub header_time: Duration,
+    /// For a request's body.
+    pub body_time: Duration,
+    /// A public request's body up to this length, in bytes, needs no place among the large ones.
+    pub small_body: usize,
+    /// Longer bodies of public requests in memory at once.
+    pub large_bodies: usize,
+    /// For taking the next `WRITE_STEP` bytes of an answer.
+    pub write_time: Duration,
+    /// The kernel's buffer of what a client has not taken yet, in bytes.
+    pub send_buffer: u32,
+    /// After the last answer on a connection, for the client to hang up.
+    pub linger_time: Duration,
+    /// When stopping, for requests that are on their way already.
+    pub last_call: Duration,
+    /// When stopping, for requests under way.
+    pub drain_time: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            connections: limits::CONNECTIONS_MAX,
+            connections_per_address: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            turned_away: limits::TURNED_AWAY_MAX,
+            requests: limits::REQUESTS_MAX,
+            private_requests: limits::PRIVATE_REQUESTS_MAX,
+            requests_per_address: limits::REQUESTS_PER_ADDRESS_MAX,
+            head: limits::HEAD_MAX,
+            header_fields: limits::HEADER_FIELDS_MAX,
+            header_time: limits::HEADER_TIME,
+            body_time: limits::BODY_TIME,
+            small_body: limits::SMALL_BODY_MAX,
+            large_bodies: limits::LARGE_BODIES_MAX,
+            write_time: limits::WRITE_TIME,
+            send_buffer: limits::SEND_BUFFER,
+            linger_time: limits::LINGER_TIME,
+            last_call: limits::LAST_CALL,
+            drain_time: limits::DRAIN_TIME,
+        }
+    }
+}
+
+/// What there was too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overload {
+    /// Connections in all.
+    Connections,
+    /// Connections of one address.
+    ConnectionsOfAddress,
+    /// Requests in all, to public or to private endpoints.
+    Requests,
+    /// Requests of one address.
+    RequestsOfAddress,
+    /// Long bodies in all.
+    LargeBodies,
+}
+
+impl Overload {
+    /// For whoever reads the error.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        match self {
+            Overload::Connections => "too many connections",
+            Overload::ConnectionsOfAddress => "too many connections from this address",
+            Overload::Requests => "too many requests are under way",
+            Overload::RequestsOfAddress => "too many requests of this address are under way",
+            Overload::LargeBodies => "too many long requests are under way",
+        }
+    }
+}
+
+/// What is counted as one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    V4(u32),
+    /// The upper half: who has one IPv6 address mostly has its network.
+    V6(u128),
+}
+
+impl Source {
+    fn of(address: IpAddr) -> Source {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Source::V4(v4.to_bits()),
+            IpAddr::V6(v6) => Source::V6(v6.to_bits() >> 64),
+        }
+    }
+}
+
+/// How often each client is inside. Holds nothing of those who are not.
+#[derive(Default)]
+struct Tally(Mutex<HashMap<Source, usize>>);
+
+impl Tally {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Source, usize>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn enter(self: &Arc<Tally>, source: Source, most: usize) -> Option<Seat> {
+        self.with(|counts| {
+            let count = counts.entry(source).or_default();
+            let free = *count < most;
+            if free {
+                *count += 1;
+            } else if *count == 0 {
+                counts.remove(&source);
+            }
+            free
+        })
+        .then(|| Seat {
+            tally: Arc::clone(self),
+            source,
+        })
+    }
+}
+
+/// One client's place in a tally.
+pub(crate) struct Seat {
+    tally: Arc<Tally>,
+    source: Source,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.tally.with(|counts| {
+            if let Some(count) = counts.get_mut(&self.source) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&self.source);
+                }
+            }
+        });
+    }
+}
+
+/// Held by a connection for as long as it lives.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
+}
+
+/// How those who were turned away are told of in the log: a flood must not fill the disk.
+struct Told {
+    since: Option<Instant>,
+    untold: u64,
+}
+
+/// The counts of all that is inside.
+pub struct Admission {
+    /// What is held to.
+    pub bounds: Bounds,
+    trusted: Vec<Network>,
+    direct: Arc<Semaphore>,
+    proxied: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    public: Arc<Semaphore>,
+    private: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    connected: Arc<Tally>,
+    asking: Arc<Tally>,
+    told: Mutex<Told>,
+}
+
+impl Admission {
+    /// Nobody is inside yet. `trusted` are the proxies whose word on the client's address is taken.
+    #[must_use]
+    pub fn new(bounds: Bounds, trusted: Vec<Network>) -> Admission {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Admission {
+            bounds,
+            trusted,
+            direct: places(bounds.connections),
+            proxied: places(bounds.connections),
+            turned_away: places(bounds.turned_away),
+            public: places(bounds.requests),
+            private: places(bounds.private_requests),
+            large: places(bounds.large_bodies),
+            connected: Arc::default(),
+            asking: Arc::default(),
+            told: Mutex::new(Told {
+                since: None,
+                untold: 0,
+            }),
+        }
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// A place for a connection from there.
+    pub(crate) fn connection(&self, peer: IpAddr) -> Result<Place, Overload> {
+        let is_proxy = self.is_trusted(peer);
+        let places = if is_proxy { &self.proxied } else { &self.direct };
+        let permit = Arc::clone(places)
+            .try_acquire_owned()
+            .map_err(|_| self.refuse(Overload::Connections))?;
+        let seat = if is_proxy {
+            None
+        } else {
+            let most = self.bounds.connections_per_address;
+            let seat = self.connected.enter(Source::of(peer), most);
+            Some(seat.ok_or_else(|| self.refuse(Overload::ConnectionsOfAddress))?)
+        };
+        Ok(Place {
+            _permit: permit,
+            _seat: seat,
+        })
+    }
+
+    /// Leave to tell a connection that it was refused; `None` where even that would be too much.
+    pub(crate) fn turn_away(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turned_away).try_acquire_owned().ok()
+    }
+
+    /// A seat for a request's client: the peer, or where that is a trusted proxy the last address in `forwarded` (the
+    /// addresses of `X-Forwarded-For`, in order) that is none. `None` is who comes from trusted addresses alone.
+    pub(crate) fn client<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> Result<Option<Seat>, Overload> {
+        let mut client = peer;
+        let mut hops = forwarded.rev();
+        while self.is_trusted(client) {
+            let Some(hop) = hops.next() else {
+                return Ok(None);
+            };
+            match hop.trim().parse::<IpAddr>() {
+                Ok(address) => client = address,
+                // Whoever handed on such a word answers for it.
+                Err(_) => break,
+            }
+        }
+        let seat = self
+            .asking
+            .enter(Source::of(client), self.bounds.requests_per_address);
+        seat.map(Some)
+            .ok_or_else(|| self.refuse(Overload::RequestsOfAddress))
+    }
+
+    /// A place for working on a request. Private ones have their own, so that no number of wallets keeps the shop out.
+    pub(crate) fn work(&self, private: bool) -> Result<OwnedSemaphorePermit, Overload> {
+        let places = if private { &self.private } else { &self.public };
+        Arc::clone(places)
+            .try_acquire_owned()
+            .map_err(|_| self.refuse(Overload::Requests))
+    }
+
+    /// A place for a long body in memory.
+    pub(crate) fn large_body(&self) -> Result<OwnedSemaphorePermit, Overload> {
+        Arc::clone(&self.large)
+            .try_acquire_owned()
+            .map_err(|_| self.refuse(Overload::LargeBodies))
+    }
+
+    fn refuse(&self, overload: Overload) -> Overload {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.untold += 1;
+        if told
+            .since
+            .is_none_or(|since| since.elapsed() >= limits::OVERLOAD_LOG_PAUSE)
+        {
+            tracing::warn!(
+                latest = overload.detail(),
+                count = told.untold,
+                "clients are turned away"
+            );
+            *told = Told {
+                since: Some(Instant::now()),
+                untold: 0,
+            };
+        }
+        overload
+    }
+}
