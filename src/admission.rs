@@ -175,9 +175,23 @@ pub(crate) struct Place {
 }
 
 /// How those who were turned away are told of in the log: a flood must not fill the disk.
+#[derive(Default)]
 struct Told {
-    since: Option<Instant>,
+    last: Option<Instant>,
     untold: u64,
+}
+
+impl Told {
+    /// How many there are to tell of, where it is time to.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        let waits = |last: Instant| now.saturating_duration_since(last) < limits::OVERLOAD_LOG_PAUSE;
+        if self.last.is_some_and(waits) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// The counts of all that is inside.
@@ -212,10 +226,7 @@ impl Admission {
             large: places(bounds.large_bodies),
             connected: Arc::default(),
             asking: Arc::default(),
-            told: Mutex::new(Told {
-                since: None,
-                untold: 0,
-            }),
+            told: Mutex::default(),
         }
     }
 
@@ -291,21 +302,49 @@ impl Admission {
 
     fn refuse(&self, overload: Overload) -> Overload {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.untold += 1;
-        if told
-            .since
-            .is_none_or(|since| since.elapsed() >= limits::OVERLOAD_LOG_PAUSE)
-        {
-            tracing::warn!(
-                latest = overload.detail(),
-                count = told.untold,
-                "clients are turned away"
-            );
-            *told = Told {
-                since: Some(Instant::now()),
-                untold: 0,
-            };
+        if let Some(count) = told.one_more(Instant::now()) {
+            tracing::warn!(latest = overload.detail(), count, "clients are turned away");
         }
         overload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_once() {
+        let mut told = Told::default();
+        let begun = Instant::now();
+        assert_eq!(told.one_more(begun), Some(1));
+        for _ in 0..1000 {
+            assert_eq!(told.one_more(begun), None);
+        }
+        assert_eq!(told.one_more(begun + limits::OVERLOAD_LOG_PAUSE), Some(1001));
+        assert_eq!(told.one_more(begun + limits::OVERLOAD_LOG_PAUSE), None);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_who_has_left() {
+        let tally = Arc::new(Tally::default());
+        let source = Source::of("2001:db8::1".parse().unwrap());
+        let neighbour = Source::of("2001:db8::ffff:1".parse().unwrap());
+        let first = tally.enter(source, 2).unwrap();
+        let second = tally.enter(neighbour, 2).unwrap();
+        assert!(tally.enter(source, 2).is_none());
+        drop(first);
+        let third = tally.enter(source, 2).unwrap();
+        drop((second, third));
+        assert!(tally.enter(source, 0).is_none());
+        tally.with(|counts| assert!(counts.is_empty()));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_within_ipv6() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
     }
 }

@@ -200,7 +200,7 @@ pub fn read_token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 pub struct KeyFolder(pub PathBuf);
 
 impl KeyFolder {
-    /// Checks that nobody but the owner can look into the folder or at any file in it.
+    /// Checks that nobody but the owner can look into the folder or at any key or instance in it.
     ///
     /// # Errors
     /// Others can, or it cannot be read.
@@ -209,9 +209,15 @@ impl KeyFolder {
         check_mode(&self.0, &std::fs::metadata(&self.0).map_err(&fail)?)?;
         for entry in std::fs::read_dir(&self.0).map_err(&fail)? {
             let path = entry.map_err(&fail)?.path();
+            if !path
+                .extension()
+                .is_some_and(|kind| kind == "key" || kind == "json")
+            {
+                continue;
+            }
             match std::fs::metadata(&path) {
                 Ok(metadata) => check_mode(&path, &metadata)?,
-                // A temporary file that took its place meanwhile.
+                // It was renamed meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(io_error(&path)(e)),
             }

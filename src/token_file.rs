@@ -1,11 +1,11 @@
 //! An instance's tokens in its file under KEYS, which a running service and `quittance token` may change at the same
-//! time: each change reads the file anew and replaces it whole while it holds the lock `tokens.lock`, so that none is
+//! time: each change reads the file anew and replaces it whole while it holds the lock of the folder, so that none is
 //! lost. The file says which tokens there are, the ledger says since when and by whom (`access.rs`). Texts of tokens
 //! are never written.
 
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use quittance_events::{InstanceId, TokenId};
@@ -15,8 +15,6 @@ use crate::instance::{InstanceFile, KeyFileError, KeyFolder, io_error, read_priv
 use crate::limits::{TOKEN_DESCRIPTION_MAX, TOKENS_LOCK_TIME, TOKENS_MAX};
 use crate::token::Token;
 
-/// Name of the lock's file under KEYS.
-const LOCK: &str = "tokens.lock";
 /// Between two tries at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -146,23 +144,17 @@ impl KeyFolder {
         })
     }
 
-    /// Holds off everybody else who changes tokens until the file that this gives is closed.
-    pub(crate) fn lock_tokens(&self) -> Result<std::fs::File, KeyFileError> {
-        let path = self.0.join(LOCK);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error(&path))?;
+    /// Holds off everybody else who changes tokens until the folder that this gives is closed.
+    pub(crate) fn lock_tokens(&self) -> Result<File, KeyFileError> {
+        let (path, fail) = (self.0.clone(), io_error(&self.0));
+        let folder = File::open(&path).map_err(&fail)?;
         let until = Instant::now() + TOKENS_LOCK_TIME;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
+            match folder.try_lock() {
+                Ok(()) => return Ok(folder),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(KeyFileError::Busy(path)),
-                Err(TryLockError::Error(e)) => return Err(io_error(&path)(e)),
+                Err(TryLockError::Error(e)) => return Err(fail(e)),
             }
         }
     }

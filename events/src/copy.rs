@@ -3,6 +3,7 @@
 //! Never writes, not even beside the file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -62,7 +63,7 @@ pub struct StoredEvent {
 }
 
 /// An attachment as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StoredAttachment {
     /// Whose.
     pub seq: i64,
@@ -72,6 +73,17 @@ pub struct StoredAttachment {
     pub salt: Option<Vec<u8>>,
     /// `None`: erased.
     pub bytes: Option<Vec<u8>>,
+}
+
+/// Contracts and reasons by their length alone.
+impl fmt::Debug for StoredAttachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredAttachment")
+            .field("seq", &self.seq)
+            .field("name", &self.name)
+            .field("len", &self.bytes.as_ref().map(Vec::len))
+            .finish_non_exhaustive()
+    }
 }
 
 /// The head row as stored.

@@ -3,6 +3,7 @@
 //! Format: `docs/event-format.md`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -219,12 +220,27 @@ impl AttachmentName {
 }
 
 /// An event that is to be recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewEvent {
     /// What happened. Lists may be longer than an event holds; the writer cuts them into parts.
     pub facts: Facts,
     /// Raw bytes behind it.
     pub attachments: Vec<(AttachmentName, Vec<u8>)>,
+}
+
+/// Of attachments the length alone: contracts and reasons must not come into a log by mistake.
+impl fmt::Debug for NewEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attachments: Vec<(&str, usize)> = self
+            .attachments
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.len()))
+            .collect();
+        f.debug_struct("NewEvent")
+            .field("facts", &self.facts)
+            .field("attachments", &attachments)
+            .finish()
+    }
 }
 
 impl NewEvent {

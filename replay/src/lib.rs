@@ -42,6 +42,7 @@ pub mod rules;
 mod story;
 mod takeover;
 mod tiles;
+mod tokens;
 mod verify;
 
 pub use as_of::{AsOf, AsOfError};

@@ -20,6 +20,7 @@ use crate::prepare::{Hashed, Prepared};
 use crate::report::Checked;
 use crate::rules::{self, Rule};
 use crate::tiles::FullTiles;
+use crate::tokens::Tokens;
 use crate::{Unusable, VerifyOptions};
 
 /// How far an event may lie before the latest time so far.
@@ -74,6 +75,7 @@ pub(crate) struct Log {
     pub(crate) erasures: Erasures,
     /// The event format of the next event.
     version: u64,
+    tokens: Tokens,
     /// The ledger that this one says it continues.
     pub(crate) predecessor: Option<Predecessor>,
     /// Attachments that an excerpt of a ledger leaves out. Of an excerpt, what lies between its events is not known,
@@ -99,6 +101,7 @@ impl Log {
             keys: LedgerKeys::pinned(pinned),
             erasures: Erasures::default(),
             version: FIRST_VERSION,
+            tokens: Tokens::default(),
             predecessor: None,
             excerpt: None,
             roots: sizes.map(|size| (size, None)).collect(),
@@ -181,6 +184,9 @@ impl Log {
             self.version(event, &mut at);
             self.rotation(event, &mut at);
             self.time(event, &mut at);
+            if self.excerpt.is_none() {
+                self.token(event, &mut at);
+            }
         } else if self.count == 1 {
             at.find(
                 &rules::LOG_GENESIS,
@@ -321,6 +327,16 @@ impl Log {
                 let found = raised.version.to_string();
                 at.find(&rules::LOG_VERSION, text, expected.to_string(), found);
             }
+        }
+    }
+
+    /// The token behind an event. That it was the wrong one casts no doubt on what happened.
+    fn token(&mut self, event: &Event, at: &mut AtEvent) {
+        if let Some((rule, text)) = self.tokens.take(event) {
+            let draft = Draft::new(rule, at.seq, text)
+                .of(at.order.as_ref())
+                .stake(named_amounts(&event.facts));
+            at.findings.add(draft, at.root);
         }
     }
 

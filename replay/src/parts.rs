@@ -8,7 +8,7 @@ use quittance_events::{AttachmentName, Event, Facts};
 use crate::findings::Root;
 
 /// Bytes behind an event, as far as they can be relied on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Attachment {
     Bytes(Vec<u8>),
     /// Erased, or not those whose digest was sealed.
@@ -16,7 +16,7 @@ pub(crate) enum Attachment {
 }
 
 /// One decision: an event, or all parts of one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Decision {
     /// The first event, its list that of all parts.
     pub(crate) event: Event,

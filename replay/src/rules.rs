@@ -72,7 +72,7 @@ rules! {
         "Each event is an object of the event format in its one canonical form, and names an order exactly where its kind has one."
         "the amounts that the event names, where it can be read";
     LOG_VERSION "log.version" Major
-        "Events are of format version 1 up to the one `format_raised` that names version 2, and of version 2 after it."
+        "Events are of format version 1 up to the one `format_raised` that names version 2, of version 2 after it up to the one that names 3, and of version 3 after that."
         "the amounts that the event names";
     LOG_ROTATION "log.rotation" Major
         "A new key of the ledger was never in force before, is authorised by the event key in force or by the recovery key of the first event, and signed for itself."
@@ -110,6 +110,13 @@ rules! {
     LOG_TILES "log.tiles" Minor
         "Stored are the full hash tiles of the tree over the events, and no others."
         "none: a proof made from another tile proves nothing";
+
+    TOKEN_KNOWN "token.known" Minor
+        "From the first token that the ledger records of an instance on, `by` names a recorded token that was taken then, give or take two minutes, and may do that; and what is revoked was taken."
+        "the amounts that the event names";
+    TOKEN_GRANT "token.grant" Minor
+        "A token gives another no scope that it does not have, and no longer life unless it is refreshable."
+        "none: a token names no amount";
 
     TAKEOVER_PREDECESSOR "takeover.predecessor" Major
         "The predecessor that the first event names is the ledger that was given: its name, its number of events, its root."

@@ -91,6 +91,44 @@ fn reseal_last(forged: &Forged, key: u8, change: impl FnOnce(Vec<u8>) -> Vec<u8>
     });
 }
 
+/// What a token may do in a forged ledger.
+#[derive(Clone, Copy)]
+struct Grant {
+    scope: TokenScope,
+    expire_s: Timestamp,
+    refreshable: bool,
+}
+
+fn grant(scope: TokenScope, expire_s: Timestamp) -> Grant {
+    Grant {
+        scope,
+        expire_s,
+        refreshable: false,
+    }
+}
+
+fn raise_to_tokens(events: &mut Events) {
+    for version in [2, 3] {
+        append_own(events, version - 1, NewEvent::bare(FormatRaised { version }));
+    }
+}
+
+fn append_of_instance(events: &mut Events, new: NewEvent) {
+    append_own(events, 3, new);
+    events.last_mut().unwrap().0.instance = Some(key(PAID).instance);
+}
+
+fn add_token(events: &mut Events, id: &str, grant: Grant, by: Option<&str>) {
+    let facts = TokenAdded {
+        token: id.parse().unwrap(),
+        scope: grant.scope,
+        expire_s: grant.expire_s,
+        refreshable: grant.refreshable,
+        by: by.map(|by| by.parse().unwrap()),
+    };
+    append_of_instance(events, NewEvent::bare(facts));
+}
+
 forgeries! {
     a_foreign_table "log.file" |rule| {
         let forged = forge(sound_events());
@@ -178,6 +216,93 @@ forgeries! {
             possession: secret(71).sign(message.as_bytes()),
         }));
         assert_root(&forge_rotated(events, &[&key]).report(), rule, place, "", &[]);
+    }
+
+    an_approval_by_a_token_that_was_not_taken "token.known" |rule| {
+        // Tokens that are there, one that is revoked and how long before the approval in seconds, and whether all is well.
+        type Story<'a> = (&'a [(&'a str, Grant)], Option<(&'a str, u64)>, bool);
+        let all = grant(TokenScope::All, Timestamp::NEVER);
+        let now = sound_events().last().unwrap().0.at_us;
+        let ended = second(now.floor_s().seconds().unwrap() - 600);
+        let stories: [Story; 8] = [
+            (&[], None, true),
+            (&[("tk1", all)], None, true),
+            (&[("tk1", grant(TokenScope::Refunds, Timestamp::NEVER))], None, true),
+            // Its end is less than two minutes ago.
+            (&[("tk1", all)], Some(("tk1", 100)), true),
+            (&[("tk1", all)], Some(("tk1", 200)), false),
+            (&[("other", all)], None, false),
+            (&[("tk1", grant(TokenScope::Orders, Timestamp::NEVER))], None, false),
+            (&[("tk1", grant(TokenScope::All, ended))], None, false),
+        ];
+        for (number, (tokens, revoked, is_sound)) in stories.into_iter().enumerate() {
+            let mut events = sound_events();
+            if !tokens.is_empty() {
+                raise_to_tokens(&mut events);
+            }
+            for (id, grant) in tokens {
+                add_token(&mut events, id, *grant, None);
+            }
+            if let Some((id, s)) = revoked {
+                let facts = TokenRevoked { token: id.parse().unwrap(), by: None };
+                append_of_instance(&mut events, NewEvent::bare(facts));
+                let revoked = events.len() - 1;
+                events[revoked].0.at_us = now.plus_s(s);
+                approve(&mut events, UNTOUCHED, &[(41, 2, "0.25")]);
+                events[revoked].0.at_us = now;
+            } else {
+                approve(&mut events, UNTOUCHED, &[(41, 2, "0.25")]);
+            }
+            let place = events.len() - 1;
+            let report = forge(events).report();
+            if is_sound {
+                assert!(report.is_sound(), "{number}: {report:?}");
+            } else {
+                assert_root(&report, rule, place, "0.25", &[]);
+            }
+        }
+        // A token of the whole service, and a revocation of nothing.
+        let mut events = sound_events();
+        raise_to_tokens(&mut events);
+        add_token(&mut events, "tk1", all, None);
+        events.last_mut().unwrap().0.instance = None;
+        add_token(&mut events, "other", all, None);
+        approve(&mut events, UNTOUCHED, &[(41, 2, "0.25")]);
+        assert!(forge(events.clone()).report().is_sound());
+        let facts = TokenRevoked { token: "third".parse().unwrap(), by: None };
+        append_of_instance(&mut events, NewEvent::bare(facts));
+        let place = events.len() - 1;
+        assert_root(&forge(events).report(), rule, place, "", &[]);
+    }
+
+    a_token_that_gives_more_than_it_has "token.grant" |rule| {
+        let never = Timestamp::NEVER;
+        let now = sound_events().last().unwrap().0.at_us.floor_s().seconds().unwrap();
+        let (soon, later) = (second(now + 100), second(now + 1000));
+        let refreshable = |grant| Grant { refreshable: true, ..grant };
+        for (parent, child, is_sound) in [
+            (grant(TokenScope::All, never), grant(TokenScope::Refunds, never), true),
+            (grant(TokenScope::All, never), refreshable(grant(TokenScope::All, soon)), true),
+            (grant(TokenScope::All, soon), grant(TokenScope::All, soon), true),
+            (refreshable(grant(TokenScope::Read, soon)), refreshable(grant(TokenScope::Read, later)), true),
+            (grant(TokenScope::All, soon), grant(TokenScope::All, later), false),
+            (grant(TokenScope::All, soon), refreshable(grant(TokenScope::All, soon)), false),
+            (grant(TokenScope::All, never), grant(TokenScope::Audit, never), false),
+            (refreshable(grant(TokenScope::Read, soon)), grant(TokenScope::Refunds, soon), false),
+            (grant(TokenScope::Read, never), grant(TokenScope::Read, never), false),
+        ] {
+            let mut events = sound_events();
+            raise_to_tokens(&mut events);
+            add_token(&mut events, "parent", parent, None);
+            add_token(&mut events, "child", child, Some("parent"));
+            let place = events.len() - 1;
+            let report = forge(events).report();
+            if is_sound {
+                assert!(report.is_sound(), "{report:?}");
+            } else {
+                assert_root(&report, rule, place, "", &[]);
+            }
+        }
     }
 
     an_erasure_that_erased_nothing "log.erased" |rule| {

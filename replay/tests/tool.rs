@@ -144,7 +144,7 @@ fn what_is_no_ledger_exits_2() {
 fn a_newer_event_format_exits_2() {
     let mut events = sound_events();
     let mut raised = events.last().unwrap().clone();
-    let new = NewEvent::bare(FormatRaised { version: 3 });
+    let new = NewEvent::bare(FormatRaised { version: 4 });
     (raised.0.facts, raised.0.order, raised.0.instance) = (new.facts.clone(), None, None);
     raised.1 = new;
     events.push(raised);

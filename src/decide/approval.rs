@@ -10,8 +10,8 @@ use super::permit;
 use super::spread::{Coin, spread};
 use crate::refusal::Refusal;
 
-/// A merchant's wish.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A merchant's wish. No `Debug`: reasons must not come into a log by mistake.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ApprovalRequest {
     /// The new total.
     pub refund: Amount,

@@ -6,8 +6,8 @@ use quittance_taler::{ContractTerms, Currency, ErrorCode, HashCode, MerchantPub}
 
 use crate::refusal::Refusal;
 
-/// A contract that a shop tells of.
-#[derive(Debug, Clone)]
+/// A contract that a shop tells of. No `Debug`: contracts must not come into a log by mistake.
+#[derive(Clone)]
 pub struct OrderRequest {
     /// As read from the terms.
     pub terms: ContractTerms,

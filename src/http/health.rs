@@ -1,7 +1,6 @@
 //! `GET health`: whether this service can do what it is for, which is to record. For monitors and proxies, so public
 //! and cheap; it tells nothing of an order. No specification: Taler's merchant API has no such endpoint.
 
-use quittance_events::Ledger;
 use quittance_events::condition::Trouble;
 use quittance_taler::ErrorCode;
 use schemars::JsonSchema;
@@ -12,6 +11,7 @@ use warp::reply::Response;
 use super::{ledger, reply};
 use crate::limits::HEALTH_TIME;
 use crate::refusal::{Refusal, RequestError};
+use crate::service::Service;
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Health")]
@@ -20,22 +20,41 @@ pub(super) struct Reply {
     status: &'static str,
 }
 
-pub(super) async fn get(ledger: &Ledger) -> Result<Response, RequestError> {
-    // A probe that does not come back is a disk that hangs.
-    let checked = tokio::time::timeout(HEALTH_TIME, ledger.check()).await;
-    match checked.unwrap_or(Err(Trouble::Stalled)) {
-        Ok(()) => {
-            let mut response = reply::json(StatusCode::OK, &Reply { status: "ok" });
-            ledger::cache(&mut response, ledger::CACHE_NOT);
-            Ok(response)
+/// Why the service cannot do what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unable {
+    Ledger(Trouble),
+    /// It settles and answers what is open, and takes on nothing new.
+    DiskNearlyFull,
+}
+
+impl Unable {
+    fn word(self) -> &'static str {
+        match self {
+            Unable::Ledger(trouble) => trouble.word(),
+            Unable::DiskNearlyFull => "disk_nearly_full",
         }
-        Err(trouble) => Err(unable(trouble.word()).into()),
     }
 }
 
-fn unable(reason: &str) -> Refusal {
-    Refusal::new(ErrorCode::GenericDbStoreFailed)
-        .status(503)
-        .member("status", "unable")
-        .member("reason", reason)
+pub(super) async fn get(service: &Service) -> Result<Response, RequestError> {
+    check(service).await.map_err(|unable| {
+        Refusal::new(ErrorCode::GenericDbStoreFailed)
+            .status(503)
+            .member("status", "unable")
+            .member("reason", unable.word())
+    })?;
+    let mut response = reply::json(StatusCode::OK, &Reply { status: "ok" });
+    ledger::cache(&mut response, ledger::CACHE_NOT);
+    Ok(response)
+}
+
+async fn check(service: &Service) -> Result<(), Unable> {
+    // A probe that does not come back is a disk that hangs.
+    let checked = tokio::time::timeout(HEALTH_TIME, service.ledger.check()).await;
+    checked.unwrap_or(Err(Trouble::Stalled)).map_err(Unable::Ledger)?;
+    if service.disk.is_low() {
+        return Err(Unable::DiskNearlyFull);
+    }
+    Ok(())
 }

@@ -182,7 +182,7 @@ async fn answer(
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<Response, RequestError> {
     if target.endpoint == Endpoint::Health {
-        return health::get(&service.ledger).await;
+        return health::get(&service).await;
     }
     let private = target.demand != Demand::Nothing;
     let admission = &service.admission;
@@ -396,6 +396,8 @@ mod tests {
         for path in [
             "",
             "/",
+            "/instances/shop/health",
+            "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pay",

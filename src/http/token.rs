@@ -98,6 +98,9 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let description = request.description.clone();
     let wanted = wanted(&request, (call.service.clock)())?;
     let grant = granted(call.bearer(), wanted, &call.instance, (call.service.clock)())?;
+    if call.service.disk.is_low() {
+        return Err(RequestError::DiskLow);
+    }
     let access = &call.service.access;
     let made = access.make(&call.instance, grant, description, call.by()).await;
     let (text, token) = made.map_err(refused)?;

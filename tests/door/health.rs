@@ -98,3 +98,14 @@ async fn a_ledger_that_is_closed_is_told() {
     assert_eq!(health(&shop).await, unable("ledger_writer_gone"));
     shop.stop().await;
 }
+
+#[tokio::test]
+async fn a_disk_below_its_reserve_is_told_until_there_is_room() {
+    let mut shop = open(Bounds::default()).await;
+    let disk = &shop.app().service.disk;
+    disk.measure_by(std::sync::Arc::new(|| Ok(1024)));
+    assert_eq!(health(&shop).await, unable("disk_nearly_full"));
+    disk.measure_by(std::sync::Arc::new(|| Ok(u64::MAX)));
+    assert_eq!(health(&shop).await, WELL);
+    shop.stop().await;
+}

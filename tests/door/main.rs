@@ -2,11 +2,14 @@
 //! meanwhile. Bounds are shortened; no test waits for the real ones.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../support/crowd.rs"]
+mod load;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod bounds;
 mod bytes;
+mod crowd;
 mod drain;
 mod health;
 mod proxies;

@@ -21,7 +21,8 @@ fn judge(
 ) -> Result<(), String> {
     let path = format!(
         "/{}",
-        path.strip_prefix('/').unwrap_or(path)
+        path.strip_prefix('/')
+            .unwrap_or(path)
             .split(['?', '#'])
             .next()
             .unwrap_or_default()
@@ -43,7 +44,11 @@ fn judge(
         // A tile's path has more rules than a template can say.
         return error(status, 405, 20, body).or_else(|why| {
             let is_tile = template.starts_with("/ledger/tile/");
-            if is_tile { error(status, 404, 21, body) } else { Err(why) }
+            if is_tile {
+                error(status, 404, 21, body)
+            } else {
+                Err(why)
+            }
         });
     };
     let mut response = &operation["responses"][status.to_string()];

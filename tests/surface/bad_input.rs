@@ -223,7 +223,7 @@ impl Scene {
                     &body,
                     (401, 41),
                 ),
-                case("an auditor's token", request, Some(&auditor), &body, (401, 41)),
+                case("an auditor's token", request, Some(&auditor), &body, (403, 16)),
                 case(
                     "token of the root at another",
                     &format!("{method} instances/second/{path}"),
@@ -803,7 +803,7 @@ async fn files_of_the_ledger() {
         ("a scheme alone", Some("Bearer"), (401, 40)),
         ("a token without scheme", Some(AUDITOR), (401, 40)),
         ("half a token", Some(&auditor[..auditor.len() - 1]), (401, 41)),
-        ("an instance's token", Some(root.as_str()), (401, 41)),
+        ("an instance's token", Some(root.as_str()), (403, 16)),
     ] {
         cases.push(case(what, &request, auth, b"", expect));
     }
@@ -824,7 +824,7 @@ async fn files_of_the_ledger() {
     scene.shop.audit().await;
     // Without any such token in the configuration nobody has the entries.
     let mut shop = Shop::open().await;
-    for (token, expect) in [(AUDITOR, (401, 41)), (shop.token.as_str(), (401, 41))] {
+    for (token, expect) in [(AUDITOR, (401, 41)), (shop.token.as_str(), (403, 16))] {
         assert_eq!(
             shop.send("GET", entries, Some(token), Vec::new()).await.error(),
             expect

@@ -390,6 +390,21 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
         })
         .prop_map(Facts::from)
         .boxed(),
+        "token_added" => facts!(TokenAdded {
+            token: by(),
+            scope: proptest::sample::select(TokenScope::EVERY.to_vec()),
+            expire_s: time(),
+            refreshable: any::<bool>(),
+            by: of(by()),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
+        "token_revoked" => facts!(TokenRevoked {
+            token: by(),
+            by: of(by()),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
         other => panic!("no strategy for {other}: a new kind needs one"),
     }
 }

@@ -50,8 +50,12 @@ fn a_kind_of_version_2_is_unknown_in_version_1() {
         matches!(Event::parse(older.as_bytes()), Err(EventError::UnknownKind(kind)) if kind == "attachment_erased")
     );
     for kind in Facts::KINDS {
-        let new = ["attachment_erased", "ledger_key_rotated"].contains(kind);
-        assert_eq!(Facts::first_version(kind), if new { 2 } else { 1 }, "{kind}");
+        let first = match *kind {
+            "attachment_erased" | "ledger_key_rotated" => 2,
+            "token_added" | "token_revoked" => 3,
+            _ => 1,
+        };
+        assert_eq!(Facts::first_version(kind), first, "{kind}");
     }
 }
 
@@ -70,6 +74,7 @@ fn versions_in_the_wrong_place_are_damage() {
     let wrong_ledgers = [
         ledger_of(|genesis| vec![raised(genesis, 2, 2)]),
         ledger_of(|genesis| vec![raised(genesis, 1, 1)]),
+        ledger_of(|genesis| vec![raised(genesis, 1, 3)]),
         ledger_of(|genesis| vec![raised(genesis, 1, 2), raised(genesis, 2, 2)]),
     ];
     for home in wrong_ledgers {
@@ -79,10 +84,16 @@ fn versions_in_the_wrong_place_are_damage() {
 
 #[test]
 fn a_newer_format_is_not_opened() {
-    let home = ledger_of(|genesis| vec![raised(genesis, 1, 2), raised(genesis, 2, 3)]);
+    let home = ledger_of(|genesis| {
+        vec![
+            raised(genesis, 1, 2),
+            raised(genesis, 2, 3),
+            raised(genesis, 3, 4),
+        ]
+    });
     let Err(error) = home.try_open() else {
         panic!("it opened")
     };
-    assert!(matches!(error, OpenError::NewerFormat(3)), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat(4)), "{error}");
     assert!(error.to_string().contains("use a newer one"));
 }

@@ -78,6 +78,6 @@ fn terms_of_others_are_refused() {
             (409, 2503),
         ),
     ] {
-        assert_eq!(refused(record(order, &request)), expected, "{request:?}");
+        assert_eq!(refused(record(order, &request)), expected, "{:?}", request.terms);
     }
 }
