@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use quittance_events::answer::{self, RefundAnswer};
 use quittance_events::{Order, OrderKey};
 use quittance_taler::{ErrorCode, HashCode, MasterPub};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use warp::reply::Response;
 
-use super::{Call, parse, reply};
+use super::{Call, parse, reply, shape};
 use crate::decide::refund::{admit, first_requests};
 use crate::exchange::KeysFailure;
 use crate::limits::REFUND_ASK_EVERY_S;
@@ -18,8 +19,10 @@ use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 use crate::settle::settle;
 
-#[derive(Deserialize)]
-struct Request {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "RefundRequest")]
+pub(super) struct Request {
+    #[schemars(with = "shape::Bytes64")]
     h_contract: HashCode,
 }
 
