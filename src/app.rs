@@ -170,10 +170,6 @@ impl App {
     ///
     /// # Errors
     /// See [`StartError`].
-    #[expect(
-        clippy::unused_async,
-        reason = "listening needs a runtime, which an async caller has"
-    )]
     pub async fn start_within(
         config: &Config,
         clock: Clock,
