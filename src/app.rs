@@ -34,7 +34,7 @@ use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
-use crate::witness;
+use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -246,14 +246,15 @@ impl App {
         self.stop.send_replace(true);
         for task in self.tasks {
             if let Err(error) = task.await {
-                tracing::error!(%error, "a part of the service had failed");
+                tracing::error!(error = logs::ended(&error), "a part of the service had failed");
             }
         }
         let service = self.service;
         let closed = tokio::task::spawn_blocking(move || service.ledger.close()).await;
         if let Err(error) = closed {
-            tracing::error!(%error, "the ledger was not closed in order");
+            tracing::error!(error = logs::ended(&error), "the ledger was not closed in order");
         }
+        tracing::info!("stopped");
     }
 }
 

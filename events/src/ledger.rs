@@ -305,8 +305,7 @@ impl Ledger {
     /// # Errors
     /// What is wrong.
     pub async fn check(&self) -> Result<(), Trouble> {
-        let alive = |thread: &JoinHandle<()>| !thread.is_finished();
-        if !lock(&self.writer).as_ref().is_some_and(alive) {
+        if !self.is_writing() {
             return Err(Trouble::WriterGone);
         }
         let condition = &self.shared.condition;
@@ -326,6 +325,11 @@ impl Ledger {
             return Err(Trouble::WriterGone);
         }
         condition.trouble().map_or(Ok(()), Err)
+    }
+
+    fn is_writing(&self) -> bool {
+        let alive = |thread: &JoinHandle<()>| !thread.is_finished();
+        lock(&self.writer).as_ref().is_some_and(alive)
     }
 
     /// The size that a witness's key cosigned last, [`Seq::NONE`] where it has cosigned none. Blocks on the disk.
@@ -400,7 +404,12 @@ impl Ledger {
     #[must_use]
     pub fn stats(&self) -> Snapshot {
         let waiting = QUEUE_MAX.saturating_sub(self.places.available_permits());
-        self.shared.stats.read(waiting)
+        let trouble = if self.is_writing() {
+            self.shared.condition.trouble()
+        } else {
+            Some(Trouble::WriterGone)
+        };
+        self.shared.stats.read(waiting, trouble)
     }
 
     /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated, lock let go. Later

@@ -526,6 +526,7 @@ impl Writer {
                 return;
             }
             self.checkpointed = self.head.size;
+            self.shared.stats.checkpointed(self.checkpointed);
             self.checkpoint = note;
             self.shared.stats.checkpointed(self.checkpointed);
         }

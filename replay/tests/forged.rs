@@ -219,11 +219,12 @@ forgeries! {
     }
 
     an_approval_by_a_token_that_was_not_taken "token.known" |rule| {
+        // Tokens that are there, one that is revoked and how long before the approval in seconds, and whether all is well.
+        type Story<'a> = (&'a [(&'a str, Grant)], Option<(&'a str, u64)>, bool);
         let all = grant(TokenScope::All, Timestamp::NEVER);
         let now = sound_events().last().unwrap().0.at_us;
         let ended = second(now.floor_s().seconds().unwrap() - 600);
-        // The story and what makes it sound, or the rule that it breaks.
-        let stories: [(&[(&str, Grant)], Option<(&str, u64)>, bool); 8] = [
+        let stories: [Story; 8] = [
             (&[], None, true),
             (&[("tk1", all)], None, true),
             (&[("tk1", grant(TokenScope::Refunds, Timestamp::NEVER))], None, true),

@@ -28,6 +28,7 @@ use super::reply::Delivery;
 use super::stream::ClientStream;
 use crate::admission::{Bounds, Overload, Place, Seat};
 use crate::limits::{BACKLOG, CONNECTION_BUFFER, LINGER_MAX, TURN_AWAY_TIME};
+use crate::logs;
 use crate::service::Service;
 
 /// Pause after an accept that failed: the usual cause, too many open files, does not pass in a microsecond.
@@ -116,7 +117,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, mut stop: watch
 
 fn told(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task failed");
+        tracing::error!(error = logs::ended(&error), "a connection's task failed");
     }
 }
 

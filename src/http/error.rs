@@ -44,9 +44,9 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
 }
 
 /// 405, naming what would do.
-pub(super) fn wrong_method(allowed: &'static str) -> Response {
+pub(super) fn wrong_method(allowed: &[&str]) -> Response {
     let mut response = refused(&Refusal::new(ErrorCode::GenericMethodInvalid));
-    let allowed = HeaderValue::from_static(allowed);
+    let allowed = HeaderValue::from_str(&allowed.join(", ")).expect("methods are plain words");
     response.headers_mut().insert(header::ALLOW, allowed);
     response
 }
@@ -70,7 +70,13 @@ pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Respons
             Refusal::new(ErrorCode::GenericInternalInvariantFailure)
         }
     };
-    tracing::error!(%error, code = refusal.code.code(), "a request failed");
+    let code = refusal.code.code();
+    if matches!(error, RequestError::Append(AppendError::TooLarge { .. })) {
+        // The client's to mend, so nobody has to act.
+        tracing::warn!(%error, code, "an event would have been too large");
+    } else {
+        tracing::error!(%error, code, "a request failed");
+    }
     refused(&refusal.status(match error {
         RequestError::Append(AppendError::TooLarge { .. }) => 413,
         _ => 500,
