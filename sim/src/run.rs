@@ -437,9 +437,7 @@ impl<'a> Run<'a> {
         for step in 0..self.options.steps {
             profile.step(self)?;
             self.go_on();
-            if self.options.every_step {
-                self.audit(false)?;
-            } else if step % crate::AUDIT_EVERY == crate::AUDIT_EVERY - 1 {
+            if self.options.every_step || step % crate::AUDIT_EVERY == crate::AUDIT_EVERY - 1 {
                 self.audit(false)?;
             }
             if self.finding.is_some() {
