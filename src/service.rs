@@ -86,6 +86,11 @@ impl Service {
         if let Some(order) = self.ledger.cached_order(key) {
             return Ok(Some(order));
         }
+        // A thread that reads would come back at a moment of its own.
+        #[cfg(feature = "simulation")]
+        if self.ledger.is_stepped() {
+            return Ok(self.ledger.order(key)?);
+        }
         let (ledger, key) = (Arc::clone(&self.ledger), key.clone());
         let read = tokio::task::spawn_blocking(move || ledger.order(&key)).await;
         Ok(read.map_err(|_| RequestError::Task)??)

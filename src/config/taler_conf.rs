@@ -292,7 +292,7 @@ impl Loader {
                     .strip_suffix(']')
                     .map(trim)
                     .unwrap_or_default();
-                if name.is_empty() || name.contains(['[', ']']) {
+                if !is_section_name(name) {
                     return Err(ConfError::Header(at));
                 }
                 section = Some(name);
@@ -328,7 +328,10 @@ impl Loader {
             "inline-matching" if !argument.is_empty() => matching_files(&folder.join(argument), at)?
                 .iter()
                 .try_for_each(|file| self.file(file, Some(at), None)),
-            "inline-secret" if let Some((section, file)) = argument.split_once([' ', '\t']) => {
+            "inline-secret"
+                if let Some((section, file)) = argument.split_once([' ', '\t'])
+                    && is_section_name(section) =>
+            {
                 self.secret(section, &folder.join(trim(file)), at)
             }
             _ => Err(ConfError::Directive(at.clone())),
@@ -351,6 +354,11 @@ impl Loader {
             other => other,
         }
     }
+}
+
+/// Whether a header could give the name.
+fn is_section_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['[', ']'])
 }
 
 /// The file's real path and its bytes.
@@ -521,7 +529,7 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_refused_with_file_and_line_and_not_quoted() {
-        let cases: [(&[u8], &str); 12] = [
+        let cases: [(&[u8], &str); 14] = [
             (b"[a]\nsecret", "a.conf:2: neither [SECTION]"),
             (b"[a]\n = secret", "a.conf:2: neither [SECTION]"),
             (b"\nsecret = 1", "a.conf:2: an option outside"),
@@ -534,6 +542,8 @@ mod tests {
             (b"@secret@ x", "a.conf:1: no such directive"),
             (b"@inline@ # secret", "a.conf:1: no such directive"),
             (b"@inline-secret@ secret", "a.conf:1: no such directive"),
+            (b"@inline-secret@ sec[ret b.conf", "a.conf:1: no such directive"),
+            (b"@inline-secret@ secret] b.conf", "a.conf:1: no such directive"),
         ];
         for (bytes, expected) in cases {
             let message = load_bytes(&[("a.conf", bytes)]).unwrap_err();

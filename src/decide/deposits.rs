@@ -11,61 +11,79 @@ use quittance_taler::{
     Amount, CoinPub, EddsaPrivateKey, EddsaSignature, ErrorCode, ExchangePub, HashCode, MasterPub,
     TalerTimestamp, sum,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
 use super::permit;
+use crate::http::shape;
 use crate::limits::COINS_MAX;
 use crate::refusal::Refusal;
 
 /// A shop's word on an order.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct DepositsRequest {
     /// Coins that were deposited.
     #[serde(deserialize_with = "objects")]
+    #[schemars(with = "Vec<ToldDeposit>")]
     pub deposits: Vec<ToldDeposit>,
     /// Whether the order is paid.
     pub paid: bool,
     /// Refunds made elsewhere before a takeover.
     #[serde(default, deserialize_with = "objects")]
+    #[schemars(with = "Vec<ToldRefund>")]
     pub refunds: Vec<ToldRefund>,
 }
 
 /// One coin's deposit as told.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct ToldDeposit {
     /// The coin.
+    #[schemars(with = "shape::Bytes32")]
     pub coin_pub: CoinPub,
     /// The address of its exchange, as the contract terms have it.
+    #[schemars(with = "shape::HttpUrl")]
     pub exchange_url: String,
     /// What the coin gave, deposit fee included.
+    #[schemars(with = "shape::Amount")]
     pub amount_with_fee: Amount,
     /// Fee for the deposit.
+    #[schemars(with = "shape::Amount")]
     pub deposit_fee: Amount,
     /// Fee for each refund.
+    #[schemars(with = "shape::Amount")]
     pub refund_fee: Amount,
     /// The coin's denomination.
+    #[schemars(with = "Option<shape::Bytes64>")]
     pub h_denom: Option<HashCode>,
     /// The coin's signature over the deposit.
+    #[schemars(with = "Option<shape::Bytes64>")]
     pub coin_sig: Option<EddsaSignature>,
     /// Who confirmed the deposit.
+    #[schemars(with = "Option<shape::Bytes32>")]
     pub exchange_pub: Option<ExchangePub>,
     /// The exchange's confirmation.
+    #[schemars(with = "Option<shape::Bytes64>")]
     pub exchange_sig: Option<EddsaSignature>,
     /// When the exchange confirmed.
+    #[schemars(with = "Option<shape::Timestamp>")]
     pub exchange_timestamp: Option<TalerTimestamp>,
 }
 
 /// A refund that was made elsewhere, as told.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct ToldRefund {
     /// The coin.
+    #[schemars(with = "shape::Bytes32")]
     pub coin_pub: CoinPub,
     /// Its id, from 1.
+    #[schemars(with = "shape::SafeId")]
     pub rtransaction_id: RefundId,
     /// The amount, refund fee included.
+    #[schemars(with = "shape::Amount")]
     pub amount: Amount,
     /// When it was approved.
+    #[schemars(with = "shape::Timestamp")]
     pub execution_time: TalerTimestamp,
 }
 

@@ -37,6 +37,8 @@ pub enum KeysFailure {
     Timeout,
     /// No connection, no `/keys`, or not those of the configured master key.
     Failed,
+    /// The exchange gave them, and the ledger could not take them: no fault of the exchange's.
+    Unrecorded,
 }
 
 /// The refund request as the exchange reads it.
@@ -137,6 +139,20 @@ impl Exchanges {
         })
     }
 
+    /// Has all exchanges called over a simulated network.
+    ///
+    /// # Panics
+    /// They are in use already.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn over(mut self, wire: &Arc<dyn crate::client::Wire>) -> Exchanges {
+        for exchange in self.by_master.values_mut() {
+            let exchange = Arc::get_mut(exchange).expect("nobody uses it yet");
+            exchange.client.wire = Some(Arc::clone(wire));
+        }
+        self
+    }
+
     /// Whether the exchange may be used here.
     #[must_use]
     pub fn is_configured(&self, exchange: &MasterPub) -> bool {
@@ -202,6 +218,10 @@ impl Exchanges {
             Unsent::Busy => KeysFailure::Timeout,
         })?;
         let result = self.fetch_and_record(exchange, pass, now).await;
+        if result == Err(KeysFailure::Unrecorded) {
+            // The exchange need not be spared for it: the next request tries again.
+            return result;
+        }
         *fetched = Fetched {
             ended: Some(Instant::now()),
             at: Some((self.clock)()),
@@ -260,7 +280,7 @@ impl Exchanges {
             Err(error) => {
                 self.metrics.fetched_keys(url, "unrecorded");
                 tracing::error!(exchange = url, %error, "signing keys were not recorded");
-                Err(KeysFailure::Failed)
+                Err(KeysFailure::Unrecorded)
             }
         }
     }

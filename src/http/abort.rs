@@ -7,34 +7,42 @@ use quittance_events::facts::{Failure, Verdict};
 use quittance_events::order::{AbortedCoin, Attempt};
 use quittance_taler::json::objects;
 use quittance_taler::{Amount, CoinPub, Currency, ErrorCode, HashCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 use warp::reply::Response;
 
-use super::{Call, parse, reply};
+use super::{Call, parse, reply, shape};
 use crate::decide::abort::{AbortRequest, decide};
 use crate::exchange::{KeysFailure, Unsent};
 use crate::refusal::{Refusal, RequestError};
 use crate::settle::{Settled, settle};
 
-#[derive(Deserialize)]
-struct Request {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "AbortRequest")]
+pub(super) struct Request {
+    #[schemars(with = "shape::Bytes64")]
     h_contract: HashCode,
     #[serde(deserialize_with = "objects")]
+    #[schemars(with = "Vec<Coin>")]
     coins: Vec<Coin>,
 }
 
 /// `contribution` (deprecated) and `exchange_url` must have their form and count for nothing: what was deposited
 /// where is known here, and a wallet's word must not lead anywhere.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "AbortedCoin")]
 #[expect(
     clippy::struct_field_names,
     reason = "the members' names are the specification's"
 )]
 struct Coin {
+    #[schemars(with = "shape::Bytes32")]
     coin_pub: CoinPub,
+    #[schemars(with = "Option<shape::Amount>")]
     contribution: Option<Amount>,
+    #[schemars(with = "shape::HttpUrl")]
     exchange_url: String,
 }
 
@@ -106,6 +114,7 @@ fn inconclusive(settled: &Settled, last: Option<&Attempt>) -> Refusal {
         (Some(KeysFailure::Failed), _) => {
             Refusal::new(ErrorCode::MerchantGenericExchangeKeysFailure).status(502)
         }
+        (Some(KeysFailure::Unrecorded), _) => Refusal::new(ErrorCode::GenericDbStoreFailed),
         // Nothing was ever recorded of it, and nothing was sent: the exchange is known to be down.
         (None, None) if settled.unsent == Some(Unsent::Down) => unreached,
         (None, None | Some(Attempt::Unreached(Failure::Timeout))) => timeout.status(408),

@@ -2,20 +2,30 @@
 //! name. The amount is the order's new total.
 
 use quittance_events::RefundId;
-use quittance_taler::{Amount, ErrorCode, uri};
-use serde::Deserialize;
-use serde_json::json;
+use quittance_taler::{Amount, ErrorCode, HashCode, uri};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::{Call, parse, reply};
+use super::{Call, parse, reply, shape};
 use crate::decide::approval::{ApprovalRequest, decide};
 use crate::refusal::{Refusal, RequestError};
 
-#[derive(Deserialize)]
-struct Request {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ApprovalRequest")]
+pub(super) struct Request {
+    #[schemars(with = "shape::Amount")]
     refund: Amount,
     reason: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ApprovalReply")]
+pub(super) struct Reply {
+    taler_refund_uri: String,
+    #[schemars(with = "shape::Bytes64")]
+    h_contract: HashCode,
 }
 
 pub(super) fn read(body: &[u8]) -> Result<ApprovalRequest, Refusal> {
@@ -35,9 +45,9 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
         .decide_and_record(key, decide)
         .await?
         .ok_or(RequestError::Contended)?;
-    let body = json!({
-        "taler_refund_uri": uri::refund_uri(&instance.base_url, key.order.as_str()),
-        "h_contract": order.terms.h_contract,
-    });
+    let body = Reply {
+        taler_refund_uri: uri::refund_uri(&instance.base_url, key.order.as_str()),
+        h_contract: order.terms.h_contract,
+    };
     Ok(reply::json(StatusCode::OK, &body))
 }

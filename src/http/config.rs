@@ -1,42 +1,71 @@
 //! `GET config`: what this service is. Specification: Taler's merchant API of that name.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use quittance_taler::MasterPub;
+use schemars::JsonSchema;
+use serde::Serialize;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::{Call, reply};
+use super::{Call, reply, shape};
 
 /// Protocol 24 is the first whose wallet refund can be 410; clients of protocol 20 on find all that is served here
 /// in the form they know. Older ones expect shapes that are not served.
 const VERSION: &str = "24:0:4";
 
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Config")]
+pub(super) struct Reply<'a> {
+    name: &'static str,
+    version: &'static str,
+    currency: &'a str,
+    currencies: BTreeMap<&'a str, Looks<'a>>,
+    exchanges: Vec<Listed<'a>>,
+}
+
+/// How a currency is shown.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Currency")]
+struct Looks<'a> {
+    name: &'a str,
+    currency: &'a str,
+    num_fractional_input_digits: u8,
+    num_fractional_normal_digits: u8,
+    num_fractional_trailing_zero_digits: u8,
+    alt_unit_names: BTreeMap<&'static str, &'a str>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Exchange")]
+struct Listed<'a> {
+    base_url: &'a str,
+    currency: &'a str,
+    #[schemars(with = "shape::Bytes32")]
+    master_pub: MasterPub,
+}
+
 pub(super) fn get(call: &Call) -> Response {
     let currency = call.service.currency.as_str();
-    let exchanges: Vec<_> = call
-        .service
-        .exchange_list
-        .iter()
-        .map(|exchange| {
-            json!({
-                "base_url": exchange.base_url.as_str(),
-                "currency": exchange.currency.as_str(),
-                "master_pub": exchange.master_key,
-            })
-        })
-        .collect();
-    let body = json!({
-        "name": "taler-merchant",
-        "version": VERSION,
-        "currency": currency,
-        "currencies": { currency: {
-            "name": currency,
-            "currency": currency,
-            "num_fractional_input_digits": 2,
-            "num_fractional_normal_digits": 2,
-            "num_fractional_trailing_zero_digits": 2,
-            "alt_unit_names": { "0": currency },
-        }},
-        "exchanges": exchanges,
+    let exchanges = call.service.exchange_list.iter().map(|exchange| Listed {
+        base_url: exchange.base_url.as_str(),
+        currency: exchange.currency.as_str(),
+        master_pub: exchange.master_key,
     });
+    let looks = Looks {
+        name: currency,
+        currency,
+        num_fractional_input_digits: 2,
+        num_fractional_normal_digits: 2,
+        num_fractional_trailing_zero_digits: 2,
+        alt_unit_names: BTreeMap::from([("0", currency)]),
+    };
+    let body = Reply {
+        name: "taler-merchant",
+        version: VERSION,
+        currency,
+        currencies: BTreeMap::from([(currency, looks)]),
+        exchanges: exchanges.collect(),
+    };
     reply::json(StatusCode::OK, &body)
 }

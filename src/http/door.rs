@@ -40,6 +40,14 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 #[derive(Clone)]
 pub(super) struct UnderWay(#[expect(dead_code, reason = "it is only ever dropped")] mpsc::Sender<()>);
 
+#[cfg(feature = "simulation")]
+impl UnderWay {
+    /// Work that no drain waits for.
+    pub(super) fn of_nobody() -> UnderWay {
+        UnderWay(mpsc::channel(1).0)
+    }
+}
+
 /// What a request has been given at the door. Its task holds it to its end, whether or not the client waits.
 #[derive(Clone)]
 pub(super) struct Ticket(

@@ -44,9 +44,9 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
 }
 
 /// 405, naming what would do.
-pub(super) fn wrong_method(allowed: &'static str) -> Response {
+pub(super) fn wrong_method(allowed: &[&str]) -> Response {
     let mut response = refused(&Refusal::new(ErrorCode::GenericMethodInvalid));
-    let allowed = HeaderValue::from_static(allowed);
+    let allowed = HeaderValue::from_str(&allowed.join(", ")).expect("methods are plain words");
     response.headers_mut().insert(header::ALLOW, allowed);
     response
 }

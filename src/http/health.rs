@@ -3,7 +3,8 @@
 
 use quittance_events::condition::Trouble;
 use quittance_taler::ErrorCode;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -11,6 +12,13 @@ use super::{ledger, reply};
 use crate::limits::HEALTH_TIME;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub(super) struct Reply {
+    #[schemars(extend("const" = "ok"))]
+    status: &'static str,
+}
 
 /// Why the service cannot do what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +44,7 @@ pub(super) async fn get(service: &Service) -> Result<Response, RequestError> {
             .member("status", "unable")
             .member("reason", unable.word())
     })?;
-    let mut response = reply::json(StatusCode::OK, &json!({ "status": "ok" }));
+    let mut response = reply::json(StatusCode::OK, &Reply { status: "ok" });
     ledger::cache(&mut response, ledger::CACHE_NOT);
     Ok(response)
 }

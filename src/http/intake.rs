@@ -3,23 +3,40 @@
 //! Specification: `docs/protocol-choices.md`. All of it is idempotent.
 
 use quittance_events::{OrderId, OrderKey};
-use quittance_taler::{ContractTerms, ErrorCode, contract_hash, json as taler_json};
-use serde::Deserialize;
-use serde_json::json;
+use quittance_taler::{ContractTerms, ErrorCode, HashCode, contract_hash, json as taler_json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::{Call, parse, reply};
+use super::{Call, parse, reply, shape};
 use crate::decide::deposits::{self, DepositsRequest};
 use crate::decide::order::{self, OrderRequest};
 use crate::refusal::{Refusal, RequestError};
 
-#[derive(Deserialize)]
-struct RecordOrder<'a> {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "RecordOrder")]
+pub(super) struct RecordOrder<'a> {
     #[serde(borrow)]
+    #[schemars(with = "shape::ContractTerms")]
     contract_terms: &'a RawValue,
     choice_index: Option<u64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct OrderReply {
+    #[schemars(with = "String")]
+    order_id: OrderId,
+    #[schemars(with = "shape::Bytes64")]
+    h_contract: HashCode,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DepositsReply {
+    /// Of the order now.
+    deposits: usize,
+    paid: bool,
 }
 
 pub(super) fn read_order(body: &[u8]) -> Result<(OrderId, OrderRequest), Refusal> {
@@ -64,7 +81,10 @@ pub(super) async fn post_order(call: &Call) -> Result<Response, RequestError> {
     call.service.decide_and_record(&key, decide).await?;
     Ok(reply::json(
         StatusCode::OK,
-        &json!({ "order_id": key.order, "h_contract": request.h_contract }),
+        &OrderReply {
+            h_contract: request.h_contract,
+            order_id: key.order,
+        },
     ))
 }
 
@@ -79,6 +99,9 @@ pub(super) async fn post_deposits(call: &Call) -> Result<Response, RequestError>
         .decide_and_record(key, decide)
         .await?
         .ok_or(RequestError::Contended)?;
-    let body = json!({ "deposits": order.deposits.len(), "paid": order.payment.is_some() });
+    let body = DepositsReply {
+        deposits: order.deposits.len(),
+        paid: order.payment.is_some(),
+    };
     Ok(reply::json(StatusCode::OK, &body))
 }

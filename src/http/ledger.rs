@@ -38,16 +38,9 @@ pub(super) enum File {
 }
 
 impl File {
-    /// `path` without the `/ledger/` before it. A tile's path is known in its one form alone.
-    pub(super) fn find(path: &str) -> Option<File> {
-        match path {
-            "checkpoint" => Some(File::Checkpoint),
-            path => path.parse().ok().map(File::Tile),
-        }
-    }
-
-    pub(super) fn is_for_auditors(self) -> bool {
-        matches!(self, File::Tile(TilePath::Entries(_)))
+    /// A tile by what stands behind `ledger/tile/`. It is known in its one form alone.
+    pub(super) fn tile(below: &str, rest: &str) -> Option<File> {
+        format!("tile/{below}{rest}").parse().ok().map(File::Tile)
     }
 
     /// In logs and metrics.

@@ -12,9 +12,14 @@ mod health;
 mod intake;
 mod ledger;
 mod observe;
+pub mod openapi;
 mod refund;
 mod reply;
+mod routes;
 pub mod scrape;
+pub(crate) mod shape;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod status;
 mod stream;
 mod token;
@@ -26,11 +31,10 @@ use std::sync::Arc;
 use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
-use percent_encoding::percent_decode_str;
-use quittance_events::facts::TokenScope;
 use quittance_events::{InstanceId, OrderKey, TokenId};
 use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 use warp::Filter;
@@ -47,6 +51,7 @@ use crate::service::Service;
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
+    OpenApi,
     Health,
     Config,
     Status,
@@ -64,41 +69,10 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn methods(self) -> &'static str {
-        match self {
-            Endpoint::Health
-            | Endpoint::Config
-            | Endpoint::Status
-            | Endpoint::Ledger(_)
-            | Endpoint::Tokens => "GET",
-            Endpoint::Token => "POST, DELETE",
-            Endpoint::TokenOf(_) => "DELETE",
-            _ => "POST",
-        }
-    }
-
-    /// What a token must be allowed to do here.
-    fn demand(self) -> Demand {
-        match self {
-            Endpoint::Approve => Demand::Scope(TokenScope::Refunds),
-            Endpoint::RecordOrder | Endpoint::RecordDeposits => Demand::Scope(TokenScope::Orders),
-            Endpoint::Ledger(file) if file.is_for_auditors() => Demand::Scope(TokenScope::Audit),
-            Endpoint::Tokens => Demand::Scope(TokenScope::Read),
-            Endpoint::TokenOf(_) => Demand::Scope(TokenScope::All),
-            // What it may ask for, the endpoint itself says.
-            Endpoint::Token => Demand::AnyToken,
-            Endpoint::Health
-            | Endpoint::Config
-            | Endpoint::Status
-            | Endpoint::Abort
-            | Endpoint::Refund
-            | Endpoint::Ledger(_) => Demand::Nothing,
-        }
-    }
-
     /// In logs and metrics.
     fn name(self) -> &'static str {
         match self {
+            Endpoint::OpenApi => "openapi",
             Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
@@ -120,62 +94,6 @@ impl Endpoint {
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
-}
-
-/// Whom an endpoint is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Demand {
-    /// Everybody.
-    Nothing,
-    /// Whoever bears a token that is taken here.
-    AnyToken,
-    /// Whoever bears one with this scope.
-    Scope(TokenScope),
-}
-
-/// A path taken apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Target<'a> {
-    endpoint: Endpoint,
-    /// `None`: the root instance.
-    instance: Option<&'a str>,
-    order: Option<&'a str>,
-}
-
-fn find(path: &str) -> Option<Target<'_>> {
-    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-    let (instance, rest) = match segments.as_slice() {
-        ["instances", instance, rest @ ..] => (Some(*instance), rest),
-        rest => (None, rest),
-    };
-    let (endpoint, order) = match rest {
-        ["health"] if instance.is_none() => (Endpoint::Health, None),
-        ["config"] => (Endpoint::Config, None),
-        ["orders", order] => (Endpoint::Status, Some(*order)),
-        ["orders", order, "abort"] => (Endpoint::Abort, Some(*order)),
-        ["orders", order, "refund"] => (Endpoint::Refund, Some(*order)),
-        ["private", "orders", order, "refund"] => (Endpoint::Approve, Some(*order)),
-        ["private", "ledger", "orders"] => (Endpoint::RecordOrder, None),
-        ["private", "ledger", "orders", order, "deposits"] => (Endpoint::RecordDeposits, Some(*order)),
-        ["private", "token"] => (Endpoint::Token, None),
-        ["private", "tokens"] => (Endpoint::Tokens, None),
-        ["private", "tokens", serial] => (Endpoint::TokenOf(serial.parse().ok()?), None),
-        ["ledger", ..] if instance.is_none() => {
-            let file = path.strip_prefix("/ledger/").and_then(ledger::File::find)?;
-            (Endpoint::Ledger(file), None)
-        }
-        _ => return None,
-    };
-    Some(Target {
-        endpoint,
-        instance,
-        order,
-    })
-}
-
-/// A name in a path as it was meant.
-fn decoded<T: std::str::FromStr>(segment: &str) -> Option<T> {
-    percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
 }
 
 /// `default` and `admin` name the root instance.
@@ -232,15 +150,16 @@ async fn respond(
     ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
-    if !["GET", "POST", "DELETE"].contains(&method) {
-        return error::wrong_method("GET, POST, DELETE");
+    let methods = routes::methods();
+    if !methods.contains(&method) {
+        return error::wrong_method(&methods);
     }
     let Some(target) = target else {
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if endpoint.methods().split(", ").all(|known| known != method) {
-        return error::wrong_method(endpoint.methods());
+    if !target.methods.contains(&method) {
+        return error::wrong_method(&target.methods);
     }
     let deletes = method == "DELETE";
     match answer(service, &target, deletes, query, headers, ticket, body).await {
@@ -267,24 +186,22 @@ async fn answer(
     if target.endpoint == Endpoint::Health {
         return health::get(&service).await;
     }
-    let private = target.endpoint.demand() != Demand::Nothing;
+    let private = target.demand != Demand::Nothing;
     let admission = &service.admission;
     if let Endpoint::Ledger(file) = target.endpoint {
         // One ledger serves all instances: of their tokens the root instance's alone may be for it.
-        bearer(
-            &service,
-            Some(&InstanceId::root()),
-            target.endpoint.demand(),
-            headers,
-        )
-        .await?;
+        bearer(&service, Some(&InstanceId::root()), target.demand, headers).await?;
         read(admission, private, headers, body).await?;
         let _place = admission.work(private)?;
         return ledger::get(&service, file).await;
     }
+    if target.endpoint == Endpoint::OpenApi {
+        read(admission, private, headers, body).await?;
+        return Ok(openapi::get());
+    }
     let id = instance_id(target.instance);
     let instance = id.as_ref().and_then(|id| service.instances.get(id));
-    let bearer = bearer(&service, id.as_ref(), target.endpoint.demand(), headers).await?;
+    let bearer = bearer(&service, id.as_ref(), target.demand, headers).await?;
     let (Some(id), Some(_)) = (id, instance) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
@@ -319,7 +236,9 @@ async fn answer(
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
-            Endpoint::Health | Endpoint::Ledger(_) => unreachable!("they are answered without an instance"),
+            Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
+                unreachable!("they are answered without an instance")
+            }
         };
         drop((place, large, ticket));
         answer
@@ -467,23 +386,14 @@ mod tests {
                 Some("a"),
             ),
         ] {
-            assert_eq!(
-                find(&format!("/{path}")).unwrap(),
-                Target {
-                    endpoint,
-                    instance: None,
-                    order
-                }
-            );
-            let instance = Some("shop");
-            assert_eq!(
-                find(&format!("/instances/shop/{path}")).unwrap(),
-                Target {
-                    endpoint,
-                    instance,
-                    order
-                }
-            );
+            for (instance, prefix) in [(None, "/"), (Some("shop"), "/instances/shop/")] {
+                let address = format!("{prefix}{path}");
+                let found = find(&address).unwrap();
+                assert_eq!(
+                    (found.endpoint, found.instance, found.order),
+                    (endpoint, instance, order)
+                );
+            }
         }
         for path in [
             "",

@@ -6,20 +6,21 @@ use quittance_events::facts::TokenScope;
 use quittance_events::{InstanceId, TokenId};
 use quittance_taler::time::TalerTimestamp;
 use quittance_taler::{ErrorCode, Micros, Timestamp};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::{Call, parse, reply};
+use super::{Call, parse, reply, shape};
 use crate::access::{AccessError, Bearer};
 use crate::limits::TOKEN_LIFETIME_S;
 use crate::refusal::{Refusal, RequestError};
 use crate::token::{self, Grant, Token};
 use crate::token_file::{ChangeError, check_description};
 
-#[derive(Deserialize)]
-struct Request {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "TokenRequest")]
+pub(super) struct Request {
     scope: String,
     duration: Option<Duration>,
     #[serde(default)]
@@ -29,47 +30,94 @@ struct Request {
 }
 
 /// A relative time as Taler writes it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Duration {
     d_us: Microseconds,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Microseconds {
     Number(u64),
     Word(Forever),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Forever {
     Forever,
 }
 
+/// A token, told once. `token` is the older name of `access_token`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TokenMade")]
+pub(super) struct Made<'a> {
+    token: &'a str,
+    access_token: &'a str,
+    scope: &'static str,
+    #[schemars(with = "shape::Timestamp")]
+    expiration: TalerTimestamp,
+    refreshable: bool,
+    serial: u64,
+    #[schemars(with = "String")]
+    id: &'a TokenId,
+}
+
+/// At least one: none at all is 204.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tokens")]
+pub(super) struct List {
+    tokens: Vec<Entry>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+struct Entry {
+    serial: u64,
+    #[schemars(with = "String")]
+    id: TokenId,
+    scope: &'static str,
+    refreshable: bool,
+    #[schemars(with = "shape::Timestamp")]
+    expiration: TalerTimestamp,
+    description: String,
+    /// Of tokens from before it was kept, nobody knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Timestamp>")]
+    creation_time: Option<TalerTimestamp>,
+}
+
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
-    let request: Request = parse(&call.body)?;
-    let description = request.description.clone();
-    check_description(&description).map_err(|e| malformed(&e.to_string()))?;
-    let wanted = wanted(&request, (call.service.clock)())?;
-    let grant = granted(call.bearer(), wanted, &call.instance, (call.service.clock)())?;
+    let (request, scope) = read(&call.body)?;
+    let now = (call.service.clock)();
+    let wanted = wanted(&request, scope, now)?;
+    let grant = granted(call.bearer(), wanted, &call.instance, now)?;
     if call.service.disk.is_low() {
         return Err(RequestError::DiskLow);
     }
     let access = &call.service.access;
-    let made = access.make(&call.instance, grant, description, call.by()).await;
+    let made = access
+        .make(&call.instance, grant, request.description, call.by())
+        .await;
     let (text, token) = made.map_err(refused)?;
-    let body = json!({
-        // The older name of the same.
-        "token": text.as_str(),
-        "access_token": text.as_str(),
-        "scope": grant.scope.as_str(),
-        "expiration": TalerTimestamp(grant.expire_s),
-        "refreshable": grant.refreshable,
-        "serial": token.serial,
-        "id": token.id,
-    });
+    let body = Made {
+        token: text.as_str(),
+        access_token: text.as_str(),
+        scope: grant.scope.as_str(),
+        expiration: TalerTimestamp(grant.expire_s),
+        refreshable: grant.refreshable,
+        serial: token.serial,
+        id: &token.id,
+    };
     Ok(reply::secret_json(&body))
+}
+
+/// Reads the request, with its scope in our words and whether that asks for a refreshable token.
+pub(super) fn read(body: &[u8]) -> Result<(Request, (TokenScope, bool)), Refusal> {
+    let request: Request = parse(body)?;
+    check_description(&request.description).map_err(|e| malformed(&e.to_string()))?;
+    let scope = token::scope(&request.scope).ok_or_else(|| malformed("no such scope"))?;
+    Ok((request, scope))
 }
 
 pub(super) async fn delete(call: &Call) -> Result<Response, RequestError> {
@@ -99,32 +147,32 @@ async fn revoke(call: &Call, token: &TokenId) -> Result<Response, RequestError> 
 
 pub(super) async fn list(call: &Call) -> Result<Response, RequestError> {
     let tokens = call.service.access.tokens(&call.instance).await;
-    let tokens: Vec<Value> = tokens.iter().map(entry).collect();
-    Ok(match tokens.as_slice() {
-        [] => reply::no_content(),
-        _ => reply::json(StatusCode::OK, &json!({ "tokens": tokens })),
+    let tokens: Vec<Entry> = tokens.iter().map(entry).collect();
+    Ok(if tokens.is_empty() {
+        reply::no_content()
+    } else {
+        reply::json(StatusCode::OK, &List { tokens })
     })
 }
 
-fn entry(token: &Token) -> Value {
-    let mut entry = json!({
-        "serial": token.serial,
-        "id": token.id,
-        "scope": token.grant.scope.as_str(),
-        "refreshable": token.grant.refreshable,
-        "expiration": TalerTimestamp(token.grant.expire_s),
-        "description": token.description,
-    });
-    // Of tokens from before it was kept, nobody knows it.
-    if let Some(created) = token.created_s {
-        entry["creation_time"] = json!(TalerTimestamp(created));
+fn entry(token: &Token) -> Entry {
+    Entry {
+        serial: token.serial,
+        id: token.id.clone(),
+        scope: token.grant.scope.as_str(),
+        refreshable: token.grant.refreshable,
+        expiration: TalerTimestamp(token.grant.expire_s),
+        description: token.description.clone(),
+        creation_time: token.created_s.map(TalerTimestamp),
     }
-    entry
 }
 
 /// What the request asks for, in our words.
-fn wanted(request: &Request, now: Micros) -> Result<Grant, Refusal> {
-    let (scope, refreshable) = token::scope(&request.scope).ok_or_else(|| malformed("no such scope"))?;
+fn wanted(
+    request: &Request,
+    (scope, refreshable): (TokenScope, bool),
+    now: Micros,
+) -> Result<Grant, Refusal> {
     let expire_s = match request.duration {
         Some(Duration {
             d_us: Microseconds::Word(Forever::Forever),

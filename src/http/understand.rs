@@ -3,7 +3,8 @@
 
 use quittance_taler::{Currency, ErrorCode};
 
-use super::{Endpoint, abort, approve, decoded, find, instance_id, intake, refund, status};
+use super::routes::{decoded, find};
+use super::{Endpoint, abort, approve, instance_id, intake, refund, status, token};
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -17,17 +18,19 @@ pub fn understand(
     currency: Currency,
 ) -> Result<(), Refusal> {
     let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
-    if target.endpoint.methods().split(", ").all(|known| known != method) {
+    if !target.methods.contains(&method) {
         return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
     }
     instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
-        Endpoint::Health
+        Endpoint::OpenApi
+        | Endpoint::Health
         | Endpoint::Config
         | Endpoint::Ledger(_)
-        | Endpoint::Token
         | Endpoint::Tokens
         | Endpoint::TokenOf(_) => {}
+        Endpoint::Token if method == "DELETE" => {}
+        Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,

@@ -5,6 +5,8 @@
     reason = "each test program uses what it needs of it"
 )]
 
+pub mod openapi;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -280,7 +282,10 @@ impl Shop {
             .headers()
             .get(HEADER)
             .map(|value| value.to_str().unwrap().to_owned());
+        let content_type = reply.headers().get("content-type").cloned();
         let body = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
+        let content_type = content_type.as_ref().map(|value| value.to_str().unwrap());
+        openapi::check(method, path, status, content_type, &body);
         Reply {
             status,
             receipt,
@@ -317,6 +322,7 @@ impl Shop {
         let headers = [header("content-type"), header("cache-control")];
         let status = reply.status().as_u16();
         let body = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
+        openapi::check("GET", path, status, Some(&headers[0]), &body);
         (status, headers, body)
     }
 

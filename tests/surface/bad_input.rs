@@ -8,7 +8,7 @@ use quittance_taler::{CoinPub, HashCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Coin, Options, Shop, coin};
+use crate::support::{Coin, Options, Shop, coin, openapi};
 use crate::tools::{count, lossy, other_hash, raw, respelt, token_file};
 
 /// Longest body that is read.
@@ -117,6 +117,14 @@ impl Scene {
         {
             let (status, reply) = raw(self.shop.app().addr(), &[head.as_bytes(), &body].concat()).await;
             let json: Value = serde_json::from_slice(&reply).unwrap_or_default();
+            let mut line = head.split(' ');
+            openapi::check(
+                line.next().unwrap(),
+                line.next().unwrap(),
+                status,
+                Some("application/json"),
+                &reply,
+            );
             let recorded = count(&self.shop) - before;
             before += recorded;
             let is_told = json["hint"].as_str().is_some_and(|hint| !hint.is_empty());

@@ -12,6 +12,7 @@ mod follower;
 mod intake;
 mod life;
 mod no_foreign_address;
+mod openapi;
 mod refunds;
 mod snapshots;
 mod tools;

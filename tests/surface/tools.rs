@@ -32,14 +32,20 @@ pub(crate) fn token_file(folder: &Path, name: &str, token: &str) -> PathBuf {
 
 /// Sends bytes as they are, and reads what comes until the server closes: status and body.
 pub(crate) async fn raw(addr: SocketAddr, request: &[u8]) -> (u16, Vec<u8>) {
+    let reply = raw_whole(addr, request).await;
+    let head = find(&reply, b"\r\n\r\n").unwrap_or_else(|| panic!("no reply to {:?}", lossy(request)));
+    let status = lossy(&reply[..head]).split(' ').nth(1).unwrap().parse().unwrap();
+    (status, reply[head + 4..].to_vec())
+}
+
+/// The same, with the head as it came.
+pub(crate) async fn raw_whole(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     // A server that has refused a long body need not read the rest of it.
     let _ = stream.write_all(request).await;
     let mut reply = Vec::new();
     let _ = stream.read_to_end(&mut reply).await;
-    let head = find(&reply, b"\r\n\r\n").unwrap_or_else(|| panic!("no reply to {:?}", lossy(request)));
-    let status = lossy(&reply[..head]).split(' ').nth(1).unwrap().parse().unwrap();
-    (status, reply[head + 4..].to_vec())
+    reply
 }
 
 /// The beginning of it as text, for messages.
@@ -47,7 +53,7 @@ pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 

@@ -1,0 +1,367 @@
+//! Which method of which path is which endpoint, who may call it and what it answers: one table, which the router walks
+//! and of which `openapi.json` is made. So the two cannot disagree, and what no row names does not exist.
+
+use percent_encoding::percent_decode_str;
+use quittance_events::facts::TokenScope;
+use quittance_taler::ErrorCode as Code;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::{Endpoint, abort, approve, config, health, intake, ledger, refund, shape, token};
+use crate::decide::deposits::DepositsRequest;
+
+/// Whom an endpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Everybody.
+    Nothing,
+    /// Whoever bears a token that is taken here.
+    AnyToken,
+    /// Whoever bears one with this scope.
+    Scope(TokenScope),
+}
+
+/// A body's schema.
+pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
+
+/// What an endpoint answers where it does what it was asked to.
+#[derive(Clone, Copy)]
+pub(super) enum Body {
+    Json(Shape),
+    /// With a `Quittance-Receipt`.
+    Receipted(Shape),
+    Empty,
+    Text,
+    Bytes,
+}
+
+/// A method of a path.
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    /// `{name}` is a segment, `{name*}` all that is left.
+    pub(super) path: &'static str,
+    /// The endpoint, given the last of the path that no template fixes. `None`: there is none of that name.
+    pub(super) endpoint: fn(&str) -> Option<Endpoint>,
+    /// Whether every instance has it under `instances/{instance}/`, too.
+    pub(super) of_instances: bool,
+    pub(super) demand: Demand,
+    pub(super) summary: &'static str,
+    pub(super) request: Option<Shape>,
+    pub(super) answers: &'static [(u16, Body)],
+    /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
+    pub(super) refusals: &'static [(u16, Code)],
+    /// How a `{name*}` is written in a document that knows single segments only.
+    pub(super) spelt: &'static [&'static str],
+}
+
+fn shape<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// Nothing said: a public endpoint of every instance.
+const PLAIN: Route = Route {
+    method: "GET",
+    path: "",
+    endpoint: |_| None,
+    of_instances: true,
+    demand: Demand::Nothing,
+    summary: "",
+    request: None,
+    answers: &[],
+    refusals: &[],
+    spelt: &[],
+};
+
+/// Every method of every path. Of two that fit the first counts.
+pub(super) static ROUTES: &[Route] = &[
+    Route {
+        path: "openapi.json",
+        endpoint: |_| Some(Endpoint::OpenApi),
+        of_instances: false,
+        summary: "This document.",
+        answers: &[(200, Body::Json(shape::<shape::Document>))],
+        ..PLAIN
+    },
+    Route {
+        path: "health",
+        endpoint: |_| Some(Endpoint::Health),
+        of_instances: false,
+        summary: "Whether this service can record.",
+        answers: &[(200, Body::Json(shape::<health::Reply>))],
+        refusals: &[(503, Code::GenericDbStoreFailed)],
+        ..PLAIN
+    },
+    Route {
+        path: "config",
+        endpoint: |_| Some(Endpoint::Config),
+        summary: "What this service is.",
+        answers: &[(200, Body::Json(shape::<config::Reply>))],
+        ..PLAIN
+    },
+    Route {
+        path: "orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Status),
+        summary: "Whether a wallet should come for refunds.",
+        answers: &[
+            (200, Body::Json(shape::<shape::Status>)),
+            (402, Body::Json(shape::<shape::Unpaid>)),
+        ],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::MerchantGetOrdersIdInvalidToken),
+            (403, Code::MerchantGetOrdersIdInvalidContractHash),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/abort",
+        endpoint: |_| Some(Endpoint::Abort),
+        summary: "A wallet gives up a payment that failed half-way and gets back what was deposited.",
+        request: Some(shape::<abort::Request>),
+        answers: &[(200, Body::Receipted(shape::<shape::AbortAnswer>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPostOrdersIdAbortCoinsArrayEmpty),
+            (403, Code::MerchantPostOrdersIdAbortContractHashMissmatch),
+            (404, Code::MerchantPostOrdersIdAbortContractNotFound),
+            (408, Code::MerchantGenericExchangeTimeout),
+            (412, Code::MerchantPostOrdersIdAbortRefundRefusedPaymentComplete),
+            (502, Code::MerchantGenericExchangeKeysFailure),
+            (502, Code::MerchantGenericExchangeConnectFailure),
+            (502, Code::MerchantGenericExchangeReplyMalformed),
+            (502, Code::MerchantGenericExchangeUnexpectedStatus),
+            (504, Code::MerchantGenericExchangeTimeout),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/refund",
+        endpoint: |_| Some(Endpoint::Refund),
+        summary: "A wallet fetches the refunds that the merchant granted.",
+        request: Some(shape::<refund::Request>),
+        answers: &[
+            (200, Body::Receipted(shape::<shape::RefundAnswer>)),
+            (204, Body::Empty),
+            (410, Body::Receipted(shape::<shape::TooLate>)),
+        ],
+        refusals: &[
+            (403, Code::MerchantGenericContractHashDoesNotMatchOrder),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/orders/{order_id}/refund",
+        endpoint: |_| Some(Endpoint::Approve),
+        demand: Demand::Scope(TokenScope::Refunds),
+        summary: "The merchant grants a refund; the amount is the order's new total.",
+        request: Some(shape::<approve::Request>),
+        answers: &[(200, Body::Json(shape::<approve::Reply>))],
+        refusals: &[
+            (403, Code::MerchantPrivatePostOrdersIdRefundNotAllowedByContract),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPrivatePostOrdersIdRefundInconsistentAmount),
+            (409, Code::MerchantPrivatePostOrdersIdRefundOrderUnpaid),
+            (410, Code::MerchantPrivatePostRefundAfterWireDeadline),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/ledger/orders",
+        endpoint: |_| Some(Endpoint::RecordOrder),
+        demand: Demand::Scope(TokenScope::Orders),
+        summary: "A shop tells an order's contract terms.",
+        request: Some(shape::<intake::RecordOrder>),
+        answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
+        refusals: &[
+            (400, Code::MerchantPrivatePostOrdersProposalParseError),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPrivatePostOrdersAlreadyExists),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/ledger/orders/{order_id}/deposits",
+        endpoint: |_| Some(Endpoint::RecordDeposits),
+        demand: Demand::Scope(TokenScope::Orders),
+        summary: "A shop tells an order's deposits, its payment, and refunds made before a takeover.",
+        request: Some(shape::<DepositsRequest>),
+        answers: &[(200, Body::Json(shape::<intake::DepositsReply>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantGenericExchangeUntrusted),
+            (400, Code::MerchantPostOrdersIdPayPaymentInsufficient),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::GenericDbInvariantFailure),
+            (409, Code::MerchantGenericCurrencyMismatch),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/token",
+        endpoint: |_| Some(Endpoint::Token),
+        demand: Demand::AnyToken,
+        summary: "Makes a token.",
+        request: Some(shape::<token::Request>),
+        answers: &[(200, Body::Json(shape::<token::Made>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (403, Code::GenericTokenPermissionInsufficient),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/token",
+        endpoint: |_| Some(Endpoint::Token),
+        demand: Demand::AnyToken,
+        summary: "Revokes the token that the request bears.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (403, Code::GenericForbidden),
+            (404, Code::MerchantGenericAccessTokenUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/tokens",
+        endpoint: |_| Some(Endpoint::Tokens),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's tokens.",
+        answers: &[(200, Body::Json(shape::<token::List>)), (204, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/tokens/{serial}",
+        endpoint: |serial| serial.parse().ok().map(Endpoint::TokenOf),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Revokes a token.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericAccessTokenUnknown)],
+        ..PLAIN
+    },
+    Route {
+        path: "ledger/checkpoint",
+        endpoint: |_| Some(Endpoint::Ledger(ledger::File::Checkpoint)),
+        of_instances: false,
+        summary: "The latest signed checkpoint, a note after c2sp.org/tlog-checkpoint.",
+        answers: &[(200, Body::Text)],
+        refusals: &[(404, Code::GenericEndpointUnknown)],
+        ..PLAIN
+    },
+    Route {
+        path: "ledger/tile/entries/{bundle*}",
+        endpoint: |rest| ledger::File::tile("entries/", rest).map(Endpoint::Ledger),
+        of_instances: false,
+        demand: Demand::Scope(TokenScope::Audit),
+        summary: "Events as leaves of the tree, after c2sp.org/tlog-tiles.",
+        answers: &[(200, Body::Bytes)],
+        refusals: &[(404, Code::GenericEndpointUnknown)],
+        spelt: &[
+            "ledger/tile/entries/{bundle}",
+            "ledger/tile/entries/{bundle}.p/{width}",
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "ledger/tile/{tile*}",
+        endpoint: |rest| ledger::File::tile("", rest).map(Endpoint::Ledger),
+        of_instances: false,
+        summary: "Hashes of the tree, after c2sp.org/tlog-tiles.",
+        answers: &[(200, Body::Bytes)],
+        refusals: &[(404, Code::GenericEndpointUnknown)],
+        spelt: &[
+            "ledger/tile/{level}/{index}",
+            "ledger/tile/{level}/{index}.p/{width}",
+        ],
+        ..PLAIN
+    },
+];
+
+impl Route {
+    /// What the path has where this template has names: the first segment of an order, the rest of a tile.
+    fn fits<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let mut found = "";
+        let mut rest = Some(path);
+        for part in self.path.split('/') {
+            let left = rest?;
+            if part.ends_with("*}") {
+                return Some(left);
+            }
+            let (segment, behind) = match left.split_once('/') {
+                Some((segment, behind)) => (segment, Some(behind)),
+                None => (left, None),
+            };
+            if part.starts_with('{') {
+                found = segment;
+            } else if part != segment {
+                return None;
+            }
+            rest = behind;
+        }
+        rest.is_none().then_some(found)
+    }
+}
+
+/// A path taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub(super) endpoint: Endpoint,
+    /// `None`: the root instance.
+    pub(super) instance: Option<&'a str>,
+    pub(super) order: Option<&'a str>,
+    pub(super) demand: Demand,
+    /// The methods that it takes.
+    pub(super) methods: Vec<&'static str>,
+}
+
+/// What a path names.
+pub(super) fn find(path: &str) -> Option<Target<'_>> {
+    let path = path.strip_prefix('/')?;
+    let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
+        Some(Some((instance, rest))) => (Some(instance), rest),
+        Some(None) => return None,
+        None => (None, path),
+    };
+    let mut fitting = ROUTES
+        .iter()
+        .filter(|route| route.of_instances || instance.is_none())
+        .filter_map(|route| Some((route, route.fits(path)?)));
+    let (first, name) = fitting.next()?;
+    let endpoint = (first.endpoint)(name)?;
+    let others = fitting
+        .map(|(route, _)| route)
+        .filter(|route| route.path == first.path);
+    Some(Target {
+        endpoint,
+        instance,
+        order: first.path.contains("{order_id}").then_some(name),
+        demand: first.demand,
+        methods: std::iter::once(first)
+            .chain(others)
+            .map(|route| route.method)
+            .collect(),
+    })
+}
+
+/// The methods that any path takes.
+pub(super) fn methods() -> Vec<&'static str> {
+    let mut methods: Vec<_> = ROUTES.iter().map(|route| route.method).collect();
+    methods.sort_unstable();
+    methods.dedup();
+    methods
+}
+
+/// A name in a path as it was meant.
+pub(super) fn decoded<T: std::str::FromStr>(segment: &str) -> Option<T> {
+    percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
+}
