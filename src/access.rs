@@ -135,7 +135,7 @@ impl Access {
         let found = token::find(tokens.iter().chain(&self.configured), text)?;
         Some(Bearer {
             token: found.clone(),
-            is_configured: self.configured.iter().any(|token| token.id == found.id),
+            is_configured: self.configured.iter().any(|token| std::ptr::eq(token, found)),
         })
     }
 

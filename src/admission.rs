@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,27 @@ pub enum Overload {
 }
 
 impl Overload {
+    /// All of them.
+    pub const ALL: [Overload; 5] = [
+        Overload::Connections,
+        Overload::ConnectionsOfAddress,
+        Overload::Requests,
+        Overload::RequestsOfAddress,
+        Overload::LargeBodies,
+    ];
+
+    /// For metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Overload::Connections => "connections",
+            Overload::ConnectionsOfAddress => "connections_of_address",
+            Overload::Requests => "requests",
+            Overload::RequestsOfAddress => "requests_of_address",
+            Overload::LargeBodies => "large_bodies",
+        }
+    }
+
     /// For whoever reads the error.
     #[must_use]
     pub fn detail(self) -> &'static str {
@@ -208,6 +230,23 @@ pub struct Admission {
     connected: Arc<Tally>,
     asking: Arc<Tally>,
     told: Mutex<Told>,
+    /// How many met each bound, in the order of `Overload::ALL`.
+    refused: [AtomicU64; Overload::ALL.len()],
+}
+
+/// Who is inside at one moment, and how many were turned away so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inside {
+    /// Connections, but for those of trusted proxies.
+    pub direct: usize,
+    /// Connections of trusted proxies.
+    pub proxied: usize,
+    /// Requests to public endpoints that are worked on.
+    pub public: usize,
+    /// Requests to private endpoints that are worked on.
+    pub private: usize,
+    /// How many met each bound.
+    pub refused: [(Overload, u64); Overload::ALL.len()],
 }
 
 impl Admission {
@@ -227,6 +266,21 @@ impl Admission {
             connected: Arc::default(),
             asking: Arc::default(),
             told: Mutex::default(),
+            refused: std::array::from_fn(|_| AtomicU64::default()),
+        }
+    }
+
+    /// Who is inside now.
+    #[must_use]
+    pub fn inside(&self) -> Inside {
+        let taken = |places: &Semaphore, all: usize| all.saturating_sub(places.available_permits());
+        let mut counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
+        Inside {
+            direct: taken(&self.direct, self.bounds.connections),
+            proxied: taken(&self.proxied, self.bounds.connections),
+            public: taken(&self.public, self.bounds.requests),
+            private: taken(&self.private, self.bounds.private_requests),
+            refused: Overload::ALL.map(|overload| (overload, counts.next().unwrap_or_default())),
         }
     }
 
@@ -301,6 +355,11 @@ impl Admission {
     }
 
     fn refuse(&self, overload: Overload) -> Overload {
+        for (known, count) in Overload::ALL.iter().zip(&self.refused) {
+            if *known == overload {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = told.one_more(Instant::now()) {
             tracing::warn!(latest = overload.detail(), count, "clients are turned away");

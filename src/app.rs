@@ -34,7 +34,7 @@ use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
-use crate::witness;
+use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,18 @@ pub fn open_ledger(config: &Config, holder: &str) -> Result<Ledger, StartError> 
     Ok(ledger)
 }
 
+/// As [`open_ledger`] for `serve`, with a writer that works when it is told to.
+#[cfg(feature = "simulation")]
+pub(crate) fn open_stepped(
+    config: &Config,
+) -> Result<(Ledger, quittance_events::simulation::Stepper), StartError> {
+    let folder = KeyFolder(config.keys.clone());
+    let ring = folder.read_ring(&origin(config)?, &[])?;
+    let (ledger, stepper) = Ledger::open_stepped(&paths(config), ring, "serve")?;
+    folder.settle(&ledger.book().keys)?;
+    Ok((ledger, stepper))
+}
+
 /// A running service.
 pub struct App {
     /// What the handlers share.
@@ -165,53 +177,7 @@ impl App {
         bounds: Bounds,
     ) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
-        let folder = KeyFolder(config.keys.clone());
-        folder.check_modes()?;
-        let instances = instances(config, &folder, &ledger)?;
-        let metrics = Metrics::new(
-            config.metrics_bind.is_some(),
-            &config.exchanges,
-            &config.witnesses,
-        );
-        let metrics = Arc::new(metrics);
-        let exchanges = Arc::new(Exchanges::new(
-            &config.exchanges,
-            Arc::clone(&ledger),
-            Arc::clone(&clock),
-            times,
-            Arc::clone(&metrics),
-        )?);
-        let configured = [
-            ("admin", TokenScope::All, &config.admin_token_file),
-            ("auditor", TokenScope::Audit, &config.auditor_token_file),
-        ];
-        let configured = configured
-            .into_iter()
-            .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
-        let access = Access::open(
-            folder,
-            Arc::clone(&ledger),
-            Arc::clone(&clock),
-            configured.collect::<Result<_, _>>()?,
-            instances.keys().cloned(),
-        );
-        let access = access.await?;
-        let service = Arc::new(Service {
-            ledger,
-            instances,
-            exchanges,
-            clock,
-            settler: Settler::default(),
-            admission: Admission::new(bounds, config.trusted_proxies.clone()),
-            disk: Disk::new(config.disk_reserve, free_at(&config.ledger)),
-            times,
-            undeposited: config.undeposited,
-            currency: config.currency,
-            exchange_list: config.exchanges.clone(),
-            base_url: config.base_url.clone(),
-            access,
-            metrics,
-        });
+        let service = service(config, ledger, clock, times, bounds, |exchanges| exchanges).await?;
         let listener =
             door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
         let addr = listener
@@ -280,15 +246,74 @@ impl App {
         self.stop.send_replace(true);
         for task in self.tasks {
             if let Err(error) = task.await {
-                tracing::error!(%error, "a part of the service had failed");
+                tracing::error!(error = logs::ended(&error), "a part of the service had failed");
             }
         }
         let service = self.service;
         let closed = tokio::task::spawn_blocking(move || service.ledger.close()).await;
         if let Err(error) = closed {
-            tracing::error!(%error, "the ledger was not closed in order");
+            tracing::error!(error = logs::ended(&error), "the ledger was not closed in order");
         }
+        tracing::info!("stopped");
     }
+}
+
+/// What the handlers share, from a configuration; `over` may have the exchanges called in another way.
+pub(crate) async fn service(
+    config: &Config,
+    ledger: Arc<Ledger>,
+    clock: Clock,
+    times: Times,
+    bounds: Bounds,
+    over: impl FnOnce(Exchanges) -> Exchanges,
+) -> Result<Arc<Service>, StartError> {
+    let folder = KeyFolder(config.keys.clone());
+    folder.check_modes()?;
+    let instances = instances(config, &folder, &ledger)?;
+    let metrics = Metrics::new(
+        config.metrics_bind.is_some(),
+        &config.exchanges,
+        &config.witnesses,
+    );
+    let metrics = Arc::new(metrics);
+    let exchanges = Exchanges::new(
+        &config.exchanges,
+        Arc::clone(&ledger),
+        Arc::clone(&clock),
+        times,
+        Arc::clone(&metrics),
+    )?;
+    let configured = [
+        ("admin", TokenScope::All, &config.admin_token_file),
+        ("auditor", TokenScope::Audit, &config.auditor_token_file),
+    ];
+    let configured = configured
+        .into_iter()
+        .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
+    let access = Access::open(
+        folder,
+        Arc::clone(&ledger),
+        Arc::clone(&clock),
+        configured.collect::<Result<_, _>>()?,
+        instances.keys().cloned(),
+    );
+    let access = access.await?;
+    Ok(Arc::new(Service {
+        ledger,
+        instances,
+        exchanges: Arc::new(over(exchanges)),
+        clock,
+        settler: Settler::default(),
+        admission: Admission::new(bounds, config.trusted_proxies.clone()),
+        disk: Disk::new(config.disk_reserve, free_at(&config.ledger)),
+        times,
+        undeposited: config.undeposited,
+        currency: config.currency,
+        exchange_list: config.exchanges.clone(),
+        base_url: config.base_url.clone(),
+        access,
+        metrics,
+    }))
 }
 
 async fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

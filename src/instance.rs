@@ -102,7 +102,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     }
     write_new(&temporary, bytes)?;
     std::fs::rename(&temporary, path).map_err(&fail)?;
-    // The rename itself must survive a power loss too: a revoked token must not come back.
+    // A revoked token must not come back with a power loss.
+    keep_name(path)
+}
+
+/// Puts a file's new name on disk too, which its own flush does not promise.
+fn keep_name(path: &Path) -> Result<(), KeyFileError> {
     let folder = path.parent().unwrap_or(path);
     File::open(folder)
         .and_then(|folder| folder.sync_all())
@@ -119,7 +124,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         .open(path)
         .map_err(&fail)?;
     file.write_all(bytes).map_err(&fail)?;
-    file.sync_all().map_err(&fail)
+    file.sync_all().map_err(&fail)?;
+    keep_name(path)
 }
 
 /// What only its owner may have.

@@ -26,6 +26,8 @@ pub mod open_files;
 pub mod refusal;
 pub mod service;
 pub mod settle;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod takeover;
 pub mod token;
 pub mod token_commands;

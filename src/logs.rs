@@ -4,8 +4,10 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Display, Formatter, Write};
+use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
+use tokio::task::JoinError;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -22,6 +24,7 @@ pub fn start(format: LogFormat) {
     let (filter, wrong) = filter();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).init(),
@@ -53,13 +56,23 @@ fn filter() -> (EnvFilter, Option<(&'static str, String)>) {
 /// together may quote what was being worked on.
 fn panicked(info: &PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
-    let message = info.payload().downcast_ref::<&'static str>().copied();
+    let words = info.payload().downcast_ref::<&'static str>().copied();
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or_default();
-    tracing::error!(location, thread, message, "a panic");
+    tracing::error!(location, thread, words, "a panic");
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         eprintln!("{backtrace}");
+    }
+}
+
+/// How a task ended that did not end well: its own words would quote a panic's message.
+#[must_use]
+pub fn ended(error: &JoinError) -> &'static str {
+    if error.is_panic() {
+        "it ended in a panic, of which a line before tells"
+    } else {
+        "it was cancelled"
     }
 }
 

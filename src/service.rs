@@ -22,7 +22,7 @@ use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
 
@@ -85,6 +85,11 @@ impl Service {
     pub async fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, RequestError> {
         if let Some(order) = self.ledger.cached_order(key) {
             return Ok(Some(order));
+        }
+        // A thread that reads would come back at a moment of its own.
+        #[cfg(feature = "simulation")]
+        if self.ledger.is_stepped() {
+            return Ok(self.ledger.order(key)?);
         }
         let (ledger, key) = (Arc::clone(&self.ledger), key.clone());
         let read = tokio::task::spawn_blocking(move || ledger.order(&key)).await;
@@ -229,8 +234,14 @@ impl Service {
     /// The metrics as of now.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        let open = self.settler.open();
-        self.metrics.text(self.ledger.stats(), &open, (self.clock)())
+        self.metrics.text(Moment {
+            now: (self.clock)(),
+            ledger: self.ledger.stats(),
+            open: self.settler.open(),
+            inside: self.admission.inside(),
+            exchanges: self.exchanges.held_back(),
+            disk_is_low: self.disk.is_low(),
+        })
     }
 
     /// Takes up what was open when the service stopped.

@@ -172,7 +172,15 @@ async fn call(service: &Arc<Service>, order: &Order, slot: Slot) -> End {
     // Counted from here: what was never sent is no attempt, and must not use up those that are recorded.
     let recorded = order.outcome(&coin, id).map_or(0, |outcome| outcome.attempt);
     let attempt = service.settler.begin(&slot.key, recorded, (service.clock)());
+    #[cfg(feature = "broken")]
+    let request = crate::simulation::under_second_id(service, order, &coin, attempt, request);
     let result = service.exchanges.refund(pass, &master, &coin, &request).await;
+    #[cfg(feature = "broken")]
+    if result == Err(Failure::Closed)
+        && quittance_events::broken::is(quittance_events::broken::Fault::NotRetried)
+    {
+        service.settler.forget(&slot.key);
+    }
     if let Ok(reply) = &result
         && let Some((signkey, _)) = claimed_proof(reply)
         && !service.ledger.book().knows_signkey(&master, &signkey)
@@ -205,13 +213,18 @@ pub async fn run_background(service: Arc<Service>, mut stop: watch::Receiver<boo
             _ = tick.tick() => {}
             _ = stop.changed() => return,
         }
-        while let Some((key, slot)) = service.settler.next_due((service.clock)()) {
-            let service = Arc::clone(&service);
-            tokio::spawn(async move {
-                ask_again(&service, key, slot).await;
-                service.settler.background_call_ended();
-            });
-        }
+        settle_due(&service);
+    }
+}
+
+/// Sets out to ask for all open permissions whose time has come.
+pub fn settle_due(service: &Arc<Service>) {
+    while let Some((key, slot)) = service.settler.next_due((service.clock)()) {
+        let service = Arc::clone(service);
+        tokio::spawn(async move {
+            ask_again(&service, key, slot).await;
+            service.settler.background_call_ended();
+        });
     }
 }
 

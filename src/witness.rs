@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::client::{Client, ClientError};
 use crate::config::WitnessConfig;
 use crate::limits::{WITNESS_PAUSE_MAX, WITNESS_REPLY_MAX, WITNESS_TIME};
-use crate::logs::Foreign;
+use crate::logs::{self, Foreign};
 use crate::metrics::{Metrics, Witnessed};
 
 /// Why a witness did not cosign.
@@ -254,6 +254,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Uncosigned> {
     tokio::task::spawn_blocking(read)
         .await
-        .map_err(|e| Uncosigned::Ledger(e.to_string()))?
+        .map_err(|e| Uncosigned::Ledger(logs::ended(&e).to_owned()))?
         .map_err(|e| Uncosigned::Ledger(e.to_string()))
 }

@@ -279,10 +279,13 @@ pub fn refund(order: &Order, now: Micros) -> Result<RefundAnswer, AmountError> {
     let mut refunds = Vec::with_capacity(order.rows.len());
     for row in &order.rows {
         let entry = row_entry(row, wire_deadline, now);
+        let execution_s = row.execution_s;
+        #[cfg(feature = "broken")]
+        let execution_s = crate::broken::redated(execution_s, now);
         rows.push(AnsweredRow {
             coin_pub: row.coin_pub,
             rtransaction_id: row.rtransaction_id,
-            execution_s: row.execution_s,
+            execution_s,
             exchange_status: entry.exchange_status(),
         });
         refunds.push(RefundRowJson {
@@ -290,7 +293,7 @@ pub fn refund(order: &Order, now: Micros) -> Result<RefundAnswer, AmountError> {
             rtransaction_id: row.rtransaction_id,
             coin_pub: row.coin_pub,
             refund_amount: row.amount,
-            execution_time: TalerTimestamp(row.execution_s),
+            execution_time: TalerTimestamp(execution_s),
         });
     }
     let body = body_of(&RefundJson {

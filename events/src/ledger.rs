@@ -192,6 +192,8 @@ pub(crate) fn begin(
             .checked_sub(CHECKPOINT_INTERVAL)
             .unwrap_or_else(Instant::now),
         trouble: None,
+        #[cfg(feature = "simulation")]
+        fails: false,
     };
     Ok((writer, lock_file))
 }
@@ -208,7 +210,18 @@ impl Ledger {
         let thread = std::thread::Builder::new()
             .name("ledger-writer".into())
             .spawn(move || writer.run(&queue))?;
-        Ok(Ledger {
+        Ok(Ledger::over(paths, shared, sender, Some(thread), lock_file))
+    }
+
+    /// The ledger around a writer that takes its jobs from the other end of `sender`.
+    pub(crate) fn over(
+        paths: &Paths,
+        shared: Arc<Shared>,
+        sender: mpsc::Sender<Job>,
+        thread: Option<JoinHandle<()>>,
+        lock_file: Lock,
+    ) -> Ledger {
+        Ledger {
             shared,
             path: paths.ledger.clone(),
             readers: Mutex::new(Vec::new()),
@@ -216,9 +229,16 @@ impl Ledger {
             tile_roots: Mutex::new(bounded(TILE_ROOTS_CACHED_MAX)),
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
             queue: Mutex::new(Some(sender)),
-            writer: Mutex::new(Some(thread)),
+            writer: Mutex::new(thread),
             lock: Mutex::new(Some(lock_file)),
-        })
+        }
+    }
+
+    /// Whether its writer waits to be stepped.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn is_stepped(&self) -> bool {
+        lock(&self.writer).is_none() && lock(&self.queue).is_some()
     }
 
     /// Records events. When this returns `Ok`, they are on disk.
@@ -285,8 +305,7 @@ impl Ledger {
     /// # Errors
     /// What is wrong.
     pub async fn check(&self) -> Result<(), Trouble> {
-        let alive = |thread: &JoinHandle<()>| !thread.is_finished();
-        if !lock(&self.writer).as_ref().is_some_and(alive) {
+        if !self.is_writing() {
             return Err(Trouble::WriterGone);
         }
         let condition = &self.shared.condition;
@@ -306,6 +325,11 @@ impl Ledger {
             return Err(Trouble::WriterGone);
         }
         condition.trouble().map_or(Ok(()), Err)
+    }
+
+    fn is_writing(&self) -> bool {
+        let alive = |thread: &JoinHandle<()>| !thread.is_finished();
+        lock(&self.writer).as_ref().is_some_and(alive)
     }
 
     /// The size that a witness's key cosigned last, [`Seq::NONE`] where it has cosigned none. Blocks on the disk.
@@ -380,7 +404,12 @@ impl Ledger {
     #[must_use]
     pub fn stats(&self) -> Snapshot {
         let waiting = QUEUE_MAX.saturating_sub(self.places.available_permits());
-        self.shared.stats.read(waiting)
+        let trouble = if self.is_writing() {
+            self.shared.condition.trouble()
+        } else {
+            Some(Trouble::WriterGone)
+        };
+        self.shared.stats.read(waiting, trouble)
     }
 
     /// Ends the writer after all that waits: last checkpoint signed, anchor moved, WAL truncated, lock let go. Later

@@ -7,6 +7,8 @@ pub mod anchor;
 pub mod answer;
 pub mod backup;
 pub mod book;
+#[cfg(feature = "broken")]
+pub mod broken;
 mod cache;
 pub mod condition;
 pub mod copy;
@@ -26,6 +28,8 @@ pub mod receipt;
 pub mod rotate;
 pub mod schema;
 pub mod seal;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod stats;
 pub mod store;
 pub mod successor;

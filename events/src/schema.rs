@@ -108,6 +108,11 @@ pub enum ConnectError {
     /// SQLite's own word.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// Only for reading.
+    #[error(
+        "the ledger file could be opened for reading only: is its disk full, failing or mounted read-only?"
+    )]
+    ReadOnly,
     /// The pragma reads back otherwise than set: durability would not be what the documentation promises.
     #[error("SQLite did not take `PRAGMA {pragma} = {wanted}`, it says {got}")]
     Refused {
@@ -163,6 +168,13 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, ConnectError> {
     set(&conn, "journal_mode", "WAL", "wal")?;
     // FULL, not NORMAL: what was answered must survive a power loss.
     set(&conn, "synchronous", "FULL", "2")?;
+    // Where SQLite cannot open a file for writing it opens it for reading and says nothing, for good: a disk that was
+    // full for that one moment would then refuse every commit until somebody starts the service anew. The first
+    // question is of the file itself, the second of WAL and shared memory.
+    if conn.is_readonly(rusqlite::MAIN_DB)? {
+        return Err(ConnectError::ReadOnly);
+    }
+    conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
     Ok(conn)
 }
 

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::condition::Trouble;
 use crate::ids::Seq;
 use crate::writer::AppendError;
 
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub unfit: u64,
     /// Appends that wait for the writer.
     pub waiting: usize,
+    /// What is wrong, as far as the last tries tell.
+    pub trouble: Option<Trouble>,
 }
 
 struct Tally<const BOUNDS: usize> {
@@ -190,7 +193,7 @@ impl Stats {
         self.anchor_failures.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn read(&self, waiting: usize) -> Snapshot {
+    pub(crate) fn read(&self, waiting: usize, trouble: Option<Trouble>) -> Snapshot {
         let since = |at: &AtomicU64| {
             let at = Duration::from_micros(at.load(Relaxed));
             self.opened.elapsed().saturating_sub(at)
@@ -217,6 +220,7 @@ impl Stats {
             clock_behind: self.clock_behind.load(Relaxed),
             unfit: self.unfit.load(Relaxed),
             waiting,
+            trouble,
         }
     }
 }
@@ -243,16 +247,16 @@ mod tests {
         let seq = |size| Seq::new(size).unwrap();
         let stats = Stats::new();
         stats.begin(seq(3), seq(3), seq(3));
-        assert_eq!(stats.read(0).unanchored_for, Duration::ZERO);
+        assert_eq!(stats.read(0, None).unanchored_for, Duration::ZERO);
         stats.grown(seq(4));
         let first = stats.unanchored_since.load(Relaxed);
         stats.anchor_failed();
         stats.grown(seq(5));
         assert_eq!(stats.unanchored_since.load(Relaxed), first);
-        let read = stats.read(2);
+        let read = stats.read(2, None);
         assert_eq!((read.events, read.anchored, read.waiting), (5, 3, 2));
         assert_eq!(read.anchor_failures, 1);
         stats.anchored(seq(5));
-        assert_eq!(stats.read(0).unanchored_for, Duration::ZERO);
+        assert_eq!(stats.read(0, None).unanchored_for, Duration::ZERO);
     }
 }

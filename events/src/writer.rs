@@ -132,6 +132,9 @@ pub(crate) struct Writer {
     pub(crate) last_checkpoint: Instant,
     /// What last kept a checkpoint from being stored or the anchor from being moved.
     pub(crate) trouble: Option<String>,
+    /// The simulated disk refuses the next commits.
+    #[cfg(feature = "simulation")]
+    pub(crate) fails: bool,
 }
 
 /// Events of a batch, sealed but for their signatures, with the state they lead to.
@@ -281,7 +284,7 @@ impl Writer {
             .publish(batch.orders, batch.book, self.head.greatest_at);
     }
 
-    fn commit(&mut self, waiting: Vec<Waiting>) {
+    pub(crate) fn commit(&mut self, waiting: Vec<Waiting>) {
         let mut batch = self.batch();
         let mut done = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, place } in waiting {
@@ -290,6 +293,12 @@ impl Writer {
                 self.shared.stats.refused(error);
             }
             done.push((result, reply, place));
+        }
+        #[cfg(feature = "broken")]
+        if crate::broken::is(crate::broken::Fault::ToldFirst) {
+            for (result, reply, _) in done.drain(..) {
+                let _ = reply.send(result);
+            }
         }
         let committed = if batch.events.is_empty() {
             Ok(())
@@ -452,6 +461,10 @@ impl Writer {
         }
         tiles::fill(&tx, before, batch.head.frontier.size())?;
         store::write_head(&tx, &batch.head)?;
+        #[cfg(feature = "simulation")]
+        if self.fails {
+            return Err(StoreError::Damaged("the simulated disk failed".into()));
+        }
         tx.commit()?;
         self.shared.stats.committed(batch.events.len(), began.elapsed());
         Ok(())
@@ -480,14 +493,14 @@ impl Writer {
     }
 
     /// Whether a stored checkpoint covers all that is committed and the anchor is that checkpoint.
-    fn is_checkpointed(&self) -> bool {
+    pub(crate) fn is_checkpointed(&self) -> bool {
         self.checkpointed == self.head.size && self.anchor.is(&self.checkpoint)
     }
 
     /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
     /// anchor: the other way round, a crash between them would make a sound ledger look cut off. What fails is tried
     /// again an interval later, whether events come or not.
-    fn checkpoint(&mut self) {
+    pub(crate) fn checkpoint(&mut self) {
         let shared = Arc::clone(&self.shared);
         shared.condition.begin();
         self.sign_and_anchor(&shared.condition);
@@ -513,6 +526,7 @@ impl Writer {
                 return;
             }
             self.checkpointed = self.head.size;
+            self.shared.stats.checkpointed(self.checkpointed);
             self.checkpoint = note;
             self.shared.stats.checkpointed(self.checkpointed);
         }

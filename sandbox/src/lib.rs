@@ -16,6 +16,7 @@
 //! | `POST /sandbox/rotate` | goes over to a new signing key; answers `{"key":...}` |
 
 mod books;
+mod direct;
 mod faults;
 mod keys;
 mod server;
@@ -34,9 +35,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use books::{Aggregate, Deposit, DepositError, GrantedRefund};
+pub use direct::{Direct, DirectReply};
 pub use faults::{Fault, FaultError, FaultKind, FaultPath, MAX_DELAY, MAX_PENDING_FAULTS};
 use server::Shared;
-pub use server::{MAX_BODY_BYTES, MAX_RECORDED_BYTES, MAX_RECORDED_REQUESTS};
+pub use server::{Broken, MAX_BODY_BYTES, MAX_RECORDED_BYTES, MAX_RECORDED_REQUESTS};
 
 /// Tells the time; a test may hand in its own.
 pub type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;

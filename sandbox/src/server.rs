@@ -103,6 +103,12 @@ impl Shared {
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/", self.addr)
     }
+
+    /// What `/keys` says.
+    pub(crate) fn keys(&self, met: Option<FaultKind>) -> Reply {
+        let hide = met == Some(FaultKind::UnknownKey);
+        Reply::ok(self.state().keys.body(&self.base_url(), self.currency, hide))
+    }
 }
 
 /// Serves until the sender of `stopped` is dropped.
@@ -130,8 +136,10 @@ pub(crate) async fn accept(
 
 /// How a connection ends without a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Broken {
+pub enum Broken {
+    /// Closed.
     Close,
+    /// Reset.
     Reset,
 }
 
@@ -236,26 +244,12 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
                 .faults
                 .take(FaultPath::Refund, coin.parse::<CoinPub>().ok());
             let now = shared.now();
-            faulty(met, || {
-                let State { keys, books, .. } = &mut *shared.state();
-                let unknown = met.is_some_and(|fault| fault.kind == FaultKind::UnknownKey);
-                let signer = if unknown { keys.stranger() } else { keys.current() };
-                books.refund(&coin, &body, signer, now)
-            })
-            .await
+            let kind = met.map(|fault| fault.kind);
+            faulty(met, || shared.state().refund(&coin, &body, kind, now)).await
         }
         Route::Keys => {
             let met = shared.state().faults.take(FaultPath::Keys, None);
-            faulty(met, || {
-                let hide = met.is_some_and(|fault| fault.kind == FaultKind::UnknownKey);
-                Reply::ok(
-                    shared
-                        .state()
-                        .keys
-                        .body(&shared.base_url(), shared.currency, hide),
-                )
-            })
-            .await
+            faulty(met, || shared.keys(met.map(|fault| fault.kind))).await
         }
         other => Ok(send(&command(&other, &body, &shared))),
     }
@@ -310,41 +304,54 @@ fn detailed(error: &dyn fmt::Display) -> Reply {
 /// Does the work, or not, and answers as the fault wants it. The work is done before the delay, so that a client
 /// that gives up waiting does not know what it does not know.
 async fn faulty(met: Option<Fault>, work: impl FnOnce() -> Reply) -> Answer {
-    let Some(fault) = met else {
-        return Ok(send(&work()));
+    let answer = match damaged(met.map(|fault| fault.kind), work) {
+        Ok(Sent::Json(status, body)) => Ok(bytes(status, body)),
+        Ok(Sent::Html) => Ok(html()),
+        Err(broken) => Err(broken),
     };
-    let answer = match fault.kind {
-        FaultKind::Reset => Err(Broken::Reset),
-        FaultKind::Status { status, code } => Ok(send(&Reply::error(
-            status,
-            code,
-            "The sandbox was asked to fail like this.",
-        ))),
-        FaultKind::Html => Ok(html()),
-        FaultKind::Delay | FaultKind::UnknownKey => Ok(send(&work())),
-        FaultKind::LostReply => {
-            work();
-            Err(Broken::Close)
-        }
-        FaultKind::Garbage => Ok(bytes(
-            work().status,
-            Bytes::from_static(b"\x00\xff{\"exchange_sig\":\x80"),
-        )),
-        FaultKind::Truncated => {
-            let reply = work();
-            let whole = render(&reply.body);
-            Ok(bytes(reply.status, whole.slice(..whole.len() / 2)))
-        }
-        FaultKind::WrongSignature => {
-            let mut reply = work();
-            spoil_signatures(&mut reply.body);
-            Ok(send(&reply))
-        }
-    };
-    if !fault.delay.is_zero() {
+    if let Some(fault) = met.filter(|fault| !fault.delay.is_zero()) {
         tokio::time::sleep(fault.delay).await;
     }
     answer
+}
+
+/// What goes out.
+pub(crate) enum Sent {
+    Json(u16, Bytes),
+    /// The page of a proxy.
+    Html,
+}
+
+/// Does the work, or not, and what the fault makes of the reply.
+pub(crate) fn damaged(met: Option<FaultKind>, work: impl FnOnce() -> Reply) -> Result<Sent, Broken> {
+    let whole = |reply: Reply| Ok(Sent::Json(reply.status, render(&reply.body)));
+    match met {
+        None | Some(FaultKind::Delay | FaultKind::UnknownKey) => whole(work()),
+        Some(FaultKind::Reset) => Err(Broken::Reset),
+        Some(FaultKind::Status { status, code }) => {
+            let hint = "The sandbox was asked to fail like this.";
+            whole(Reply::error(status, code, hint))
+        }
+        Some(FaultKind::Html) => Ok(Sent::Html),
+        Some(FaultKind::LostReply) => {
+            work();
+            Err(Broken::Close)
+        }
+        Some(FaultKind::Garbage) => {
+            let garbage = Bytes::from_static(b"\x00\xff{\"exchange_sig\":\x80");
+            Ok(Sent::Json(work().status, garbage))
+        }
+        Some(FaultKind::Truncated) => {
+            let reply = work();
+            let body = render(&reply.body);
+            Ok(Sent::Json(reply.status, body.slice(..body.len() / 2)))
+        }
+        Some(FaultKind::WrongSignature) => {
+            let mut reply = work();
+            spoil_signatures(&mut reply.body);
+            whole(reply)
+        }
+    }
 }
 
 fn spoil_signatures(body: &mut Value) {
@@ -362,6 +369,17 @@ fn spoil_signatures(body: &mut Value) {
 }
 
 impl State {
+    /// Asks the books for a refund.
+    pub(crate) fn refund(&mut self, coin: &str, body: &[u8], met: Option<FaultKind>, now: Micros) -> Reply {
+        let unknown = met == Some(FaultKind::UnknownKey);
+        let signer = if unknown {
+            self.keys.stranger()
+        } else {
+            self.keys.current()
+        };
+        self.books.refund(coin, body, signer, now)
+    }
+
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.requests.iter().cloned().collect()
     }
@@ -402,10 +420,12 @@ fn bytes(status: u16, body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
+/// The proxy's page.
+pub(crate) const HTML: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
+
 fn html() -> Response<Full<Bytes>> {
-    let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
-         <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
-    let mut response = bytes(502, Bytes::from_static(page.as_bytes()));
+    let mut response = bytes(502, Bytes::from_static(HTML.as_bytes()));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));

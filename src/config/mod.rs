@@ -595,10 +595,10 @@ LOG_FORMAT = json                         # or: text
         assert_eq!(config.disk_reserve, 3 * 1024 * 1024);
         let roots = config.exchanges[0].tls_roots.clone().unwrap();
         assert!(roots.path.is_absolute() && roots.path.ends_with("tls/ca.pem"));
-        assert!(roots.at.to_string().ends_with("c.conf:23"), "{}", roots.at);
+        assert!(roots.at.to_string().ends_with("c.conf:25"), "{}", roots.at);
         for wrong in ["-1", "256M", "1048577", "0.5"] {
             let refused = load(&format!("{SAMPLE}DISK_RESERVE_MIB = {wrong}\n")).unwrap_err();
-            assert!(refused.starts_with("c.conf:21: DISK_RESERVE_MIB = "), "{refused}");
+            assert!(refused.starts_with("c.conf:23: DISK_RESERVE_MIB = "), "{refused}");
         }
     }
 
@@ -879,7 +879,7 @@ LOG_FORMAT = json                         # or: text
         );
         let message = load(&format!("{SAMPLE}{twice}")).unwrap_err();
         assert!(
-            message.starts_with("c.conf:23: the MASTER_KEY of c.conf:10 again"),
+            message.starts_with("c.conf:25: the MASTER_KEY of c.conf:10 again"),
             "{message}"
         );
     }

@@ -37,6 +37,8 @@ pub enum KeysFailure {
     Timeout,
     /// No connection, no `/keys`, or not those of the configured master key.
     Failed,
+    /// The exchange gave them, and the ledger could not take them: no fault of the exchange's.
+    Unrecorded,
 }
 
 /// The refund request as the exchange reads it.
@@ -137,10 +139,33 @@ impl Exchanges {
         })
     }
 
+    /// Has all exchanges called over a simulated network.
+    ///
+    /// # Panics
+    /// They are in use already.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn over(mut self, wire: &Arc<dyn crate::client::Wire>) -> Exchanges {
+        for exchange in self.by_master.values_mut() {
+            let exchange = Arc::get_mut(exchange).expect("nobody uses it yet");
+            exchange.client.wire = Some(Arc::clone(wire));
+        }
+        self
+    }
+
     /// Whether the exchange may be used here.
     #[must_use]
     pub fn is_configured(&self, exchange: &MasterPub) -> bool {
         self.by_master.contains_key(exchange)
+    }
+
+    /// Each exchange's address, and whether calls to it are held back because it was down lately.
+    #[must_use]
+    pub fn held_back(&self) -> Vec<(String, bool)> {
+        let exchanges = self.by_master.values();
+        exchanges
+            .map(|exchange| (exchange.config.base_url.to_string(), !exchange.gate.is_closed()))
+            .collect()
     }
 
     /// Makes sure that the exchange's signing keys are in the ledger, so that a confirmation can be judged. Where
@@ -193,6 +218,10 @@ impl Exchanges {
             Unsent::Busy => KeysFailure::Timeout,
         })?;
         let result = self.fetch_and_record(exchange, pass, now).await;
+        if result == Err(KeysFailure::Unrecorded) {
+            // The exchange need not be spared for it: the next request tries again.
+            return result;
+        }
         *fetched = Fetched {
             ended: Some(Instant::now()),
             at: Some((self.clock)()),
@@ -251,7 +280,7 @@ impl Exchanges {
             Err(error) => {
                 self.metrics.fetched_keys(url, "unrecorded");
                 tracing::error!(exchange = url, %error, "signing keys were not recorded");
-                Err(KeysFailure::Failed)
+                Err(KeysFailure::Unrecorded)
             }
         }
     }
@@ -284,10 +313,14 @@ impl Exchanges {
         let result = tokio::time::timeout(self.times.call, call).await;
         let result = result.unwrap_or(Err(Failure::Timeout));
         pass.ended(&result, (self.clock)());
-        let status = result.as_ref().map(|reply| reply.http_status);
+        let took = began.elapsed();
         let url = exchange.config.base_url.as_str();
-        self.metrics
-            .called(url, status.map_err(|failure| *failure), began.elapsed());
+        let brought = match &result {
+            Ok(reply) => Ok(reply.http_status),
+            Err(failure) => Err(*failure),
+        };
+        tracing::debug!(exchange = url, ?brought, ?took, "asked an exchange");
+        self.metrics.called(url, brought, took);
         result
     }
 }

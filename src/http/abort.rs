@@ -114,6 +114,7 @@ fn inconclusive(settled: &Settled, last: Option<&Attempt>) -> Refusal {
         (Some(KeysFailure::Failed), _) => {
             Refusal::new(ErrorCode::MerchantGenericExchangeKeysFailure).status(502)
         }
+        (Some(KeysFailure::Unrecorded), _) => Refusal::new(ErrorCode::GenericDbStoreFailed),
         // Nothing was ever recorded of it, and nothing was sent: the exchange is known to be down.
         (None, None) if settled.unsent == Some(Unsent::Down) => unreached,
         (None, None | Some(Attempt::Unreached(Failure::Timeout))) => timeout.status(408),

@@ -28,6 +28,7 @@ use super::reply::Delivery;
 use super::stream::ClientStream;
 use crate::admission::{Bounds, Overload, Place, Seat};
 use crate::limits::{BACKLOG, CONNECTION_BUFFER, LINGER_MAX, TURN_AWAY_TIME};
+use crate::logs;
 use crate::service::Service;
 
 /// Pause after an accept that failed: the usual cause, too many open files, does not pass in a microsecond.
@@ -38,6 +39,14 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 /// Held by all that must be over before the service may end.
 #[derive(Clone)]
 pub(super) struct UnderWay(#[expect(dead_code, reason = "it is only ever dropped")] mpsc::Sender<()>);
+
+#[cfg(feature = "simulation")]
+impl UnderWay {
+    /// Work that no drain waits for.
+    pub(super) fn of_nobody() -> UnderWay {
+        UnderWay(mpsc::channel(1).0)
+    }
+}
 
 /// What a request has been given at the door. Its task holds it to its end, whether or not the client waits.
 #[derive(Clone)]
@@ -108,7 +117,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, mut stop: watch
 
 fn told(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task failed");
+        tracing::error!(error = logs::ended(&error), "a connection's task failed");
     }
 }
 

@@ -70,7 +70,13 @@ pub(super) fn response(error: &RequestError, storage_code: ErrorCode) -> Respons
             Refusal::new(ErrorCode::GenericInternalInvariantFailure)
         }
     };
-    tracing::error!(%error, code = refusal.code.code(), "a request failed");
+    let code = refusal.code.code();
+    if matches!(error, RequestError::Append(AppendError::TooLarge { .. })) {
+        // The client's to mend, so nobody has to act.
+        tracing::warn!(%error, code, "an event would have been too large");
+    } else {
+        tracing::error!(%error, code, "a request failed");
+    }
     refused(&refusal.status(match error {
         RequestError::Append(AppendError::TooLarge { .. }) => 413,
         _ => 500,

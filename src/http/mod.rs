@@ -18,6 +18,8 @@ mod reply;
 mod routes;
 pub mod scrape;
 pub(crate) mod shape;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod status;
 mod stream;
 mod token;
@@ -72,8 +74,6 @@ impl Endpoint {
         match self {
             Endpoint::OpenApi => "openapi",
             Endpoint::Health => "health",
-            Endpoint::Token => "token",
-            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
             Endpoint::Abort => "abort",
@@ -81,6 +81,8 @@ impl Endpoint {
             Endpoint::Approve => "approve",
             Endpoint::RecordOrder => "record_order",
             Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Token => "token",
+            Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Ledger(file) => file.name(),
         }
     }

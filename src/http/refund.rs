@@ -13,6 +13,7 @@ use warp::reply::Response;
 
 use super::{Call, parse, reply, shape};
 use crate::decide::refund::{admit, first_requests};
+use crate::exchange::KeysFailure;
 use crate::limits::REFUND_ASK_EVERY_S;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
@@ -37,7 +38,7 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
 
     let order = service.order(key).await?;
-    let reachable = reachable(call, admit(order.as_deref(), &h_contract)?, until).await;
+    let reachable = reachable(call, admit(order.as_deref(), &h_contract)?, until).await?;
     let decide = |order: Option<&Order>, now| {
         Ok(first_requests(
             admit(order, &h_contract)?,
@@ -66,7 +67,10 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
 }
 
 /// The exchanges of permissions that were never sent, as far as their signing keys are known or can be had.
-async fn reachable(call: &Call, order: &Order, until: Instant) -> BTreeSet<MasterPub> {
+///
+/// # Errors
+/// Keys came and the ledger could not take them: then it is not the exchange that the wallet is to hear of.
+async fn reachable(call: &Call, order: &Order, until: Instant) -> Result<BTreeSet<MasterPub>, Refusal> {
     let service = &call.service;
     let fresh = order.rows.iter().filter(|row| !row.requested);
     let exchanges: BTreeSet<MasterPub> = fresh
@@ -74,14 +78,15 @@ async fn reachable(call: &Call, order: &Order, until: Instant) -> BTreeSet<Maste
         .map(|deposit| deposit.exchange_master_pub)
         .collect();
     let asked = exchanges.into_iter().map(|exchange| async move {
-        let ready = timeout_at(until, service.exchanges.ready(exchange)).await;
-        matches!(ready, Ok(Ok(()))).then_some(exchange)
+        match timeout_at(until, service.exchanges.ready(exchange)).await {
+            Ok(Ok(())) => Ok(Some(exchange)),
+            Ok(Err(KeysFailure::Unrecorded)) => Err(Refusal::new(ErrorCode::GenericDbFetchFailed)),
+            Ok(Err(KeysFailure::Timeout | KeysFailure::Failed)) | Err(_) => Ok(None),
+        }
     });
-    futures_util::future::join_all(asked)
-        .await
-        .into_iter()
-        .flatten()
-        .collect()
+    let reachable: Result<Vec<Option<MasterPub>>, Refusal> =
+        futures_util::future::join_all(asked).await.into_iter().collect();
+    Ok(reachable?.into_iter().flatten().collect())
 }
 
 /// Open permissions that may be asked for now.

@@ -87,22 +87,18 @@ struct Entry {
     creation_time: Option<TalerTimestamp>,
 }
 
-pub(super) fn read(body: &[u8]) -> Result<Request, Refusal> {
-    let request: Request = parse(body)?;
-    check_description(&request.description).map_err(|e| malformed(&e.to_string()))?;
-    Ok(request)
-}
-
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
-    let request = read(&call.body)?;
-    let description = request.description.clone();
-    let wanted = wanted(&request, (call.service.clock)())?;
-    let grant = granted(call.bearer(), wanted, &call.instance, (call.service.clock)())?;
+    let (request, scope) = read(&call.body)?;
+    let now = (call.service.clock)();
+    let wanted = wanted(&request, scope, now)?;
+    let grant = granted(call.bearer(), wanted, &call.instance, now)?;
     if call.service.disk.is_low() {
         return Err(RequestError::DiskLow);
     }
     let access = &call.service.access;
-    let made = access.make(&call.instance, grant, description, call.by()).await;
+    let made = access
+        .make(&call.instance, grant, request.description, call.by())
+        .await;
     let (text, token) = made.map_err(refused)?;
     let body = Made {
         token: text.as_str(),
@@ -114,6 +110,14 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
         id: &token.id,
     };
     Ok(reply::secret_json(&body))
+}
+
+/// Reads the request, with its scope in our words and whether that asks for a refreshable token.
+pub(super) fn read(body: &[u8]) -> Result<(Request, (TokenScope, bool)), Refusal> {
+    let request: Request = parse(body)?;
+    check_description(&request.description).map_err(|e| malformed(&e.to_string()))?;
+    let scope = token::scope(&request.scope).ok_or_else(|| malformed("no such scope"))?;
+    Ok((request, scope))
 }
 
 pub(super) async fn delete(call: &Call) -> Result<Response, RequestError> {
@@ -164,8 +168,11 @@ fn entry(token: &Token) -> Entry {
 }
 
 /// What the request asks for, in our words.
-fn wanted(request: &Request, now: Micros) -> Result<Grant, Refusal> {
-    let (scope, refreshable) = token::scope(&request.scope).ok_or_else(|| malformed("no such scope"))?;
+fn wanted(
+    request: &Request,
+    (scope, refreshable): (TokenScope, bool),
+    now: Micros,
+) -> Result<Grant, Refusal> {
     let expire_s = match request.duration {
         Some(Duration {
             d_us: Microseconds::Word(Forever::Forever),

@@ -1,7 +1,8 @@
 //! The built program under load, killed at random moments and started again on the same folder: what was answered
 //! stays answered, nothing is refunded twice, and what was open is finished. The exchange lives on in this process.
 //!
-//! `QUITTANCE_KILLS` sets the number of kills, `QUITTANCE_SEED` repeats a run's dice (not its timing).
+//! `QUITTANCE_KILLS` sets the number of kills, `QUITTANCE_SEED` repeats a run's dice (not its timing). And the program
+//! with a disk that fails at each write in turn: `sweep`.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "../support/mod.rs"]
@@ -10,6 +11,8 @@ mod support;
 mod load;
 mod program;
 mod proof;
+mod scenario;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +21,8 @@ use program::Program;
 
 /// Kills in a normal run: enough to meet most windows over the days, few enough not to be waited for.
 const KILLS: u64 = 6;
+/// Kills where nobody waits.
+const MANY_KILLS: u64 = 100;
 /// Clients at once.
 const CLIENTS: u64 = 5;
 
@@ -44,13 +49,26 @@ fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_random_moments_it_loses_nothing_and_refunds_nothing_twice() {
-    let kills = number_from("QUITTANCE_KILLS").unwrap_or(KILLS);
-    let seed = number_from("QUITTANCE_SEED").unwrap_or_else(|| {
+fn seed() -> u64 {
+    number_from("QUITTANCE_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         u64::from(now.subsec_nanos()) ^ (now.as_secs() << 30)
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_random_moments_it_loses_nothing_and_refunds_nothing_twice() {
+    kill(KILLS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes, and is meant for the release build; run by .ci/run"]
+async fn killed_a_hundred_times_it_loses_nothing_and_refunds_nothing_twice() {
+    kill(number_from("QUITTANCE_KILLS").unwrap_or(MANY_KILLS)).await;
+}
+
+async fn kill(kills: u64) {
+    let seed = seed();
     println!("QUITTANCE_SEED={seed} QUITTANCE_KILLS={kills}");
     let mut dice = Dice::new(seed, 0);
     let (mut program, world) = program::make().await;

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -17,18 +17,37 @@ use tokio::process::{Child, Command};
 use crate::load::World;
 use crate::support::key_text;
 
-const MERCHANT: [u8; 32] = [5; 32];
+pub(crate) const MERCHANT: [u8; 32] = [5; 32];
 /// Far longer than starting and stopping take on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Program {
     folder: TempDir,
-    vkey: String,
+    pub(crate) vkey: String,
     child: Option<Child>,
 }
 
 /// A sandbox, a folder with a ledger and one instance, and the world of its clients.
 pub(crate) async fn make() -> (Program, World) {
+    let (mut program, sandbox) = prepare().await;
+    program.vkey = program.run(&["init"]).await;
+    let token = program.run(&ADD_INSTANCE).await;
+    let merchant_pub = EddsaPrivateKey::from_bytes(MERCHANT).merchant_pub();
+    (program, World::new(sandbox, merchant_pub, token))
+}
+
+/// Adds the one instance; the key lies where the program is run.
+pub(crate) const ADD_INSTANCE: [&str; 6] = [
+    "instance",
+    "add",
+    "--id",
+    "default",
+    "--merchant-key",
+    "merchant.key",
+];
+
+/// A sandbox, and a folder with a configuration for it and nothing else.
+pub(crate) async fn prepare() -> (Program, Sandbox) {
     let sandbox = Sandbox::start(SandboxConfig {
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         currency: "KUDOS".parse().unwrap(),
@@ -50,28 +69,16 @@ pub(crate) async fn make() -> (Program, World) {
     let key = folder.path().join("merchant.key");
     std::fs::write(&key, key_text(MERCHANT)).unwrap();
     std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-    let mut program = Program {
+    let program = Program {
         folder,
         vkey: String::new(),
         child: None,
     };
-    program.vkey = program.run(&["init"]).await;
-    let token = program
-        .run(&[
-            "instance",
-            "add",
-            "--id",
-            "default",
-            "--merchant-key",
-            key.to_str().unwrap(),
-        ])
-        .await;
-    let merchant_pub = EddsaPrivateKey::from_bytes(MERCHANT).merchant_pub();
-    (program, World::new(sandbox, merchant_pub, token))
+    (program, sandbox)
 }
 
 impl Program {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -84,18 +91,28 @@ impl Program {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The program, run by `wrapper` (and its arguments) where there is one.
+    fn command(&self, wrapper: &[String], arguments: &[&str]) -> Command {
         let log: File = OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quittance"));
+        let program = env!("CARGO_BIN_EXE_quittance");
+        let mut command = match wrapper {
+            [] => Command::new(program),
+            [wrapper, its @ ..] => {
+                let mut command = Command::new(wrapper);
+                command.args(its).arg(program);
+                command
+            }
+        };
         command
             .args(arguments)
             .arg("-c")
             .arg(self.path("quittance.conf"))
             .env("RUST_LOG", "warn")
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -105,19 +122,78 @@ impl Program {
 
     /// Runs a command to its end; gives what it printed.
     async fn run(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().await.unwrap();
+        let child = self.command(&[], arguments).spawn().unwrap();
+        let output = child.wait_with_output().await.unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", self.log());
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     pub(crate) fn spawn(&mut self) {
+        self.spawn_by(&[]);
+    }
+
+    pub(crate) fn spawn_by(&mut self, wrapper: &[String]) {
         assert!(self.child.is_none());
-        self.child = Some(self.command(&["serve"]).spawn().unwrap());
+        self.child = Some(self.command(wrapper, &["serve"]).spawn().unwrap());
+    }
+
+    /// Runs a command to its end, whatever that is: exit code (none: a signal), and what it printed.
+    pub(crate) async fn try_run(&self, wrapper: &[String], arguments: &[&str]) -> (Option<i32>, String) {
+        let child = self.command(wrapper, arguments).spawn().unwrap();
+        // Not `output`, which would take stderr away from the log.
+        let output = child.wait_with_output().await.unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        (output.status.code(), printed)
+    }
+
+    /// A copy of a program that does not run, in a folder of its own.
+    pub(crate) fn copied(&self) -> Program {
+        fn copy(from: &Path, to: &Path) {
+            for entry in std::fs::read_dir(from).unwrap() {
+                let entry = entry.unwrap();
+                let to = to.join(entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    std::fs::create_dir(&to).unwrap();
+                    std::fs::set_permissions(&to, entry.metadata().unwrap().permissions()).unwrap();
+                    copy(&entry.path(), &to);
+                } else {
+                    std::fs::copy(entry.path(), to).unwrap();
+                }
+            }
+        }
+        let folder = TempDir::new().unwrap();
+        copy(self.folder.path(), folder.path());
+        Program {
+            folder,
+            vkey: self.vkey.clone(),
+            child: None,
+        }
+    }
+
+    /// Waits for its end, however it comes; gives the exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let status = ended.unwrap_or_else(|_| panic!("it does not end: {}", self.log()));
+        status.unwrap().code()
+    }
+
+    /// SIGTERM, if it still runs.
+    pub(crate) async fn ask_to_stop(&self) {
+        let id = self.child.as_ref().and_then(Child::id).unwrap().to_string();
+        // It may be gone already, which `kill` reports.
+        let _ = Command::new("kill").args(["-TERM", &id]).output().await.unwrap();
     }
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(&mut self) -> SocketAddr {
         self.spawn();
+        let addr = self.listens().await;
+        addr.unwrap_or_else(|line| panic!("{line:?}: {}", self.log()))
+    }
+
+    /// Waits until it listens; gives what it printed instead where it ends.
+    pub(crate) async fn listens(&mut self) -> Result<SocketAddr, String> {
         let stdout = self.child.as_mut().unwrap().stdout.take().unwrap();
         let mut line = String::new();
         let read = tokio::time::timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line)).await;
@@ -127,9 +203,7 @@ impl Program {
             .trim()
             .strip_prefix("listening on http://")
             .and_then(|rest| rest.strip_suffix('/'));
-        addr.unwrap_or_else(|| panic!("{line:?}: {}", self.log()))
-            .parse()
-            .unwrap()
+        addr.map(|addr| addr.parse().unwrap()).ok_or(line.clone())
     }
 
     /// SIGKILL.
@@ -162,7 +236,8 @@ impl Program {
         let options = VerifyOptions {
             ledger: self.ledger(),
             anchor: Some(self.path("anchor/ledger.anchor")),
-            ledger_key: Some(self.vkey.parse().unwrap()),
+            // None where `init` was cut short before it told the key.
+            ledger_key: (!self.vkey.is_empty()).then(|| self.vkey.parse().unwrap()),
             predecessor: None,
             exchange_keys: Vec::new(),
             ..VerifyOptions::default()

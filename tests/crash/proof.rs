@@ -22,9 +22,23 @@ pub(crate) struct Checked {
     pub(crate) failed_attempts: usize,
 }
 
-fn read(program: &Program) -> BTreeMap<u64, (Digest32, Event)> {
+pub(crate) fn read(program: &Program) -> BTreeMap<u64, (Digest32, Event)> {
     let mut events = BTreeMap::new();
-    Copy::open(&program.ledger())
+    // A killed program leaves a WAL. It is taken up in a copy: the ledger stays as it was left.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("ledger.sqlite3");
+    for end in ["", "-wal"] {
+        let from = format!("{}{end}", program.ledger().display());
+        if std::fs::exists(&from).unwrap() {
+            std::fs::copy(from, format!("{}{end}", copy.display())).unwrap();
+        }
+    }
+    let taken_up = rusqlite::Connection::open(&copy).unwrap();
+    taken_up
+        .pragma_update(None, "wal_checkpoint", "TRUNCATE")
+        .unwrap();
+    drop(taken_up);
+    Copy::open(&copy)
         .unwrap()
         .walk::<CopyError>(|stored| {
             let sealed = stored.unwrap().sealed;

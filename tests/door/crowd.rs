@@ -13,7 +13,7 @@ use crate::wire::post;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wallet_among_hostile_clients_goes_without_its_refund() {
     let bounds = Bounds {
-        connections_per_address: 24,
+        connections_per_address: 9,
         header_time: Duration::from_secs(1),
         body_time: Duration::from_secs(1),
         write_time: Duration::from_secs(1),

@@ -75,3 +75,59 @@ async fn below_the_reserve_nothing_new_is_taken_on_and_what_is_open_is_finished(
     assert_eq!(kinds.map(|kind| count(&events, kind)), [3, 2, 2, 0]);
     shop.audit().await;
 }
+
+/// Lets every event be refused whose sealed bytes hold this, as a disk would that fails in that moment.
+fn break_for(shop: &Shop, text: &str) -> rusqlite::Connection {
+    let stranger = rusqlite::Connection::open(shop.ledger()).unwrap();
+    let trigger = format!(
+        "CREATE TRIGGER broken BEFORE INSERT ON event WHEN instr(CAST(NEW.sealed AS TEXT), '{text}') > 0
+         BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    );
+    stranger.execute_batch(&trigger).unwrap();
+    stranger
+}
+
+fn mend(stranger: &rusqlite::Connection) {
+    stranger.execute_batch("DROP TRIGGER broken").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_cannot_be_written_is_told_as_the_specification_has_it_until_it_can() {
+    let mut shop = Shop::open().await;
+    let coins = [1, 2].map(|number| coin(number, "KUDOS:4", "KUDOS:0.1"));
+    let sold = shop.sell("sold", "KUDOS:4", &coins[..1], true).await;
+    shop.approve("sold", "KUDOS:1").await.expect(200);
+    let half = shop.sell("half", "KUDOS:20", &coins[1..], false).await;
+    let stranger = break_for(&shop, "kind");
+    for _ in 0..3 {
+        assert_eq!(shop.approve("sold", "KUDOS:2").await.error(), (500, 52));
+        assert_eq!(shop.abort("half", half, &coins[1..]).await.error(), (500, 52));
+        assert_eq!(shop.fetch("sold", sold).await.error(), (500, 53));
+    }
+    assert_eq!(shop.asked(), 0);
+    mend(&stranger);
+    shop.approve("sold", "KUDOS:2").await.expect(200);
+    let reply = shop.fetch("sold", sold).await;
+    assert_eq!(reply.expect(200)["refund_amount"], "KUDOS:2");
+    shop.abort("half", half, &coins[1..]).await.expect(200);
+    shop.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_keys_that_the_ledger_could_not_take_are_not_the_exchanges_fault() {
+    let mut shop = Shop::open().await;
+    let coins = [1, 2].map(|number| coin(number, "KUDOS:4", "KUDOS:0.1"));
+    let sold = shop.sell("sold", "KUDOS:4", &coins[..1], true).await;
+    shop.approve("sold", "KUDOS:1").await.expect(200);
+    let half = shop.sell("half", "KUDOS:20", &coins[1..], false).await;
+    let stranger = break_for(&shop, "exchange_keys_seen");
+    assert_eq!(shop.abort("half", half, &coins[1..]).await.error(), (500, 52));
+    assert_eq!(shop.fetch("sold", sold).await.error(), (500, 53));
+    mend(&stranger);
+    // At once, and not after the pause that an exchange is given.
+    let body = shop.abort("half", half, &coins[1..]).await.expect(200);
+    assert_eq!(entry(&body, 0), success());
+    let body = shop.fetch("sold", sold).await.expect(200);
+    assert_eq!(entry(&body, 0), success());
+    shop.audit().await;
+}

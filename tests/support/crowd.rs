@@ -174,7 +174,7 @@ async fn harm(number: usize, to: SocketAddr, counts: Counts) {
             4 => (slow_reader(&mut stream).await, 10),
             5 => (slow_body(&mut stream).await, 10),
             _ => {
-                flood(&mut stream, host, to, &count).await;
+                flood(host, to, &count).await;
                 ("flooded with connections", 20)
             }
         };
@@ -254,21 +254,19 @@ async fn slow_body(stream: &mut TcpStream) -> &'static str {
     "bodies byte by byte, refused"
 }
 
-/// More connections than an address may have.
-async fn flood(first: &mut TcpStream, host: usize, to: SocketAddr, count: &impl Fn(&'static str)) {
+/// More connections than an address may have, each with a request at once, all held.
+async fn flood(host: usize, to: SocketAddr, count: &impl Fn(&'static str)) {
     let mut held = Vec::new();
-    for _ in 0..20 {
-        if let Ok(stream) = connect(2, host, to, None).await {
-            held.push(stream);
-        }
-    }
     let mut buffer = vec![0; 4096];
-    for stream in std::iter::once(first).chain(&mut held) {
+    for _ in 0..30 {
         let asked = async {
+            let mut stream = connect(2, host, to, None).await?;
             stream
                 .write_all(b"GET /config HTTP/1.1\r\nhost: a\r\n\r\n")
                 .await?;
-            status(stream, &mut buffer).await
+            let status = status(&mut stream, &mut buffer).await?;
+            held.push(stream);
+            Ok::<_, io::Error>(status)
         };
         match timeout(WALLET_PATIENCE, asked).await {
             Ok(Ok(503)) => count("told 503"),

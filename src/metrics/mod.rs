@@ -1,31 +1,32 @@
 //! What is counted of a running service, and how it is told to Prometheus. Counters that move with requests, exchanges
-//! and witnesses are kept here; what the ledger and the open permissions know themselves is read when somebody asks.
+//! and witnesses are kept here; what others know themselves (ledger, door, open permissions) is read when somebody asks
+//! (`figures`).
 //!
 //! Every label comes from a fixed set: endpoints, statuses, Taler's codes, configured exchanges and witnesses. No label
 //! and no value ever holds an order's id, a coin, a token or anything else that a request brought. Nothing is decided
 //! on a metric. Format: OpenMetrics 1.0, which Prometheus reads. The names are documented in `docs/operating.md`.
 
-use std::fmt;
+mod figures;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use quittance_events::event::FORMAT_VERSION;
 use quittance_events::facts::{Failure, Verdict};
-use quittance_events::stats::{Distribution, Snapshot};
 use quittance_taler::{MasterPub, Micros};
 
 use crate::config::{ExchangeConfig, WitnessConfig};
 use crate::open::OpenPermission;
+pub use figures::Moment;
+use figures::{Figures, OfExchange};
 
 /// What all names begin with.
 const PREFIX: &str = "quittance";
@@ -38,16 +39,6 @@ const REQUEST_BOUNDS: [f64; 13] = [
 
 /// Upper bounds of exchange call times in seconds; the last is just above [`crate::limits::CALL_TIME`].
 const CALL_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.5];
-
-/// Age groups of open permissions: name, and the age in seconds at which the next begins.
-const AGES: [(&str, u64); 4] = [
-    ("under_1m", 60),
-    ("under_10m", 600),
-    ("under_1h", 3_600),
-    ("under_1d", 86_400),
-];
-/// The last age group.
-const OLDEST: &str = "1d_and_more";
 
 /// The exchange of a permission whose order was not read yet since the start.
 const UNKNOWN: &str = "unknown";
@@ -89,11 +80,6 @@ struct Asked {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Because {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
     event_format: u64,
@@ -128,8 +114,6 @@ pub struct Metrics {
     exchanges: Vec<(MasterPub, String)>,
     requests: Family<Answered, Counter>,
     request_times: Histograms<Of>,
-    connections: Gauge,
-    rejected: Family<Because, Counter>,
     calls: Family<Brought, Counter>,
     call_times: Histograms<At>,
     verdicts: Family<Brought, Counter>,
@@ -160,8 +144,6 @@ impl Metrics {
                 .collect(),
             requests: Family::default(),
             request_times: Family::new_with_constructor(|| Histogram::new(REQUEST_BOUNDS)),
-            connections: Gauge::default(),
-            rejected: Family::default(),
             calls: Family::default(),
             call_times: Family::new_with_constructor(|| Histogram::new(CALL_BOUNDS)),
             verdicts: Family::default(),
@@ -190,12 +172,6 @@ impl Metrics {
             "From a request's head to its answer, which may still have to be sent",
             self.request_times.clone(),
         );
-        r.register("connections", "Connections open now", self.connections.clone());
-        r.register(
-            "connections_rejected",
-            "Connections and requests that a limit turned away",
-            self.rejected.clone(),
-        );
         r.register(
             "exchange_calls",
             "Refund calls to exchanges, by what came: class of status, or how they were not reached",
@@ -203,7 +179,7 @@ impl Metrics {
         );
         r.register(
             "exchange_call_seconds",
-            "Time of a refund call to an exchange, with waiting for its turn",
+            "Time of a refund call to an exchange, from connecting to its last byte",
             self.call_times.clone(),
         );
         r.register(
@@ -247,18 +223,6 @@ impl Metrics {
         self.request_times
             .get_or_create(&Of { endpoint })
             .observe(took.as_secs_f64());
-    }
-
-    /// A connection was taken; it is open until the guard is dropped.
-    #[must_use]
-    pub fn connection(&self) -> OpenConnection {
-        self.connections.inc();
-        OpenConnection(self.connections.clone())
-    }
-
-    /// A limit turned a connection or request away; `reason` names the limit.
-    pub fn rejected(&self, reason: &'static str) {
-        self.rejected.get_or_create(&Because { reason }).inc();
     }
 
     /// A refund call ended.
@@ -330,9 +294,9 @@ impl Metrics {
             .map_or(UNKNOWN, |(_, name)| name)
     }
 
-    /// All of it as text, with what the ledger and the open permissions say at this moment.
+    /// All of it as text, with what others know at this moment.
     #[must_use]
-    pub fn text(&self, ledger: Snapshot, open: &[OpenPermission], now: Micros) -> String {
+    pub fn text(&self, moment: Moment) -> String {
         let times = self.cosigned_at.lock().unwrap_or_else(PoisonError::into_inner);
         let cosigned = times
             .iter()
@@ -340,8 +304,8 @@ impl Metrics {
             .collect();
         drop(times);
         let figures = Figures {
-            ledger,
-            open: self.by_age(open, now),
+            open: self.by_age(&moment.open, moment.now),
+            moment,
             cosigned,
         };
         let mut told = Registry::with_prefix(PREFIX);
@@ -355,13 +319,8 @@ impl Metrics {
     }
 
     fn by_age(&self, open: &[OpenPermission], now: Micros) -> Vec<OfExchange> {
-        let mut all: Vec<OfExchange> = self
-            .exchanges
-            .iter()
-            .map(|(_, name)| name.as_str())
-            .chain([UNKNOWN])
-            .map(OfExchange::new)
-            .collect();
+        let names = self.exchanges.iter().map(|(_, name)| name.as_str());
+        let mut all: Vec<OfExchange> = names.chain([UNKNOWN]).map(OfExchange::new).collect();
         for permission in open {
             let name = self.name(permission.exchange.as_ref());
             let age_s = permission
@@ -373,185 +332,4 @@ impl Metrics {
         }
         all
     }
-}
-
-/// A connection that counts as open while this lives.
-pub struct OpenConnection(Gauge);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// Open permissions at one exchange.
-#[derive(Debug)]
-struct OfExchange {
-    name: String,
-    ages: [u64; AGES.len() + 1],
-    oldest_s: u64,
-}
-
-impl OfExchange {
-    fn new(name: &str) -> OfExchange {
-        OfExchange {
-            name: name.to_owned(),
-            ages: [0; AGES.len() + 1],
-            oldest_s: 0,
-        }
-    }
-
-    fn add(&mut self, age_s: u64) {
-        let group = AGES.iter().position(|(_, end)| age_s < *end);
-        self.ages[group.unwrap_or(AGES.len())] += 1;
-        self.oldest_s = self.oldest_s.max(age_s);
-    }
-}
-
-/// What is read at the moment of asking.
-#[derive(Debug)]
-struct Figures {
-    ledger: Snapshot,
-    open: Vec<OfExchange>,
-    cosigned: Vec<(String, Duration)>,
-}
-
-impl Collector for Figures {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let e = &mut encoder;
-        let l = &self.ledger;
-        gauge(e, "ledger_events", "Events in the ledger", l.events)?;
-        gauge(
-            e,
-            "checkpoint_events",
-            "Events that the last checkpoint covers",
-            l.checkpointed,
-        )?;
-        gauge(e, "anchor_events", "Events that the anchor speaks of", l.anchored)?;
-        seconds(
-            e,
-            "checkpoint_age_seconds",
-            "Since the last checkpoint was signed, or since the start; a quiet ledger needs no new one",
-            l.checkpoint_age,
-        )?;
-        seconds(
-            e,
-            "anchor_behind_seconds",
-            "For how long there have been events that the anchor does not speak of; 0 where there are none",
-            l.unanchored_for,
-        )?;
-        counter(e, "commit_failures", "Commits that failed", l.commit_failures)?;
-        counter(
-            e,
-            "checkpoint_failures",
-            "Checkpoints that were not stored",
-            l.checkpoint_failures,
-        )?;
-        counter(
-            e,
-            "anchor_failures",
-            "Times that the anchor was not moved",
-            l.anchor_failures,
-        )?;
-        let waiting = u64::try_from(l.waiting).unwrap_or(u64::MAX);
-        gauge(e, "appends_waiting", "Appends that wait for the writer", waiting)?;
-        let mut refused = e.encode_descriptor(
-            "appends_refused",
-            "Appends that the writer refused; those that `moved` are decided again",
-            None,
-            MetricType::Counter,
-        )?;
-        for (reason, count) in [
-            ("moved", l.moved),
-            ("clock_behind", l.clock_behind),
-            ("unfit", l.unfit),
-        ] {
-            ConstCounter::new(count).encode(refused.encode_family(&[("reason", reason)])?)?;
-        }
-        histogram(e, "commit_events", "Events of a commit", &l.batches, float)?;
-        histogram(
-            e,
-            "commit_seconds",
-            "Time of a commit, from signing to the last flush",
-            &l.commits_us,
-            |us| Duration::from_micros(us).as_secs_f64(),
-        )?;
-        self.encode_open(e)?;
-        let mut cosigned = e.encode_descriptor(
-            "witness_cosigned_age_seconds",
-            "Since a witness cosigned last, in this process",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (witness, age) in &self.cosigned {
-            let labels = [("witness", witness.as_str())];
-            ConstGauge::new(age.as_secs_f64()).encode(cosigned.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-}
-
-impl Figures {
-    fn encode_open(&self, e: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
-        let mut open = e.encode_descriptor(
-            "open_refunds",
-            "Refunds asked for and not decided by their exchange, by time since they were first to be sent",
-            None,
-            MetricType::Gauge,
-        )?;
-        for of in &self.open {
-            let groups = AGES.iter().map(|(group, _)| *group).chain([OLDEST]);
-            for (group, count) in groups.zip(of.ages) {
-                let labels = [("exchange", of.name.as_str()), ("age", group)];
-                ConstGauge::new(count).encode(open.encode_family(&labels)?)?;
-            }
-        }
-        let mut oldest = e.encode_descriptor(
-            "open_refund_oldest_seconds",
-            "Age of the oldest open refund; 0 where there is none",
-            None,
-            MetricType::Gauge,
-        )?;
-        for of in &self.open {
-            let labels = [("exchange", of.name.as_str())];
-            ConstGauge::new(of.oldest_s).encode(oldest.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-}
-
-fn gauge(e: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
-    ConstGauge::new(value).encode(e.encode_descriptor(name, help, None, MetricType::Gauge)?)
-}
-
-fn seconds(e: &mut DescriptorEncoder, name: &str, help: &str, value: Duration) -> fmt::Result {
-    let encoder = e.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    ConstGauge::new(value.as_secs_f64()).encode(encoder)
-}
-
-fn counter(e: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
-    ConstCounter::new(value).encode(e.encode_descriptor(name, help, None, MetricType::Counter)?)
-}
-
-fn histogram(
-    e: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    values: &Distribution,
-    scale: impl Fn(u64) -> f64,
-) -> fmt::Result {
-    let bounds = values.bounds.iter().map(|bound| scale(*bound)).chain([f64::MAX]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(values.counts.iter().copied()).collect();
-    e.encode_descriptor(name, help, None, MetricType::Histogram)?
-        .encode_histogram::<NoLabelSet>(scale(values.sum), values.counts.iter().sum(), &buckets, None)
-}
-
-/// A count as the text format has all numbers.
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    reason = "a figure for people, not money; above 2^53 its last digits do not matter"
-)]
-fn float(count: u64) -> f64 {
-    count as f64
 }
