@@ -150,11 +150,12 @@ async fn respond(
     ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
-    let methods = routes::methods();
-    if !methods.contains(&method) {
-        return error::wrong_method(&methods);
-    }
     let Some(target) = target else {
+        // A method that no path takes is refused before the path is looked at.
+        let methods = routes::methods();
+        if !methods.contains(&method) {
+            return error::wrong_method(&methods);
+        }
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;

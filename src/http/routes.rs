@@ -246,7 +246,10 @@ pub(super) static ROUTES: &[Route] = &[
         demand: Demand::Scope(TokenScope::All),
         summary: "Revokes a token.",
         answers: &[(204, Body::Empty)],
-        refusals: &[(404, Code::MerchantGenericAccessTokenUnknown)],
+        refusals: &[
+            (404, Code::GenericEndpointUnknown),
+            (404, Code::MerchantGenericAccessTokenUnknown),
+        ],
         ..PLAIN
     },
     Route {
