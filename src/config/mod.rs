@@ -590,7 +590,6 @@ LOG_FORMAT = json                         # or: text
 
     #[test]
     fn a_reserve_and_roots_are_read() {
-        let lines = SAMPLE.lines().count();
         let more = "DISK_RESERVE_MIB = 3\n[merchant-exchange-demo]\nTLS_ROOTS_FILE = tls/ca.pem\n";
         let config = load(&(SAMPLE.to_owned() + more)).unwrap();
         assert_eq!(config.disk_reserve, 3 * 1024 * 1024);
