@@ -529,7 +529,7 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_refused_with_file_and_line_and_not_quoted() {
-        let cases: [(&[u8], &str); 12] = [
+        let cases: [(&[u8], &str); 14] = [
             (b"[a]\nsecret", "a.conf:2: neither [SECTION]"),
             (b"[a]\n = secret", "a.conf:2: neither [SECTION]"),
             (b"\nsecret = 1", "a.conf:2: an option outside"),
