@@ -61,14 +61,12 @@ impl Direct {
     }
 
     /// Pays out the deposits whose refund deadline has passed. Returns how many.
-    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn aggregate(&self, which: Aggregate) -> usize {
         let now = self.0.now();
         self.0.state().books.aggregate(which, now)
     }
 
     /// Signs with a new key from now on; `/keys` lists the older ones too.
-    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn rotate_signing_key(&self) -> ExchangePub {
         let now = self.0.now();
         self.0.state().keys.rotate(now)
