@@ -357,10 +357,12 @@ impl<'a> Run<'a> {
         self.down.fill(false);
         self.excuses += 1;
         self.world.set_clock(self.world.truth());
+        // What waited was decided on the time of before; once it is recorded, the clock may stand behind it.
+        self.quiet();
         if self.world.is_behind() {
             self.correct_clock()?;
+            self.quiet();
         }
-        self.quiet();
         for round in 0..=END_ROUNDS {
             let open = self.world.service().ledger.open_permissions()?;
             if open.is_empty() {
