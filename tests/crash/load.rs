@@ -294,7 +294,10 @@ impl World {
             ..Fault::new(kind)
         });
         // Faults of coins that nobody asks for again pile up, and the exchange keeps so many; enough are planned then.
-        assert!(matches!(planned, Ok(_) | Err(FaultError::TooMany)), "{planned:?}");
+        assert!(
+            matches!(planned, Ok(()) | Err(FaultError::TooMany)),
+            "{planned:?}"
+        );
     }
 
     /// Does this and that until the program is gone.
