@@ -159,8 +159,8 @@ async fn respond(
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if !target.methods.contains(&method) {
-        return error::wrong_method(&target.methods);
+    if !target.methods().any(|taken| taken == method) {
+        return error::wrong_method(&target.methods().collect::<Vec<_>>());
     }
     let deletes = method == "DELETE";
     match answer(service, &target, deletes, query, headers, ticket, body).await {
