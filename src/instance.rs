@@ -114,17 +114,27 @@ fn keep_name(path: &Path) -> Result<(), KeyFileError> {
         .map_err(io_error(folder))
 }
 
-/// Writes a new file that only its owner reads; never over an existing one.
+/// Writes a new file that only its owner reads, whole or not at all; never over an existing one. Cut short or on a
+/// full disk it leaves a file of another name, which the next try removes.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let fail = io_error(path);
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    match std::fs::remove_file(&part) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
+        .open(&part)
         .map_err(&fail)?;
     file.write_all(bytes).map_err(&fail)?;
     file.sync_all().map_err(&fail)?;
+    // A link and no renaming, which would go over an existing file.
+    std::fs::hard_link(&part, path).map_err(&fail)?;
+    std::fs::remove_file(&part).map_err(&fail)?;
     keep_name(path)
 }
 
@@ -299,5 +309,24 @@ fn ledger_keys(event: EddsaPrivateKey, checkpoint: &EddsaPrivateKey, origin: &Ke
     ledger::Keys {
         event: EventKey::new(event),
         checkpoint: NoteSigner::new(origin.clone(), checkpoint.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_there_whole_or_not_at_all_and_never_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        // As a full disk or a kill in the middle left it.
+        std::fs::write(folder.path().join("a.key.part"), "hal").unwrap();
+        write_new(&path, b"whole").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        write_new(&path, b"other").unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

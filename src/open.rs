@@ -135,7 +135,8 @@ impl Settler {
                 .memory
                 .get(key)
                 .and_then(|memory| memory.asked)
-                .is_none_or(|asked| asked.plus_s(every_s) <= now)
+                // Much later than now: the clock has been set back since.
+                .is_none_or(|asked| asked.plus_s(every_s) <= now || asked > now.plus_s(every_s))
     }
 
     pub(crate) fn claim(&self, key: &PermissionKey) -> Claim {
@@ -186,6 +187,22 @@ impl Settler {
         state.queue.insert((next, key.clone()));
     }
 
+    /// No pause is longer than the longest: what is due later than that was put off by a clock that has been set back
+    /// since, and would stay open for as long as that clock was wrong.
+    fn catch_up(state: &mut State, now: Micros) {
+        let latest = now.plus_s(RETRY_MAX_S);
+        while let Some((due, key)) = state.queue.pop_last() {
+            if due <= latest {
+                state.queue.insert((due, key));
+                return;
+            }
+            if let Some(memory) = state.memory.get_mut(&key) {
+                memory.due = Some(now);
+            }
+            state.queue.insert((now, key));
+        }
+    }
+
     /// The next permission that is due and not under way, if the background may make another call.
     pub(crate) fn next_due(&self, now: Micros) -> Option<(PermissionKey, Slot)> {
         let key = {
@@ -193,6 +210,7 @@ impl Settler {
             if state.background_calls >= BACKGROUND_CALLS_MAX {
                 return None;
             }
+            Settler::catch_up(&mut state, now);
             loop {
                 let (due, key) = state.queue.first().cloned()?;
                 if due > now {
@@ -218,5 +236,56 @@ impl Settler {
     /// A call that [`Settler::next_due`] gave leave for has ended.
     pub(crate) fn background_call_ended(&self) {
         lock(&self.state).background_calls -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use quittance_events::InstanceId;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Micros {
+        Micros::from_s(1_000_000 + seconds).unwrap()
+    }
+
+    fn permission(number: u8) -> PermissionKey {
+        let order = OrderKey {
+            instance: InstanceId::root(),
+            order: format!("order-{number}").parse().unwrap(),
+        };
+        (order, CoinPub::from_bytes([number; 32]), RefundId::ABORT)
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_puts_nothing_off_for_longer_than_the_longest_pause() {
+        let settler = Settler::default();
+        let ahead = 100_000;
+        for number in [1, 2] {
+            settler.enqueue(permission(number), at(ahead));
+            settler.begin(&permission(number), 0, at(ahead));
+        }
+        settler.enqueue(permission(3), at(RETRY_MAX_S));
+        assert!(!settler.may_ask(&permission(1), 5, at(ahead + 1)));
+        // Set right.
+        assert!(settler.may_ask(&permission(1), 5, at(0)));
+        let mut due = Vec::new();
+        while let Some((key, slot)) = settler.next_due(at(0)) {
+            settler.begin(&key, 1, at(0));
+            drop(slot);
+            due.push(key);
+        }
+        assert_eq!(due, [permission(1), permission(2)]);
+        assert!(settler.next_due(at(RETRY_MAX_S)).is_some());
+    }
+
+    #[test]
+    fn a_wallet_asks_for_a_permission_once_in_the_interval_though_its_order_is_a_little_ahead() {
+        let settler = Settler::default();
+        settler.begin(&permission(1), 0, at(3));
+        assert!(!settler.may_ask(&permission(1), 5, at(0)));
+        assert!(!settler.may_ask(&permission(1), 5, at(7)));
+        assert!(settler.may_ask(&permission(1), 5, at(8)));
     }
 }

@@ -13,6 +13,7 @@ use quittance_tlog::checkpoint::check_origin;
 use quittance_tlog::tree::Frontier;
 
 use crate::anchor;
+use crate::checkpointing::sign_checkpoint;
 use crate::event::{Event, FIRST_VERSION, Facts, NewEvent, ROTATION_VERSION};
 use crate::facts::{FormatRaised, KeyRole, LedgerOpened};
 use crate::ids::Seq;
@@ -21,7 +22,7 @@ use crate::schema;
 use crate::seal::{EventKey, attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, StoreError};
 use crate::tiles;
-use crate::writer::{salted, seal, sign_all, sign_checkpoint};
+use crate::writer::{salted, seal, sign_all};
 
 /// What the first event of a new ledger says beyond its name and keys.
 #[derive(Debug, Clone, Default)]

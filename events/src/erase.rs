@@ -11,16 +11,18 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use quittance_taler::Micros;
 
+use crate::append::{Append, AppendError, Stream};
 use crate::event::{AttachmentName, Event, NewEvent};
 use crate::facts::AttachmentErased;
 use crate::ids::Seq;
 use crate::keys::KeyRing;
-use crate::ledger::{self, BOTH_KEYS, OpenError, Paths};
+use crate::ledger::{OpenError, Paths};
 use crate::limits::{ERASED_SAMPLE_BYTES, ERASED_SAMPLE_MIN, ERASED_SAMPLES_MAX};
+use crate::opening::{BOTH_KEYS, begin};
 use crate::order::Order;
 use crate::schema;
 use crate::store::{self, StoreError};
-use crate::writer::{Append, AppendError, Stream, Writer};
+use crate::writer::Writer;
 
 /// Why nothing was erased.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +92,7 @@ pub fn erase(
     holder: &str,
     needed: impl FnOnce(&Order, &Event) -> Option<String>,
 ) -> Result<Seq, EraseError> {
-    let (mut writer, _lock) = ledger::begin(paths, ring, BOTH_KEYS, holder)?;
+    let (mut writer, _lock) = begin(paths, ring, BOTH_KEYS, holder)?;
     let needles = match stored(&writer.conn, seq, name)? {
         None => return Err(EraseError::Unknown { seq, name }),
         Some((Some(salt), Some(bytes))) => Needles::new(salt, &bytes),

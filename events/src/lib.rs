@@ -5,11 +5,13 @@
 
 pub mod anchor;
 pub mod answer;
+pub mod append;
 pub mod backup;
 pub mod book;
 #[cfg(feature = "broken")]
 pub mod broken;
 mod cache;
+mod checkpointing;
 pub mod condition;
 pub mod copy;
 pub mod cosignature;
@@ -21,6 +23,7 @@ pub mod ids;
 pub mod keys;
 pub mod ledger;
 pub mod limits;
+mod opening;
 pub mod order;
 mod outcome;
 mod parts;
@@ -34,10 +37,10 @@ pub mod stats;
 pub mod store;
 pub mod successor;
 pub mod tiles;
-pub mod writer;
+mod writer;
 
+pub use append::{Append, AppendError, Appended, Stream};
 pub use event::{AttachmentName, Event, Facts, NewEvent};
 pub use ids::{InstanceId, OrderId, OrderKey, RefundId, Seq, TokenId};
 pub use ledger::Ledger;
 pub use order::Order;
-pub use writer::{Append, AppendError, Appended, Stream};

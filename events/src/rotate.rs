@@ -6,13 +6,15 @@ use quittance_taler::{Digest32, EddsaSignature, Micros};
 use quittance_tlog::note::NoteSigner;
 
 use crate::anchor::Lock;
+use crate::append::{Append, AppendError, Stream};
 use crate::event::{NewEvent, ROTATION_VERSION};
 use crate::facts::{Authority, KeyRole, LedgerKeyRotated};
 use crate::ids::Seq;
 use crate::keys::{KeyHistory, KeyRing};
-use crate::ledger::{self, BOTH_KEYS, OpenError, Paths};
+use crate::ledger::{OpenError, Paths};
+use crate::opening::{BOTH_KEYS, begin};
 use crate::seal::{EventKey, rotation_message};
-use crate::writer::{Append, AppendError, Stream, Writer};
+use crate::writer::Writer;
 
 /// Why no key was rotated.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +75,7 @@ impl Rotator {
             .copied()
             .filter(|role| !may_be_lost(*role))
             .collect();
-        let (writer, lock) = ledger::begin(paths, ring, &needed, holder)?;
+        let (writer, lock) = begin(paths, ring, &needed, holder)?;
         let rotator = Rotator { writer, _lock: lock };
         match (recovery, rotator.history().recovery) {
             (Some(key), Some(named)) if key.public().key() != named => Err(RotateError::ForeignRecoveryKey),

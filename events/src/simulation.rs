@@ -9,10 +9,12 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use crate::anchor::Kept;
+use crate::append::{AppendError, Appended};
 use crate::ids::Seq;
 use crate::keys::KeyRing;
-use crate::ledger::{BOTH_KEYS, Ledger, OpenError, Paths, begin};
-use crate::writer::{AppendError, Appended, Job, Waiting, Writer};
+use crate::ledger::{Ledger, OpenError, Paths};
+use crate::opening::{BOTH_KEYS, begin};
+use crate::writer::{Job, Waiting, Writer};
 
 /// What becomes of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

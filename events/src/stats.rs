@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::append::AppendError;
 use crate::condition::Trouble;
 use crate::ids::Seq;
-use crate::writer::AppendError;
 
 /// Upper bounds of batch sizes, in events. Appends of one commit are bounded, events of one append less tightly.
 const BATCH_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];

@@ -16,6 +16,7 @@ use quittance_tlog::tree::Frontier;
 
 use crate::anchor;
 use crate::backup::{beside, new_file, publish};
+use crate::checkpointing::sign_checkpoint;
 use crate::create::Beginnings;
 use crate::event::{Event, FIRST_VERSION, NewEvent, ROTATION_VERSION};
 use crate::facts::{FormatRaised, LedgerOpened, Predecessor};
@@ -28,7 +29,7 @@ use crate::schema;
 use crate::seal::{attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, SealedEvent, StoreError};
 use crate::tiles;
-use crate::writer::{fold, salted, seal, sign_all, sign_checkpoint};
+use crate::writer::{fold, salted, seal, sign_all};
 
 /// A successor being written. Dropped before [`Successor::finish`], it takes its file away again.
 pub struct Successor<'a> {

@@ -14,96 +14,24 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use quittance_taler::{Digest32, EddsaSignature, Micros};
-use quittance_tlog::checkpoint::Checkpoint;
-use quittance_tlog::note::{Note, NoteSigner};
 
 use crate::anchor::Kept;
+use crate::append::{Append, AppendError, Appended, Stream};
 use crate::book::Book;
 use crate::cache::Shared;
-use crate::condition::Condition;
 use crate::cosignature::{self, Cosignature};
 use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::keys::KeyRing;
 use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN};
-use crate::order::{Order, RecordedAnswer};
+use crate::order::Order;
 use crate::parts::into_parts;
 use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
 use crate::tiles;
-
-/// Whose events an append holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stream {
-    /// The ledger's own, or an instance's.
-    Ledger(Option<InstanceId>),
-    /// An order's, decided on its state as of this event ([`Seq::NONE`]: the order does not exist yet).
-    Order(OrderKey, Seq),
-    /// An order's, whatever its state: for what is told and not decided. Its time is moved up to the order's.
-    Told(OrderKey),
-}
-
-/// Events to be recorded together, or not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Append {
-    /// Whose.
-    pub stream: Stream,
-    /// The time that they were decided on.
-    pub at: Micros,
-    /// They, in order.
-    pub events: Vec<NewEvent>,
-}
-
-/// What an append came to.
-#[derive(Debug, Clone)]
-pub struct Appended {
-    /// Sequences of the events written, none where all of it was recorded already.
-    pub seqs: Vec<Seq>,
-    /// The order afterwards.
-    pub order: Option<Arc<Order>>,
-    /// The answer among the events, now or already recorded.
-    pub answer: Option<RecordedAnswer>,
-}
-
-/// Why an append was refused. Nothing of it is recorded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The order has moved on since the decision: decide again.
-    #[error("the order has moved on")]
-    Moved,
-    /// The clock stands too far back; the operator must say so with `clock-correct`.
-    #[error("the clock is {behind_s} s behind the ledger: run `quittance clock-correct`")]
-    ClockBehind {
-        /// By how much.
-        behind_s: u64,
-    },
-    /// An event too large for a leaf.
-    #[error("a {kind} event of {bytes} bytes; {LEAF_MAX} is the most")]
-    TooLarge {
-        /// Its kind.
-        kind: &'static str,
-        /// Leaf bytes.
-        bytes: usize,
-    },
-    /// The events do not fit the order.
-    #[error("{0}")]
-    Unfit(String),
-    /// The ledger file could not be read or written.
-    #[error("the ledger could not be written: {0}")]
-    Storage(String),
-    /// The ledger is closed.
-    #[error("the ledger is closed")]
-    Closed,
-}
-
-impl From<StoreError> for AppendError {
-    fn from(error: StoreError) -> AppendError {
-        AppendError::Storage(error.to_string())
-    }
-}
 
 /// An append and who waits for it.
 pub(crate) struct Waiting {
@@ -469,108 +397,6 @@ impl Writer {
         self.shared.stats.committed(batch.events.len(), began.elapsed());
         Ok(())
     }
-
-    /// A commit that changes nothing, and the checkpoint if one is missing: whether they work again.
-    fn probe(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        shared.condition.begin();
-        let committed = self.commit_nothing();
-        shared.condition.end();
-        shared.condition.committed(committed.is_ok());
-        match committed {
-            Ok(()) if self.is_checkpointed() => {}
-            Ok(()) => self.checkpoint(),
-            Err(error) => tracing::warn!(%error, "the ledger still cannot be written"),
-        }
-    }
-
-    fn commit_nothing(&mut self) -> rusqlite::Result<()> {
-        let tx = self
-            .conn
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        store::rewrite_head(&tx, &self.head)?;
-        tx.commit()
-    }
-
-    /// Whether a stored checkpoint covers all that is committed and the anchor is that checkpoint.
-    pub(crate) fn is_checkpointed(&self) -> bool {
-        self.checkpointed == self.head.size && self.anchor.is(&self.checkpoint)
-    }
-
-    /// Signs a checkpoint of all that is committed, and moves the anchor up to it. First the ledger, then the
-    /// anchor: the other way round, a crash between them would make a sound ledger look cut off. What fails is tried
-    /// again an interval later, whether events come or not.
-    pub(crate) fn checkpoint(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        shared.condition.begin();
-        self.sign_and_anchor(&shared.condition);
-        shared.condition.end();
-    }
-
-    fn sign_and_anchor(&mut self, condition: &Condition) {
-        self.last_checkpoint = Instant::now();
-        if self.checkpointed < self.head.size {
-            let book = self.shared.book();
-            let signers = self
-                .shared
-                .ring
-                .checkpoint_signers(&book.keys, self.head.greatest_at);
-            let note = sign_checkpoint(&signers, &self.shared.origin, &self.head);
-            let stored = store::insert_checkpoint(&self.conn, self.head.size, &note);
-            condition.committed(stored.is_ok());
-            if let Err(error) = stored {
-                self.shared.stats.checkpoint_failed();
-                if self.is_new_trouble(&error) {
-                    tracing::error!(%error, "the checkpoint was not stored; trying again every second");
-                }
-                return;
-            }
-            self.checkpointed = self.head.size;
-            self.shared.stats.checkpointed(self.checkpointed);
-            self.checkpoint = note;
-            self.shared.stats.checkpointed(self.checkpointed);
-        }
-        if self.anchor.is(&self.checkpoint) {
-            return;
-        }
-        let moved = self.anchor.replace(&self.checkpoint);
-        condition.anchored(moved.is_ok());
-        match moved {
-            Ok(()) => {
-                self.shared.stats.anchored(self.checkpointed);
-                if self.trouble.take().is_some() {
-                    tracing::info!(size = %self.checkpointed, "checkpoint and anchor are up to date again");
-                }
-            }
-            // The ledger itself is sound; a cut would go unseen from the last anchor on, so the operator must know.
-            Err(error) => {
-                self.shared.stats.anchor_failed();
-                if self.is_new_trouble(&error) {
-                    tracing::error!(%error, size = %self.checkpointed, "the anchor was not moved; trying again every second");
-                }
-            }
-        }
-    }
-
-    /// A failure that repeats every second is told once.
-    fn is_new_trouble(&mut self, error: &dyn std::fmt::Display) -> bool {
-        let trouble = Some(error.to_string());
-        let is_new = self.trouble != trouble;
-        self.trouble = trouble;
-        is_new
-    }
-}
-
-/// A checkpoint of the head, signed by these keys.
-pub(crate) fn sign_checkpoint(signers: &[&NoteSigner], origin: &str, head: &Head) -> String {
-    let checkpoint = Checkpoint {
-        origin: origin.to_owned(),
-        size: head.size.get(),
-        root: head.frontier.root(),
-    };
-    Note::signed(&checkpoint.to_text(), signers)
-        .expect("the ledger was opened with its checkpoint key, under a name that is an origin")
-        .to_string()
 }
 
 pub(crate) fn salted(attachments: &[(AttachmentName, Vec<u8>)]) -> Vec<(AttachmentName, Salt, Vec<u8>)> {

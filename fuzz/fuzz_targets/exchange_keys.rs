@@ -19,6 +19,7 @@ static CONFIG: LazyLock<ExchangeConfig> = LazyLock::new(|| ExchangeConfig {
         .expect("a key"),
     currency: "TESTKUDOS".parse().expect("a currency"),
     connect_to: None,
+    tls_roots: None,
 });
 
 fuzz_target!(|data: &[u8]| {

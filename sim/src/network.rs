@@ -174,10 +174,8 @@ impl Wire for ServiceSide {
                 .strip_prefix(exchange.base_url().as_str())
                 .map(str::to_owned)
         };
-        let found = self.0.exchanges.iter().enumerate();
-        let found = found
-            .filter_map(|(index, exchange)| Some((index, base(exchange)?)))
-            .next();
+        let mut exchanges = self.0.exchanges.iter().enumerate();
+        let found = exchanges.find_map(|(index, exchange)| Some((index, base(exchange)?)));
         let Some((exchange, path)) = found else {
             return Box::pin(async { Err(Failure::Connect) });
         };

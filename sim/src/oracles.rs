@@ -289,7 +289,7 @@ fn books(
         sums.entry(*coin).or_default().1 += amount.units();
     }
     for (coin, (wanted, got)) in sums {
-        let deposit = deposits.get(&coin).map_or(0, |deposit| deposit.units());
+        let deposit = deposits.get(&coin).map_or(0, Amount::units);
         if wanted.max(got) > deposit {
             let coin = short(&coin.to_string()).to_owned();
             let what = format!("coin {coin} of {deposit} units: {wanted} are to be refunded, {got} were");

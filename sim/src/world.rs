@@ -109,7 +109,7 @@ impl World {
         let exchanges: Vec<Direct> = (0..EXCHANGES).map(exchange).collect();
         let folder = scratch()?;
         let root = folder.path();
-        let sections: String = (0u16..)
+        let sections: Vec<String> = (0u16..)
             .zip(&exchanges)
             .map(|(number, exchange)| {
                 format!(
@@ -119,6 +119,7 @@ impl World {
                 )
             })
             .collect();
+        let sections = sections.concat();
         let text = format!(
             "[taler]\nCURRENCY = KUDOS\n[merchant]\nSERVE = tcp\nBIND_TO = 127.0.0.1\nPORT = 0\nBASE_URL = https://shop.example/\n\
              {sections}[quittance]\nLEDGER = live/ledger.sqlite3\nANCHOR = anchor/ledger.anchor\nKEYS = keys/\n\

@@ -180,7 +180,9 @@ impl Exchanges {
             // Of one that is down nothing is asked that can wait.
             if exchange.gate.is_closed()
                 && let Ok(fetched) = exchange.fetch.try_lock()
-                && fetched.at.is_none_or(|at| at.plus_s(KEYS_FRESH_S) < now)
+                && fetched
+                    .at
+                    .is_none_or(|at| now < at || at.plus_s(KEYS_FRESH_S) < now)
             {
                 drop(fetched);
                 let this = Arc::clone(self);
@@ -207,8 +209,11 @@ impl Exchanges {
         let mut fetched = exchange.fetch.lock().await;
         let now = (self.clock)();
         let waited_for_it = fetched.ended.is_some_and(|ended| ended >= began);
-        let failed_lately =
-            spare && fetched.failure.is_some() && fetched.at.is_some_and(|at| now < at.plus_s(KEYS_RETRY_S));
+        // A time to come is one of before the clock was set back, and says nothing of lately.
+        let lately = fetched
+            .at
+            .is_some_and(|at| at <= now && now < at.plus_s(KEYS_RETRY_S));
+        let failed_lately = spare && fetched.failure.is_some() && lately;
         if waited_for_it || failed_lately {
             return fetched.failure.map_or(Ok(()), Err);
         }

@@ -150,16 +150,17 @@ async fn respond(
     ticket: Option<Ticket>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Response {
-    let methods = routes::methods();
-    if !methods.contains(&method) {
-        return error::wrong_method(&methods);
-    }
     let Some(target) = target else {
+        // A method that no path takes is refused before the path is looked at.
+        let methods = routes::methods();
+        if !methods.contains(&method) {
+            return error::wrong_method(&methods);
+        }
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if !target.methods.contains(&method) {
-        return error::wrong_method(&target.methods);
+    if !target.methods().any(|taken| taken == method) {
+        return error::wrong_method(&target.methods().collect::<Vec<_>>());
     }
     let deletes = method == "DELETE";
     match answer(service, &target, deletes, query, headers, ticket, body).await {

@@ -246,7 +246,10 @@ pub(super) static ROUTES: &[Route] = &[
         demand: Demand::Scope(TokenScope::All),
         summary: "Revokes a token.",
         answers: &[(204, Body::Empty)],
-        refusals: &[(404, Code::MerchantGenericAccessTokenUnknown)],
+        refusals: &[
+            (404, Code::GenericEndpointUnknown),
+            (404, Code::MerchantGenericAccessTokenUnknown),
+        ],
         ..PLAIN
     },
     Route {
@@ -320,8 +323,17 @@ pub(super) struct Target<'a> {
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
     pub(super) demand: Demand,
+    template: &'static str,
+}
+
+impl Target<'_> {
     /// The methods that it takes.
-    pub(super) methods: Vec<&'static str>,
+    pub(super) fn methods(&self) -> impl Iterator<Item = &'static str> {
+        ROUTES
+            .iter()
+            .filter(|route| route.path == self.template)
+            .map(|route| route.method)
+    }
 }
 
 /// What a path names.
@@ -332,24 +344,17 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         Some(None) => return None,
         None => (None, path),
     };
-    let mut fitting = ROUTES
+    let fitting = |route: &'static Route| Some((route, route.fits(path)?));
+    let (route, name) = ROUTES
         .iter()
         .filter(|route| route.of_instances || instance.is_none())
-        .filter_map(|route| Some((route, route.fits(path)?)));
-    let (first, name) = fitting.next()?;
-    let endpoint = (first.endpoint)(name)?;
-    let others = fitting
-        .map(|(route, _)| route)
-        .filter(|route| route.path == first.path);
+        .find_map(fitting)?;
     Some(Target {
-        endpoint,
+        endpoint: (route.endpoint)(name)?,
         instance,
-        order: first.path.contains("{order_id}").then_some(name),
-        demand: first.demand,
-        methods: std::iter::once(first)
-            .chain(others)
-            .map(|route| route.method)
-            .collect(),
+        order: route.path.contains("{order_id}").then_some(name),
+        demand: route.demand,
+        template: route.path,
     })
 }
 

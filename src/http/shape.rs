@@ -60,7 +60,7 @@ shapes! {
         ]}},
     });
     SafeId = |_g| json_schema!({"type": "integer", "minimum": 1, "maximum": 9_007_199_254_740_991_u64});
-    HttpUrl = |_g| json_schema!({"type": "string", "pattern": "^https?://[a-z0-9.-]+(:[0-9]{1,4})?/"});
+    HttpUrl = |_g| json_schema!({"type": "string", "pattern": "^https?://[a-z0-9.-]+(:[0-9]{1,4}|:[1-5][0-9]{4})?/"});
     ContractTerms = |g| json_schema!({
         "type": "object",
         "description": "Taler's contract terms, version 0, or version 1 with a choice made. Further members are kept and hashed.",

@@ -18,7 +18,7 @@ pub fn understand(
     currency: Currency,
 ) -> Result<(), Refusal> {
     let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
-    if !target.methods.contains(&method) {
+    if !target.methods().any(|taken| taken == method) {
         return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
     }
     instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;

@@ -43,6 +43,20 @@ const CALL_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.5]
 /// The exchange of a permission whose order was not read yet since the start.
 const UNKNOWN: &str = "unknown";
 
+/// Outcomes of refund calls.
+const CALLS: &[&str] = &["2xx", "4xx", "5xx", "other", "connect", "closed", "timeout"];
+/// What replies prove.
+const VERDICTS: &[&str] = &["confirmed", "refused", "later", "unproven", "malformed"];
+/// Outcomes of fetches of `/keys`.
+const FETCHES: &[&str] = &[
+    "recorded",
+    "unchanged",
+    "timeout",
+    "unreached",
+    "unusable",
+    "unrecorded",
+];
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -154,9 +168,7 @@ impl Metrics {
             cosigned_at: Mutex::default(),
         };
         metrics.register();
-        for witness in witnesses {
-            metrics.witnessed(&witness.section, 0, 0, None);
-        }
+        metrics.begin(witnesses);
         metrics
     }
 
@@ -207,6 +219,32 @@ impl Metrics {
             "Failed requests to a witness in a row",
             self.witness_failures.clone(),
         );
+    }
+
+    /// Makes the series that alerts count in: an increase from nothing to one is not seen, one from 0 to 1 is.
+    fn begin(&self, witnesses: &[WitnessConfig]) {
+        for (_, exchange) in &self.exchanges {
+            for (family, outcomes) in [
+                (&self.calls, CALLS),
+                (&self.verdicts, VERDICTS),
+                (&self.keys, FETCHES),
+            ] {
+                for outcome in outcomes {
+                    let exchange = exchange.clone();
+                    family.get_or_create(&Brought { exchange, outcome }).inc_by(0);
+                }
+            }
+        }
+        for witness in witnesses {
+            let witness = &witness.section;
+            self.witnessed(witness, 0, 0, None);
+            for outcome in [Witnessed::Cosigned, Witnessed::Failed, Witnessed::Contradicted] {
+                let (witness, outcome) = (witness.clone(), outcome.label());
+                self.witness_requests
+                    .get_or_create(&Asked { witness, outcome })
+                    .inc_by(0);
+            }
+        }
     }
 
     /// A request was answered.

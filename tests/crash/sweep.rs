@@ -15,7 +15,7 @@ use crate::{Dice, number_from, seed};
 
 /// Whatever changes files, makes them or makes them last.
 const CALLS: &str = "openat,write,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,renameat,renameat2,unlink,\
-                     unlinkat,mkdir,mkdirat,fchmod";
+                     unlinkat,link,linkat,mkdir,mkdirat,fchmod";
 const FAULTS: [&str; 3] = [
     "error=EIO:when=#",
     "error=ENOSPC:when=#..+",
@@ -76,6 +76,11 @@ fn strace(program: &Program, inject: Option<&str>) -> Vec<String> {
         "keys/checkpoint.key",
         "keys/instance-default.key",
         "keys/instance-default.json",
+        "keys/event.key.part",
+        "keys/checkpoint.key.part",
+        "keys/instance-default.key.part",
+        "keys/instance-default.new",
+        "keys/instance-default.new.part",
     ] {
         wrapper.extend(["-P".to_owned(), root.join(name).display().to_string()]);
     }

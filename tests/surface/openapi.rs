@@ -59,7 +59,6 @@ async fn a_path_takes_the_methods_that_the_document_says() {
             .keys()
             .map(|method| method.to_ascii_uppercase())
             .collect();
-        let mut allowed = None;
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
             let request = format!(
                 "{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -68,15 +67,10 @@ async fn a_path_takes_the_methods_that_the_document_says() {
             let head = lossy(&reply[..find(&reply, b"\r\n\r\n").unwrap()]);
             let is_405 = head.starts_with("HTTP/1.1 405 ");
             assert_eq!(is_405, !documented.contains(method), "{method} {path}: {head}");
-            if let Some(list) = head.lines().find_map(|line| line.strip_prefix("allow: ")) {
-                allowed = Some(list.split(", ").map(str::to_owned).collect::<BTreeSet<_>>());
-            }
+            let allowed = head.lines().find_map(|line| line.strip_prefix("allow: "));
+            let allowed = allowed.map(|list| list.split(", ").map(str::to_owned).collect::<BTreeSet<_>>());
+            assert_eq!(allowed.as_ref(), is_405.then_some(&documented), "{method} {path}");
         }
-        // A method that no path takes is refused before the path is looked at, so the last word is on GET or POST.
-        assert!(
-            allowed.is_some_and(|allowed| allowed.is_superset(&documented)),
-            "{path}"
-        );
     }
     shop.stop().await;
 }
@@ -162,13 +156,11 @@ async fn schemathesis_finds_nothing() {
             "--checks",
             "all",
             "--continue-on-failure",
-            "--seed",
-            "1",
             "--generation-deterministic",
         ])
         // An order that the document allows may still be somebody else's, or too late: 400 and 410 are answers, too.
         .args(["--exclude-checks", "positive_data_acceptance"])
-        .args(["--generation-database", "none", "--no-color"])
+        .arg("--no-color")
         .env("QUITTANCE_SCENE", &file)
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env(

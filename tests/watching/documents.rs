@@ -43,7 +43,7 @@ async fn existing(shop: &Shop) -> (BTreeSet<String>, BTreeSet<String>) {
 
 #[tokio::test]
 async fn every_metric_is_documented_and_every_documented_metric_exists() {
-    // A metric shows once there is something to tell: a refund, a witness (that does not know this log).
+    // A metric shows once there is something to tell: a request, a call to an exchange.
     let witness = Witness::start(1, TestClock::at_s(NOON_S).clock()).await.unwrap();
     let (url, vkey) = (witness.url(), witness.vkey());
     let options = watched();

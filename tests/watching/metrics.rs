@@ -118,7 +118,7 @@ async fn an_open_refund_is_seen_growing_old_until_its_exchange_decides() {
         now.get("exchange_calls_total", &[("exchange", &url), ("outcome", "5xx")]),
         1
     );
-    assert!(now.has("exchange_verdicts_total", &[("outcome", "later")]));
+    assert_eq!(now.get("exchange_verdicts_total", &[("outcome", "later")]), 1);
 
     // An abort's refund counts the same, and each has an age of its own.
     shop.clock.advance_s(300);
