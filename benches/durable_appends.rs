@@ -130,7 +130,7 @@ fn appends(folder: &Path, length: Duration) -> Appends {
                 })
                 .await
                 .unwrap()
-                .order
+                .order()
                 .unwrap();
             states.push((key, order.moved));
         }
@@ -158,7 +158,7 @@ fn appends(folder: &Path, length: Duration) -> Appends {
                         at,
                         events: vec![NewEvent::bare(event)],
                     };
-                    moved = ledger.append(append).await.unwrap().order.unwrap().moved;
+                    moved = ledger.append(append).await.unwrap().order().unwrap().moved;
                     times.push(begun.elapsed());
                 }
                 times

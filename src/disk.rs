@@ -36,6 +36,8 @@ pub fn takes_on(facts: &Facts) -> bool {
             | Facts::AbortRequested(_)
             | Facts::AbortExtended(_)
             | Facts::AbortRefused(_)
+            | Facts::OrderCreated(_)
+            | Facts::DepositRequested(_)
     )
 }
 

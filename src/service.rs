@@ -10,7 +10,7 @@ use quittance_events::facts::Undeposited;
 use quittance_events::order::RecordedAnswer;
 use quittance_events::store::permission_changes;
 use quittance_events::{
-    Append, AppendError, Appended, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, Seq, Stream,
+    Append, AppendError, Appended, Facts, Folded, InstanceId, Ledger, NewEvent, Order, OrderKey, Seq, Stream,
 };
 use quittance_taler::{Currency, Micros};
 use url::Url;
@@ -70,30 +70,39 @@ pub struct Served {
 impl Service {
     /// The time of a decision on this order: the clock, or the order's last event, whichever is later.
     #[must_use]
-    pub fn now(&self, order: Option<&Order>) -> Micros {
+    pub fn now(&self, order: Option<&Folded>) -> Micros {
         let clock = (self.clock)();
-        match order {
-            Some(order) if order.last > self.ledger.book().clock_epoch => clock.max(order.last_at),
+        match order.map(Folded::last) {
+            Some((last, at)) if last > self.ledger.book().clock_epoch => clock.max(at),
             _ => clock,
         }
     }
 
-    /// The order as it stands.
+    /// What the order's events add up to.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, RequestError> {
-        if let Some(order) = self.ledger.cached_order(key) {
+    pub async fn folded(&self, key: &OrderKey) -> Result<Option<Folded>, RequestError> {
+        if let Some(order) = self.ledger.cached(key) {
             return Ok(Some(order));
         }
         // A thread that reads would come back at a moment of its own.
         #[cfg(feature = "simulation")]
         if self.ledger.is_stepped() {
-            return Ok(self.ledger.order(key)?);
+            return Ok(self.ledger.folded(key)?);
         }
         let (ledger, key) = (Arc::clone(&self.ledger), key.clone());
-        let read = tokio::task::spawn_blocking(move || ledger.order(&key)).await;
+        let read = tokio::task::spawn_blocking(move || ledger.folded(&key)).await;
         Ok(read.map_err(|_| RequestError::Task)??)
+    }
+
+    /// The order as it stands, where it has a contract.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, RequestError> {
+        let folded = self.folded(key).await?;
+        Ok(folded.and_then(|folded| folded.order().cloned()))
     }
 
     /// Records events of an order that were decided on its state as of `decided_on`. What they open, the background
@@ -121,7 +130,7 @@ impl Service {
             .collect();
         let stream = Stream::Order(key.clone(), decided_on);
         let appended = self.ledger.append(Append { stream, at, events }).await?;
-        if let Some(order) = &appended.order {
+        if let Some(order) = &appended.order() {
             for (coin, verdict) in verdicts {
                 let exchange = order.deposit(&coin).map(|deposit| &deposit.exchange_master_pub);
                 self.metrics.judged(exchange, verdict);
@@ -138,13 +147,14 @@ impl Service {
                 self.settler.forget(&permission);
             }
         }
-        if let (true, Some(order)) = (opened, &appended.order) {
+        if let (true, Some(order)) = (opened, &appended.order()) {
             self.settler.learn(order);
         }
         Ok(appended)
     }
 
-    /// Makes a decision on the order's latest state and records it; gives the order afterwards.
+    /// Makes a decision on the order's latest state and records it; gives the order afterwards. An order that nobody has
+    /// claimed has no contract, and is none here.
     ///
     /// # Errors
     /// The decision's refusal (whose own events are recorded), or what kept it from being recorded.
@@ -153,10 +163,25 @@ impl Service {
         key: &OrderKey,
         decide: impl Fn(Option<&Order>, Micros) -> Result<Vec<NewEvent>, Refusal>,
     ) -> Result<Option<Arc<Order>>, RequestError> {
+        let of_order =
+            |folded: Option<&Folded>, at| decide(folded.and_then(Folded::order).map(AsRef::as_ref), at);
+        let folded = self.decide_and_record_sale(key, of_order).await?;
+        Ok(folded.and_then(|folded| folded.order().cloned()))
+    }
+
+    /// As [`Service::decide_and_record`], for what orders without a contract have their say in, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn decide_and_record_sale(
+        &self,
+        key: &OrderKey,
+        decide: impl Fn(Option<&Folded>, Micros) -> Result<Vec<NewEvent>, Refusal>,
+    ) -> Result<Option<Folded>, RequestError> {
         for _ in 0..DECISION_TRIES {
-            let order = self.order(key).await?;
-            let at = self.now(order.as_deref());
-            let (events, refusal) = match decide(order.as_deref(), at) {
+            let order = self.folded(key).await?;
+            let at = self.now(order.as_ref());
+            let (events, refusal) = match decide(order.as_ref(), at) {
                 Ok(events) => (events, None),
                 Err(mut refusal) => (std::mem::take(&mut refusal.events), Some(refusal)),
             };
@@ -167,9 +192,9 @@ impl Service {
             let order = if events.is_empty() {
                 order
             } else {
-                let decided_on = order.as_ref().map_or(Seq::NONE, |order| order.moved);
+                let decided_on = order.as_ref().map_or(Seq::NONE, Folded::moved);
                 match self.append(key, decided_on, at, events).await {
-                    Ok(appended) => appended.order,
+                    Ok(appended) => appended.folded,
                     Err(AppendError::Moved) => continue,
                     Err(error) => return Err(error.into()),
                 }
@@ -192,7 +217,7 @@ impl Service {
     ) -> Result<Result<Served, U>, RequestError> {
         for _ in 0..DECISION_TRIES {
             let order = self.order(key).await?.ok_or(RequestError::Contended)?;
-            let at = self.now(Some(&order));
+            let at = self.now(Some(&Folded::Recorded(Arc::clone(&order))));
             let mut events = attempts(&order, at);
             let answered = if events.is_empty() {
                 build(&order, at)?

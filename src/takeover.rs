@@ -15,7 +15,7 @@ use quittance_events::ledger;
 use quittance_events::order::FoldError;
 use quittance_events::seal::event_digest;
 use quittance_events::successor::Successor;
-use quittance_events::{AttachmentName, Event, InstanceId, NewEvent, Order, OrderKey, RefundId};
+use quittance_events::{AttachmentName, Event, Folded, InstanceId, NewEvent, OrderKey, RefundId};
 use quittance_replay::{Grade, Opened, Report, Unusable, VerifyOptions};
 use quittance_taler::{Digest32, EddsaPrivateKey};
 use quittance_tlog::{Frontier, leaf_hash};
@@ -165,16 +165,17 @@ pub fn continue_ledger(
     let mut successor = Successor::begin(&paths, &keys, now, predecessor.clone(), beginnings)?;
     let (mut orders, mut id_doubts) = (0, Vec::new());
     for (key, seqs) in &old.orders {
-        let (order, recorded) = read_order(copy, key, seqs)?;
-        if !in_flight(&order, now, after_loss) {
+        let (folded, recorded) = read_order(copy, key, seqs)?;
+        // An order that nobody has claimed is no wallet's yet: the shop offers it anew.
+        let Some(order) = folded.order().filter(|order| in_flight(order, now, after_loss)) else {
             continue;
-        }
+        };
         for (event, attachments) in recorded {
-            if is_repeated(&order, &event.facts) {
+            if is_repeated(order, &event.facts) {
                 successor.add(&key.instance, Some(&key.order), again(event, attachments, key)?)?;
             }
         }
-        if let Some(event) = refunds(&order) {
+        if let Some(event) = refunds(order) {
             successor.add(&key.instance, Some(&key.order), event)?;
         }
         orders += 1;
@@ -284,15 +285,15 @@ impl Old {
 /// An event of the old ledger with its attachments as they are stored.
 type Recorded = (Event, Vec<StoredAttachment>);
 
-fn read_order(copy: &Copy, key: &OrderKey, seqs: &[i64]) -> Result<(Order, Vec<Recorded>), TakeoverError> {
+fn read_order(copy: &Copy, key: &OrderKey, seqs: &[i64]) -> Result<(Folded, Vec<Recorded>), TakeoverError> {
     let damaged = || CopyError::Damaged(format!("the events of order {key} are not there any more"));
-    let mut order: Option<Order> = None;
+    let mut order: Option<Folded> = None;
     let mut recorded = Vec::with_capacity(seqs.len());
     for seq in seqs {
         let stored = copy.event(*seq)?.ok_or_else(damaged)?;
         let event = Event::parse(&stored.sealed)?;
         match &mut order {
-            None => order = Some(Order::begin(&event)?),
+            None => order = Some(Folded::begin(&event)?),
             Some(order) => {
                 let reply = stored
                     .attachments

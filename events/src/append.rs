@@ -8,6 +8,7 @@ use quittance_taler::Micros;
 use crate::event::NewEvent;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::order::{Order, RecordedAnswer};
+use crate::sale::Folded;
 use crate::seal::LEAF_MAX;
 use crate::store::StoreError;
 
@@ -39,9 +40,17 @@ pub struct Appended {
     /// Sequences of the events written, none where all of it was recorded already.
     pub seqs: Vec<Seq>,
     /// The order afterwards.
-    pub order: Option<Arc<Order>>,
+    pub folded: Option<Folded>,
     /// The answer among the events, now or already recorded.
     pub answer: Option<RecordedAnswer>,
+}
+
+impl Appended {
+    /// The order afterwards, where it has a contract.
+    #[must_use]
+    pub fn order(&self) -> Option<Arc<Order>> {
+        self.folded.as_ref().and_then(Folded::order).cloned()
+    }
 }
 
 /// Why an append was refused. Nothing of it is recorded.

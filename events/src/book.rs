@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use quittance_taler::{ExchangePub, MasterPub, Micros};
 
 use crate::event::{Event, FIRST_VERSION, Facts};
-use crate::facts::{InstanceAdded, SignKey, TokenAdded};
+use crate::facts::{AccountAdded, InstanceAdded, SignKey, TokenAdded};
 use crate::ids::{InstanceId, Seq, TokenId};
 use crate::keys::KeyHistory;
 
@@ -30,8 +30,21 @@ pub struct Book {
     pub keys: KeyHistory,
     /// The events that raised the format, each by one version.
     raised: Vec<Seq>,
+    /// Every account that instances ever had, in the order in which they got them.
+    accounts: BTreeMap<InstanceId, Vec<Account>>,
     /// Recorded tokens of each instance, and of the whole service where no instance is named.
     tokens: BTreeMap<Option<InstanceId>, RecordedTokens>,
+}
+
+/// An account that exchanges wire to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its `account_added`, whose attachment `account` has payto URI and salt.
+    pub seq: Seq,
+    /// What it says.
+    pub added: AccountAdded,
+    /// Whether new orders may name it.
+    pub open: bool,
 }
 
 /// What the ledger says of somebody's tokens. Where it says nothing, none was recorded yet.
@@ -76,8 +89,31 @@ impl Book {
                 tokens.live.remove(&f.token);
                 tokens.revoked.insert(f.token.clone());
             }
+            (Facts::AccountAdded(f), Some(id)) => {
+                let accounts = self.accounts.entry(id.clone()).or_default();
+                accounts.push(Account {
+                    seq: event.seq,
+                    added: f.clone(),
+                    open: true,
+                });
+            }
+            (Facts::AccountClosed(f), Some(id)) => {
+                let accounts = self.accounts.entry(id.clone()).or_default();
+                for account in accounts
+                    .iter_mut()
+                    .filter(|account| account.added.h_wire == f.h_wire)
+                {
+                    account.open = false;
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Every account that the instance ever had, in the order in which it got them.
+    #[must_use]
+    pub fn accounts(&self, instance: &InstanceId) -> &[Account] {
+        self.accounts.get(instance).map_or(&[], Vec::as_slice)
     }
 
     /// The format version of the event at this place.

@@ -14,12 +14,12 @@ use crate::condition::Condition;
 use crate::ids::OrderKey;
 use crate::keys::KeyRing;
 use crate::limits::ORDERS_CACHED_MAX;
-use crate::order::Order;
+use crate::sale::Folded;
 use crate::stats::Stats;
 use crate::store::StoreError;
 
 struct State {
-    orders: LruCache<OrderKey, Arc<Order>>,
+    orders: LruCache<OrderKey, Folded>,
     book: Arc<Book>,
     greatest_at: Micros,
     /// Commits published so far. A reader that loaded an order while this grew may hold an old state and must not
@@ -70,29 +70,29 @@ impl Shared {
         lock(&self.state).greatest_at
     }
 
-    pub(crate) fn cached(&self, key: &OrderKey) -> Option<Arc<Order>> {
+    pub(crate) fn cached(&self, key: &OrderKey) -> Option<Folded> {
         lock(&self.state).orders.get(key).cloned()
     }
 
     /// The order as committed; `read` folds it from the file where it is not in memory.
-    pub(crate) fn order(
+    pub(crate) fn folded(
         &self,
         key: &OrderKey,
-        read: impl FnOnce() -> Result<Option<Order>, StoreError>,
-    ) -> Result<Option<Arc<Order>>, StoreError> {
+        read: impl FnOnce() -> Result<Option<Folded>, StoreError>,
+    ) -> Result<Option<Folded>, StoreError> {
         let published = {
             let mut state = lock(&self.state);
             if let Some(order) = state.orders.get(key) {
-                return Ok(Some(Arc::clone(order)));
+                return Ok(Some(order.clone()));
             }
             state.published
         };
-        let Some(order) = read()?.map(Arc::new) else {
+        let Some(order) = read()? else {
             return Ok(None);
         };
         let mut state = lock(&self.state);
         if state.published == published {
-            state.orders.put(key.clone(), Arc::clone(&order));
+            state.orders.put(key.clone(), order.clone());
         }
         Ok(Some(order))
     }
@@ -100,7 +100,7 @@ impl Shared {
     /// Makes a commit visible.
     pub(crate) fn publish(
         &self,
-        orders: HashMap<OrderKey, Option<Arc<Order>>>,
+        orders: HashMap<OrderKey, Option<Folded>>,
         book: Arc<Book>,
         greatest_at: Micros,
     ) {

@@ -19,7 +19,7 @@ use crate::keys::KeyRing;
 use crate::ledger::{OpenError, Paths};
 use crate::limits::{ERASED_SAMPLE_BYTES, ERASED_SAMPLE_MIN, ERASED_SAMPLES_MAX};
 use crate::opening::{BOTH_KEYS, begin};
-use crate::order::Order;
+use crate::sale::Folded;
 use crate::schema;
 use crate::store::{self, StoreError};
 use crate::writer::Writer;
@@ -90,7 +90,7 @@ pub fn erase(
     reason: &str,
     at: Micros,
     holder: &str,
-    needed: impl FnOnce(&Order, &Event) -> Option<String>,
+    needed: impl FnOnce(&Folded, &Event) -> Option<String>,
 ) -> Result<Seq, EraseError> {
     let (mut writer, _lock) = begin(paths, ring, BOTH_KEYS, holder)?;
     let needles = match stored(&writer.conn, seq, name)? {

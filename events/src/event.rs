@@ -13,10 +13,12 @@ use serde_json::value::RawValue;
 use quittance_taler::{Digest32, Micros, json};
 
 use crate::facts::{
-    AbortAnswered, AbortExtended, AbortRefused, AbortRequested, AttachmentErased, ClockCorrected,
-    DepositRecorded, ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded,
-    InstanceClosed, LedgerKeyRotated, LedgerOpened, OrderRecorded, Part, PaymentCompleted, RefundAnswered,
-    RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested, TokenAdded, TokenRevoked,
+    AbortAnswered, AbortExtended, AbortRefused, AbortRequested, AccountAdded, AccountClosed,
+    AttachmentErased, ClockCorrected, DepositRecorded, DepositReplied, DepositRequested, DepositUnreached,
+    ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded, InstanceClosed,
+    LedgerKeyRotated, LedgerOpened, OrderClaimed, OrderCreated, OrderDeleted, OrderRecorded, Part,
+    PaymentCompleted, RefundAnswered, RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested,
+    SessionPaid, TermsForgotten, TokenAdded, TokenRevoked,
 };
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 
@@ -24,7 +26,7 @@ use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 pub const FIRST_VERSION: u64 = 1;
 /// The latest event format that this crate writes and reads; a ledger is raised towards it, one version at a time, by
 /// `format_raised`.
-pub const FORMAT_VERSION: u64 = 3;
+pub const FORMAT_VERSION: u64 = 4;
 
 /// The version that first has rotated keys: a ledger with a recovery key is raised to it from the start, so that the
 /// recovery key alone can rotate.
@@ -116,6 +118,16 @@ kinds! {
     "ledger_key_rotated" LedgerKeyRotated,
     "token_added" TokenAdded,
     "token_revoked" TokenRevoked,
+    "account_added" AccountAdded,
+    "account_closed" AccountClosed,
+    "order_created" OrderCreated,
+    "order_claimed" OrderClaimed,
+    "order_deleted" OrderDeleted,
+    "terms_forgotten" TermsForgotten,
+    "deposit_requested" DepositRequested,
+    "deposit_replied" DepositReplied,
+    "deposit_unreached" DepositUnreached,
+    "session_paid" SessionPaid,
 }
 
 impl Facts {
@@ -125,6 +137,9 @@ impl Facts {
         match kind {
             "attachment_erased" | "ledger_key_rotated" => ROTATION_VERSION,
             "token_added" | "token_revoked" => 3,
+            "account_added" | "account_closed" | "order_created" | "order_claimed" | "order_deleted"
+            | "terms_forgotten" | "deposit_requested" | "deposit_replied" | "deposit_unreached"
+            | "session_paid" => 4,
             _ => FIRST_VERSION,
         }
     }
@@ -142,6 +157,7 @@ impl Facts {
             Facts::AbortRefused(f) => f.part,
             Facts::RefundAnswered(f) => f.part,
             Facts::AbortAnswered(f) => f.part,
+            Facts::DepositRequested(f) => f.part,
             _ => None,
         }
     }
@@ -184,6 +200,8 @@ impl Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachmentName {
+    /// A merchant's account: payto URI and salt. Of version 4.
+    Account,
     /// A request's body.
     Body,
     /// An exchange's `/keys`.
@@ -198,12 +216,20 @@ pub enum AttachmentName {
 
 impl AttachmentName {
     /// All of them.
-    pub const ALL: [AttachmentName; 5] = [Self::Body, Self::Keys, Self::Reason, Self::Reply, Self::Terms];
+    pub const ALL: [AttachmentName; 6] = [
+        Self::Account,
+        Self::Body,
+        Self::Keys,
+        Self::Reason,
+        Self::Reply,
+        Self::Terms,
+    ];
 
     /// As in the sealed bytes and the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Account => "account",
             Self::Body => "body",
             Self::Keys => "keys",
             Self::Reason => "reason",

@@ -27,6 +27,7 @@ use crate::limits::{QUEUE_MAX, READERS_MAX, RECEIPTS_CACHED_MAX, TILE_ROOTS_CACH
 use crate::opening::{BOTH_KEYS, begin};
 use crate::order::{Order, RecordedAnswer};
 use crate::receipt::Receipt;
+use crate::sale::Folded;
 use crate::schema;
 use crate::seal::{EventKey, EventPub};
 use crate::stats::Snapshot;
@@ -204,20 +205,29 @@ impl Ledger {
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
-    /// The order, if it is folded in memory.
+    /// What an order's events add up to, if that is in memory.
     #[must_use]
-    pub fn cached_order(&self, key: &OrderKey) -> Option<Arc<Order>> {
+    pub fn cached(&self, key: &OrderKey) -> Option<Folded> {
         self.shared.cached(key)
     }
 
-    /// The order, folded from the file where it is not in memory. Blocks on the disk then.
+    /// What an order's events add up to, folded from the file where it is not in memory. Blocks on the disk then.
     ///
     /// # Errors
     /// The file cannot be read or its events do not add up.
-    pub fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, StoreError> {
-        self.shared.order(key, || {
+    pub fn folded(&self, key: &OrderKey) -> Result<Option<Folded>, StoreError> {
+        self.shared.folded(key, || {
             self.read(|conn| store::read_order(conn, key, &self.book()))
         })
+    }
+
+    /// The order, where it has a contract; as [`Ledger::folded`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, StoreError> {
+        let folded = self.folded(key)?;
+        Ok(folded.and_then(|folded| folded.order().cloned()))
     }
 
     /// Permissions that may have been sent and are not decided, for the background to take up.

@@ -29,6 +29,7 @@ mod outcome;
 mod parts;
 pub mod receipt;
 pub mod rotate;
+pub mod sale;
 pub mod schema;
 pub mod seal;
 #[cfg(feature = "simulation")]
@@ -44,3 +45,4 @@ pub use event::{AttachmentName, Event, Facts, NewEvent};
 pub use ids::{InstanceId, OrderId, OrderKey, RefundId, Seq, TokenId};
 pub use ledger::Ledger;
 pub use order::Order;
+pub use sale::Folded;

@@ -13,7 +13,11 @@ use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
 use crate::facts::{AbortCoinState, DepositRecorded, OrderRecorded, Part};
 use crate::ids::{OrderKey, RefundId, Seq};
 pub use crate::outcome::{Attempt, NO_DEPOSIT_CODES, Outcome, REPLY_HANDED_ON_MAX};
+use crate::sale::Sale;
 use crate::seal::no_digest;
+
+/// Where an event of selling stands in an order that was told.
+const UNSOLD: &str = "the order was not sold here";
 
 /// An event that does not fit the order it names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +133,8 @@ pub struct Order {
     pub aborts: Vec<AbortedCoin>,
     /// Coin sets (sorted) whose abort was refused with 412.
     pub abort_refusals: BTreeSet<Vec<CoinPub>>,
+    /// What selling adds; absent where the intake told of the order.
+    pub sale: Option<Sale>,
     /// The last event that moved the order; answers are built as of it.
     pub moved: Seq,
     /// The last event of any kind.
@@ -161,6 +167,7 @@ impl Order {
             rows: Vec::new(),
             aborts: Vec::new(),
             abort_refusals: BTreeSet::new(),
+            sale: None,
             moved: event.seq,
             last: event.seq,
             last_at: event.at_us,
@@ -300,7 +307,28 @@ impl Order {
                     rows.chain(aborts).for_each(|outcome| outcome.erased(f.seq));
                 }
             }
+            Facts::OrderClaimed(f) => self.sale_mut().ok_or_else(|| fail(UNSOLD))?.claim = Some(f.clone()),
+            Facts::OrderDeleted(_) => self.sale_mut().ok_or_else(|| fail(UNSOLD))?.deleted = true,
+            Facts::DepositRequested(f) => self
+                .sale_mut()
+                .ok_or_else(|| fail(UNSOLD))?
+                .requested(event.seq, f),
+            Facts::DepositReplied(f) => self
+                .sale_mut()
+                .and_then(|sale| sale.replied(event.seq, f))
+                .ok_or_else(|| fail("no such batch of deposits"))?,
+            Facts::DepositUnreached(f) => self
+                .sale_mut()
+                .and_then(|sale| sale.unreached(f))
+                .ok_or_else(|| fail("no such batch of deposits"))?,
+            Facts::SessionPaid(f) => {
+                self.sale_mut().ok_or_else(|| fail(UNSOLD))?.session = Some(f.session);
+            }
+            Facts::TermsForgotten(_) => {}
+            Facts::OrderCreated(_) => return Err(fail("the order exists already")),
             Facts::LedgerOpened(_)
+            | Facts::AccountAdded(_)
+            | Facts::AccountClosed(_)
             | Facts::LedgerKeyRotated(_)
             | Facts::TokenAdded(_)
             | Facts::TokenRevoked(_)
@@ -396,6 +424,10 @@ impl Order {
                 delivered: false,
             }),
         }
+    }
+
+    fn sale_mut(&mut self) -> Option<&mut Sale> {
+        self.sale.as_mut()
     }
 
     fn row_mut(&mut self, coin: &CoinPub, id: RefundId) -> Option<&mut Row> {

@@ -32,6 +32,7 @@ pub(crate) fn into_parts(facts: Facts) -> Vec<Facts> {
         Facts::AbortExtended(f) => cut!(f, coins),
         Facts::AbortRefused(f) => cut!(f, coins),
         Facts::AbortAnswered(f) => cut!(f, coins),
+        Facts::DepositRequested(f) => cut!(f, coins),
         Facts::RefundAnswered(f) => match f.rows.as_deref().and_then(chunks) {
             None => vec![f.into()],
             Some(chunks) => chunks

@@ -10,7 +10,8 @@ use crate::book::Book;
 use crate::event::{AttachmentName, Event, Facts};
 use crate::facts::AbortCoinState;
 use crate::ids::{InstanceId, OrderId, OrderKey, RefundId, Seq};
-use crate::order::{FoldError, Order};
+use crate::order::FoldError;
+use crate::sale::Folded;
 use crate::seal::{Salt, event_digest};
 
 /// What can be wrong with a ledger file that is being read.
@@ -238,7 +239,7 @@ pub(crate) fn read_order(
     conn: &Connection,
     key: &OrderKey,
     book: &Book,
-) -> Result<Option<Order>, StoreError> {
+) -> Result<Option<Folded>, StoreError> {
     // One read transaction, so that the order is seen at one moment.
     let tx = conn.unchecked_transaction()?;
     let Some(row) = order_row(&tx, key)? else {
@@ -251,14 +252,14 @@ pub(crate) fn read_order(
          WHERE order_row = ?1 ORDER BY order_event.seq",
     )?;
     let mut rows = statement.query([row])?;
-    let mut order: Option<Order> = None;
+    let mut order: Option<Folded> = None;
     while let Some(row) = rows.next()? {
         let sealed = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
         let reply = row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
         let event = parse_stored(row.get(0)?, sealed)?;
         check_version(&event, book)?;
         match &mut order {
-            None => order = Some(Order::begin(&event)?),
+            None => order = Some(Folded::begin(&event)?),
             Some(order) => order.apply(&event, &event_digest(sealed), reply)?,
         }
     }

@@ -23,8 +23,8 @@ use crate::facts::{FormatRaised, LedgerOpened, Predecessor};
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 use crate::ledger::{Keys, OpenError, Paths};
 use crate::limits::BATCH_MAX;
-use crate::order::Order;
 use crate::parts::into_parts;
+use crate::sale::Folded;
 use crate::schema;
 use crate::seal::{attachment_digest, leaf_hash, no_digest};
 use crate::store::{self, Head, SealedEvent, StoreError};
@@ -44,7 +44,7 @@ pub struct Successor<'a> {
     /// The event format of the next event.
     version: u64,
     /// The order whose events are being added: what cannot be folded could not be served.
-    order: Option<(OrderKey, Option<Arc<Order>>)>,
+    order: Option<(OrderKey, Option<Folded>)>,
 }
 
 /// A file that has no name yet.

@@ -25,8 +25,8 @@ use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::keys::KeyRing;
 use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN};
-use crate::order::Order;
 use crate::parts::into_parts;
+use crate::sale::Folded;
 use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
@@ -69,7 +69,7 @@ pub(crate) struct Writer {
 struct Batch {
     head: Head,
     events: Vec<SealedEvent>,
-    orders: HashMap<OrderKey, Option<Arc<Order>>>,
+    orders: HashMap<OrderKey, Option<Folded>>,
     book: Arc<Book>,
 }
 
@@ -276,14 +276,17 @@ impl Writer {
                 Some(order) => order.clone(),
                 None => self
                     .shared
-                    .order(key, || store::read_order(&self.conn, key, &batch.book))?,
+                    .folded(key, || store::read_order(&self.conn, key, &batch.book))?,
             },
         };
-        let within_epoch = |order: &Order| order.last > batch.book.clock_epoch;
-        if let (Some(order), true) = (&order, matches!(stream, Stream::Told(_)))
-            && within_epoch(order)
-        {
-            at = at.max(order.last_at);
+        // Times of before a clock correction are compared with nothing.
+        let last_at = order
+            .as_ref()
+            .map(Folded::last)
+            .filter(|(last, _)| *last > batch.book.clock_epoch)
+            .map(|(_, at)| at);
+        if let (Some(last_at), Stream::Told(_)) = (last_at, &stream) {
+            at = at.max(last_at);
         }
         let is_correction = events
             .iter()
@@ -293,19 +296,16 @@ impl Writer {
             return Err(AppendError::ClockBehind { behind_s });
         }
         if let Stream::Order(_, decided_on) = stream {
-            let current = order.as_ref().map_or(Seq::NONE, |order| order.moved);
+            let current = order.as_ref().map_or(Seq::NONE, Folded::moved);
             if current != decided_on {
                 return Err(AppendError::Moved);
             }
             // An answer by somebody else moves no order, but time within an order never runs backwards.
-            if order
-                .as_ref()
-                .is_some_and(|order| at < order.last_at && within_epoch(order))
-            {
+            if last_at.is_some_and(|last_at| at < last_at) {
                 return Err(AppendError::Moved);
             }
         }
-        if let (Some(order), [event]) = (&order, events.as_slice()) {
+        if let (Some(Folded::Recorded(order)), [event]) = (&order, events.as_slice()) {
             if let Some(answer) = event
                 .facts
                 .answer_body()
@@ -314,7 +314,7 @@ impl Writer {
                 let answer = Some(answer.clone());
                 return Ok(Appended {
                     seqs: Vec::new(),
-                    order: Some(Arc::clone(order)),
+                    folded: Some(Folded::Recorded(Arc::clone(order))),
                     answer,
                 });
             }
@@ -323,7 +323,7 @@ impl Writer {
             {
                 return Ok(Appended {
                     seqs: Vec::new(),
-                    order: Some(Arc::clone(order)),
+                    folded: Some(Folded::Recorded(Arc::clone(order))),
                     answer: None,
                 });
             }
@@ -337,7 +337,7 @@ impl Writer {
             sealed: Vec::new(),
         };
         let mut answer_body = None;
-        let mut moved = order.as_ref().map_or(Seq::NONE, |order| order.moved);
+        let mut moved = order.as_ref().map_or(Seq::NONE, Folded::moved);
         for NewEvent { facts, attachments } in events {
             for (index, mut facts) in into_parts(facts).into_iter().enumerate() {
                 facts.set_as_of(moved);
@@ -363,10 +363,14 @@ impl Writer {
             batch.orders.insert(key, order.clone());
         }
         let answer = match (&order, answer_body) {
-            (Some(order), Some(body)) => order.recorded_answer(&body).cloned(),
+            (Some(Folded::Recorded(order)), Some(body)) => order.recorded_answer(&body).cloned(),
             _ => None,
         };
-        Ok(Appended { seqs, order, answer })
+        Ok(Appended {
+            seqs,
+            folded: order,
+            answer,
+        })
     }
 
     /// Signs and stores a batch in one transaction.
@@ -433,16 +437,16 @@ pub(crate) fn seal(
     })
 }
 
-pub(crate) fn fold(order: &mut Option<Arc<Order>>, one: &SealedEvent) -> Result<(), crate::order::FoldError> {
+pub(crate) fn fold(order: &mut Option<Folded>, one: &SealedEvent) -> Result<(), crate::order::FoldError> {
     match order {
-        None => *order = Some(Arc::new(Order::begin(&one.event)?)),
+        None => *order = Some(Folded::begin(&one.event)?),
         Some(order) => {
             let reply = one
                 .attachments
                 .iter()
                 .find(|(name, ..)| *name == AttachmentName::Reply);
             let reply = reply.map(|(_, _, bytes)| bytes.as_slice());
-            Arc::make_mut(order).apply(&one.event, &one.digest, reply)?;
+            order.apply(&one.event, &one.digest, reply)?;
         }
     }
     Ok(())

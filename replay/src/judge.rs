@@ -98,7 +98,17 @@ pub(crate) fn judge(
         | Facts::LedgerKeyRotated(_)
         | Facts::TokenAdded(_)
         | Facts::TokenRevoked(_)
-        | Facts::FormatRaised(_) => return,
+        | Facts::FormatRaised(_)
+        | Facts::AccountAdded(_)
+        | Facts::AccountClosed(_)
+        | Facts::OrderCreated(_)
+        | Facts::OrderClaimed(_)
+        | Facts::OrderDeleted(_)
+        | Facts::TermsForgotten(_)
+        | Facts::DepositRequested(_)
+        | Facts::DepositReplied(_)
+        | Facts::DepositUnreached(_)
+        | Facts::SessionPaid(_) => return,
     }
     order.advance(first, last, at, facts.moves_order());
 }

@@ -36,7 +36,11 @@ pub fn in_flight(order: &Order, now: Micros, after_loss: bool) -> bool {
 #[must_use]
 pub fn is_repeated(order: &Order, facts: &Facts) -> bool {
     match facts {
-        Facts::OrderRecorded(_)
+        Facts::OrderCreated(_)
+        | Facts::OrderClaimed(_)
+        | Facts::OrderDeleted(_)
+        | Facts::SessionPaid(_)
+        | Facts::OrderRecorded(_)
         | Facts::DepositRecorded(_)
         | Facts::AbortRequested(_)
         | Facts::AbortExtended(_)
@@ -48,6 +52,11 @@ pub fn is_repeated(order: &Order, facts: &Facts) -> bool {
                     .aborted(&f.coin_pub)
                     .is_some_and(|coin| coin.outcome.is_refused())
         }
+        // What the exchange decided is in the deposits, or came to nothing. What it did not, it may have taken.
+        Facts::DepositRequested(f) => f.coins.iter().any(|coin| {
+            let sale = order.sale.as_ref();
+            sale.is_some_and(|sale| sale.in_question(&coin.coin_pub).is_some())
+        }),
         _ => false,
     }
 }

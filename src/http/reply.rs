@@ -27,9 +27,7 @@ impl Delivery {
     /// The last byte went out without error. Joins the next commit; nobody waits for it.
     pub(super) fn delivered(self, under_way: UnderWay) {
         tokio::spawn(async move {
-            let at = self
-                .service
-                .now(self.service.ledger.cached_order(&self.key).as_deref());
+            let at = self.service.now(self.service.ledger.cached(&self.key).as_ref());
             let append = Append {
                 stream: Stream::Told(self.key.clone()),
                 at,

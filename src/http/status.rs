@@ -1,7 +1,9 @@
 //! `GET orders/$ORDER_ID?h_contract=`: whether a wallet should come for refunds. Specification: Taler's merchant API
 //! of that name, without long-polling.
 
-use quittance_events::answer;
+use std::sync::Arc;
+
+use quittance_events::{Folded, answer};
 use quittance_taler::{ErrorCode, HashCode, uri};
 use serde_json::json;
 use warp::http::StatusCode;
@@ -29,7 +31,7 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
             &json!({ "taler_pay_uri": taler_pay_uri }),
         ));
     }
-    let now = call.service.now(Some(&order));
+    let now = call.service.now(Some(&Folded::Recorded(Arc::clone(&order))));
     Ok(reply::json(StatusCode::OK, &answer::status(&order, now)?))
 }
 

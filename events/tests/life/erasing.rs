@@ -170,7 +170,7 @@ async fn an_erased_reply_is_handed_on_no_more_and_moves_nothing() {
     );
     let appended = append(&ledger, &key, at(61), vec![event]).await;
     // In memory the order is what the file makes of it.
-    let in_memory = appended.order.unwrap();
+    let in_memory = appended.order().unwrap();
     ledger.close();
     assert_eq!(*home.open().order(&key).unwrap().unwrap(), *in_memory);
 }

@@ -50,7 +50,7 @@ async fn fill(ledger: &Arc<Ledger>, orders: usize) -> BTreeMap<OrderKey, Arc<Ord
                     .append(on(&key, quittance_events::Seq::NONE, at(1), events))
                     .await
                     .unwrap()
-                    .order
+                    .order()
                     .unwrap(),
             )
         });
@@ -65,21 +65,18 @@ async fn an_evicted_order_is_folded_again_to_the_equal_state() {
     let published = fill(&ledger, ORDERS_CACHED_MAX + 100).await;
     let evicted = published
         .keys()
-        .filter(|key| ledger.cached_order(key).is_none())
+        .filter(|key| ledger.cached(key).is_none())
         .count();
     assert!(evicted >= 100, "{evicted}");
     for (key, state) in &published {
         assert_eq!(ledger.order(key).unwrap().as_ref(), Some(state), "{key}");
     }
     // The writer takes up an evicted order as well as a cached one.
-    let gone = published
-        .keys()
-        .find(|key| ledger.cached_order(key).is_none())
-        .unwrap();
+    let gone = published.keys().find(|key| ledger.cached(key).is_none()).unwrap();
     let before = &published[gone];
     let done = append(&ledger, gone, at(2), vec![deposit(3)])
         .await
-        .order
+        .order()
         .unwrap();
     assert_eq!(done.deposits.len(), before.deposits.len() + 1);
     let gone = done.key.clone();
@@ -171,7 +168,7 @@ fn an_order_that_was_never_recorded_is_none() {
     let home = Home::new();
     let ledger = home.open();
     assert_eq!(ledger.order(&order_key("nobody")).unwrap(), None);
-    assert_eq!(ledger.cached_order(&order_key("nobody")), None);
+    assert_eq!(ledger.cached(&order_key("nobody")), None);
     assert_eq!(ledger.open_permissions().unwrap(), []);
 }
 

@@ -88,8 +88,8 @@ proptest! {
                 }
                 let Some(new) = event(published.as_deref(), step, at(second)) else { continue };
                 let done = append(&ledger, &key, at(second), vec![new]).await;
-                prop_assert_eq!(&ledger.cached_order(&key), &done.order);
-                published = done.order;
+                prop_assert_eq!(&ledger.cached(&key), &done.folded);
+                published = done.order();
             }
             drop(ledger);
             let ledger = home.open();

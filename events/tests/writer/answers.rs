@@ -35,12 +35,12 @@ async fn an_answer_is_recorded_once_as_long_as_the_order_stands_still() {
     let home = Home::new();
     let ledger = home.open();
     let key = order_key("a");
-    let state = refunding(&ledger, &key, &[1]).await.order.unwrap();
+    let state = refunding(&ledger, &key, &[1]).await.order().unwrap();
     let first = answered(&ledger, &key, 11).await;
-    let recorded = first.answer.unwrap();
+    let recorded = first.answer.clone().unwrap();
     assert_eq!(first.seqs, [recorded.seq]);
     assert_eq!(recorded.as_of, state.moved);
-    assert_eq!(first.order.unwrap().moved, state.moved);
+    assert_eq!(first.order().unwrap().moved, state.moved);
     // The same again, later: nothing is written, and the answer that stands is handed out.
     let again = answered(&ledger, &key, 12).await;
     assert!(again.seqs.is_empty());
@@ -93,14 +93,14 @@ async fn the_writer_says_what_an_answer_rests_on_also_within_one_commit() {
     let home = Home::new();
     let ledger = home.open();
     let key = order_key("a");
-    let order = refunding(&ledger, &key, &[1]).await.order.unwrap();
+    let order = refunding(&ledger, &key, &[1]).await.order().unwrap();
     let reply = replied(1, 1, 1, Verdict::Confirmed);
     let preview = order.preview(at(11), std::slice::from_ref(&reply)).unwrap();
     let (answer, body) = refund_answer(&preview, at(11));
     let done = append(&ledger, &key, at(11), vec![reply, answer]).await;
-    let recorded = done.answer.unwrap();
+    let recorded = done.answer.clone().unwrap();
     assert_eq!(done.seqs, [recorded.as_of, recorded.seq]);
-    let now = done.order.unwrap();
+    let now = done.order().unwrap();
     assert_eq!(now.moved, recorded.as_of);
     assert_eq!(
         refund_answer(&now, at(11)).1,
@@ -120,7 +120,7 @@ async fn an_answer_on_a_state_that_is_past_is_refused() {
     let home = Home::new();
     let ledger = home.open();
     let key = order_key("a");
-    let order = refunding(&ledger, &key, &[1]).await.order.unwrap();
+    let order = refunding(&ledger, &key, &[1]).await.order().unwrap();
     let answer = refund_answer(&order, at(11)).0;
     append(&ledger, &key, at(11), vec![unreached(1, 1, 1)]).await;
     let late = ledger.append(on(&key, order.moved, at(11), vec![answer])).await;
@@ -139,7 +139,7 @@ async fn a_delivery_is_recorded_once_and_only_of_an_answer_that_exists() {
     assert!(!ledger.order(&key).unwrap().unwrap().rows[0].taken);
     let first = delivered(&ledger, &key, answer.seq).await.unwrap();
     assert_eq!(first.seqs.len(), 1);
-    assert!(first.order.unwrap().rows[0].taken);
+    assert!(first.order().unwrap().rows[0].taken);
     for unknown in [answer.seq, answer.as_of, Seq::new(99).unwrap()] {
         assert!(delivered(&ledger, &key, unknown).await.unwrap().seqs.is_empty());
     }

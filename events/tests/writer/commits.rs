@@ -66,7 +66,7 @@ async fn callers_that_wait_share_one_commit_and_none_is_answered_before_it() {
         // What was answered can be read by anybody at that moment.
         assert!(home.count() >= appended.seqs[1].get());
         assert_eq!(appended.seqs[1], appended.seqs[0].next());
-        assert_eq!(appended.order.unwrap().moved, appended.seqs[1]);
+        assert_eq!(appended.order().unwrap().moved, appended.seqs[1]);
         seqs.extend(appended.seqs.iter().map(|seq| seq.get()));
     }
     seqs.sort_unstable();
@@ -408,5 +408,5 @@ async fn the_tables_refuse_changes_but_let_an_attachment_be_erased() {
     .unwrap_err();
     drop(conn);
     let ledger = home.open();
-    assert_eq!(ledger.order(&key).unwrap(), order.order);
+    assert_eq!(ledger.order(&key).unwrap(), order.order());
 }

@@ -22,7 +22,7 @@ async fn long_lists_are_cut_and_come_together_again_in_their_order() {
     let ledger = home.open();
     let key = order_key("a");
     let coins: Vec<usize> = (0..=2 * LIST_MAX).collect();
-    let order = refunding(&ledger, &key, &coins).await.order.unwrap();
+    let order = refunding(&ledger, &key, &coins).await.order().unwrap();
     assert_eq!(numbered(&order), coins);
     assert_eq!(order.payment.as_ref().unwrap().coins.len(), coins.len());
     append(
@@ -47,7 +47,7 @@ async fn long_lists_are_cut_and_come_together_again_in_their_order() {
         at: at(13),
         events: vec![NewEvent::bare(delivery)],
     };
-    let taken = ledger.append(told).await.unwrap().order.unwrap();
+    let taken = ledger.append(told).await.unwrap().order().unwrap();
     let taken: Vec<bool> = taken.rows.iter().map(|row| row.taken).collect();
     assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
     assert!(taken[400], "a row of the last part");
@@ -103,7 +103,7 @@ async fn exactly_a_full_list_has_no_part() {
     let done = append(&ledger, &key, at(1), events).await;
     assert_eq!(done.seqs.len(), 2);
     let answer = quittance_events::answer::abort(
-        &done.order.unwrap(),
+        &done.order().unwrap(),
         &coins.iter().map(|(n, _)| coin(*n)).collect::<Vec<_>>(),
         quittance_events::facts::Undeposited::Typed,
     );

@@ -114,7 +114,7 @@ async fn what_is_told_of_an_order_takes_the_orders_time_where_that_is_later() {
         at: at(5),
         events: vec![unreached(1, 1, 1)],
     };
-    let order = ledger.append(told).await.unwrap().order.unwrap();
+    let order = ledger.append(told).await.unwrap().order().unwrap();
     assert_eq!(order.last_at, at(10));
 }
 

@@ -1,4 +1,4 @@
-//! What happened, kind by kind: the facts of event format versions 1 to 3. Facts hold what sums and times need (codes,
+//! What happened, kind by kind: the facts of event format versions 1 to 3, and in `selling` those of version 4. Facts hold what sums and times need (codes,
 //! numbers, keys, token ids) and never free text: texts and raw bytes are attachments, which can be erased for a
 //! lawful reason. This module gives each kind its shape; it decides nothing. Format: `docs/event-format.md`.
 //!
@@ -41,6 +41,12 @@ macro_rules! facts {
         )*
     };
 }
+
+mod selling;
+pub use selling::{
+    AccountAdded, AccountClosed, DepositCoin, DepositForm, DepositReplied, DepositRequested,
+    DepositUnreached, OrderClaimed, OrderCreated, OrderDeleted, SessionPaid, TermsForgotten,
+};
 
 facts! {
     /// The first event: who signs and under which name.
