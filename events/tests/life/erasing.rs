@@ -2,7 +2,7 @@
 
 use quittance_events::erase::{EraseError, erase};
 use quittance_events::facts::Verdict;
-use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq};
+use quittance_events::{AttachmentName, Event, Facts, Folded, NewEvent, Seq};
 
 use crate::support::{Home, append, at, keys, order_key, refund_answer, refunding, replied};
 
@@ -126,7 +126,8 @@ async fn what_is_not_there_or_needed_is_not_erased() {
     ] {
         assert!(matches!(erased(&home, target), Err(EraseError::Unknown { .. })));
     }
-    let needed = |order: &Order, event: &Event| {
+    let needed = |order: &Folded, event: &Event| {
+        let order = order.order().unwrap();
         assert_eq!((order.key.clone(), event.seq), (order_key("a"), seq(5)));
         Some("for the test".to_owned())
     };
@@ -145,7 +146,7 @@ async fn an_erased_reply_is_handed_on_no_more_and_moves_nothing() {
     refunding(&ledger, &key, &[1]).await;
     let order = append(&ledger, &key, at(11), vec![replied(1, 1, 1, Verdict::Refused)])
         .await
-        .order
+        .order()
         .unwrap();
     let reply = order.moved;
     let (event, body) = refund_answer(&order, at(12));

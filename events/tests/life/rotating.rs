@@ -176,7 +176,7 @@ async fn a_receipt_is_by_the_key_in_force_at_its_answer() {
     let home = Home::new();
     let key = order_key("a");
     let ledger = home.open();
-    let order = refunding(&ledger, &key, &[1]).await.order.unwrap();
+    let order = refunding(&ledger, &key, &[1]).await.order().unwrap();
     let (event, _) = refund_answer(&order, at(11));
     let early = append(&ledger, &key, at(11), vec![event]).await.answer.unwrap();
     let first = ledger.receipt(&early).unwrap();
@@ -190,7 +190,7 @@ async fn a_receipt_is_by_the_key_in_force_at_its_answer() {
     let ledger = Ledger::open(&home.paths, ring(&[11], &[12]), "test").unwrap();
     assert_eq!(ledger.receipt(&early), None);
     let moved = append(&ledger, &key, at(62), vec![crate::support::unreached(1, 1, 1)]).await;
-    let (event, _) = refund_answer(&moved.order.unwrap(), at(63));
+    let (event, _) = refund_answer(&moved.order().unwrap(), at(63));
     let late = append(&ledger, &key, at(63), vec![event]).await.answer.unwrap();
     let receipt: Receipt = ledger.receipt(&late).unwrap().parse().unwrap();
     assert!(receipt.verify(&event_key(11).public()) && !receipt.verify(&event_key(1).public()));
