@@ -132,8 +132,7 @@ impl Service {
         let appended = self.ledger.append(Append { stream, at, events }).await?;
         if let Some(order) = &appended.order() {
             for (coin, verdict) in verdicts {
-                let exchange = order.deposit(&coin).map(|deposit| &deposit.exchange_master_pub);
-                self.metrics.judged(exchange, verdict);
+                self.metrics.judged(order.exchange_of(&coin).as_ref(), verdict);
             }
         }
         let opened = changes.iter().any(|(.., opens)| *opens);
