@@ -24,7 +24,7 @@ use crate::decide::pay::{
 };
 use crate::exchange::verdict::error_code;
 use crate::exchange::{KeysFailure, Reply, Unsent, deposit};
-use crate::limits::{ATTEMPTS_COUNTED_MAX, DECISION_TRIES};
+use crate::limits::ATTEMPTS_COUNTED_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::{Served, Service};
 

@@ -271,6 +271,14 @@ impl Sale {
         Some(batch.exchange_master_pub)
     }
 
+    /// The exchange of this batch.
+    #[must_use]
+    pub fn exchange_of_batch(&self, seq: Seq) -> Option<MasterPub> {
+        let mut batches = self.batches.iter();
+        let batch = batches.find(|batch| batch.seq == seq)?;
+        Some(batch.exchange_master_pub)
+    }
+
     /// How much was asked of this coin before, whatever came of it: a coin is never asked for two amounts.
     #[must_use]
     pub fn asked_of(&self, coin: &CoinPub) -> Option<Amount> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use quittance_events::book::Book;
-use quittance_events::facts::{DepositForm, DepositReplied, Failure, Verdict};
+use quittance_events::facts::{DepositForm, DepositReplied, Failure};
 use quittance_events::sale::Batch;
 use quittance_taler::deposit::{DepositLayout, DepositReply, DepositTerms};
 use quittance_taler::exchange_keys::{ExchangeKeys, KeysError};

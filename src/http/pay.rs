@@ -14,7 +14,7 @@ use warp::reply::Response;
 use super::{Call, parse, reply, shape};
 use crate::decide::pay::{self, Payment};
 use crate::paying;
-use crate::refusal::RequestError;
+use crate::refusal::{Refusal, RequestError};
 
 /// As `openapi.json` has it; it is read by `quittance_taler::payment`.
 #[derive(JsonSchema)]
@@ -76,6 +76,10 @@ pub(super) struct Shown {
     refunded: bool,
 }
 
+pub(super) fn read_paid(body: &[u8]) -> Result<Paid, Refusal> {
+    parse(body)
+}
+
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let service = &call.service;
     let until = Instant::now() + service.times.request;
@@ -96,7 +100,7 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
 }
 
 pub(super) async fn post_paid(call: &Call) -> Result<Response, RequestError> {
-    let request: Paid = parse(&call.body)?;
+    let request = read_paid(&call.body)?;
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let session = pay::session_digest(&request.session_id);
     let folded = call
