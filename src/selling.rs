@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
+use quittance_events::OrderKey;
 use quittance_events::book::Account;
-use quittance_events::{InstanceId, OrderKey};
 use quittance_taler::order::{OfferedExchange, OrderDefaults, Seller};
 use quittance_taler::{
     Amount, ClaimToken, Digest32, EddsaPrivateKey, ErrorCode, HashCode, Micros, RelativeTime, base32,
@@ -59,7 +59,9 @@ pub fn session_digest(merchant: &EddsaPrivateKey, key: &OrderKey, session_id: &s
 pub fn new_order_id(now: Micros) -> String {
     let mut random = [0; 8];
     getrandom::fill(&mut random).expect("the system has randomness");
-    let micros = i64::try_from(now.get()).ok().and_then(DateTime::<Utc>::from_timestamp_micros);
+    let micros = i64::try_from(now.get())
+        .ok()
+        .and_then(DateTime::<Utc>::from_timestamp_micros);
     let mut id = String::new();
     if let Some(time) = micros {
         write!(id, "{}-", time.format("%Y.%j")).expect("a text takes all that is written to it");
@@ -103,7 +105,11 @@ impl Selling {
             account.open && wire_method.is_none_or(|method| method == account.added.wire_method)
         };
         let lacking = || Refusal::new(ErrorCode::MerchantPrivatePostOrdersInstanceConfigurationLacksWire);
-        let account = book.accounts(&instance.id).iter().rfind(fits).ok_or_else(lacking)?;
+        let account = book
+            .accounts(&instance.id)
+            .iter()
+            .rfind(fits)
+            .ok_or_else(lacking)?;
         // An account that was erased cannot be wired to.
         let wire = service.account_of(account.seq).await?.ok_or_else(lacking)?;
         let exchanges = service.exchange_list.iter().map(|exchange| OfferedExchange {

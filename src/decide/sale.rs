@@ -4,7 +4,9 @@
 use quittance_events::facts::{NamedExchange, OrderClaimed, OrderCreated, OrderDeleted, OrderRecorded};
 use quittance_events::{AttachmentName, Folded, NewEvent, TokenId};
 use quittance_taler::order::{ClaimRequest, Offer, OrderError};
-use quittance_taler::{ClaimToken, ContractTerms, EddsaPrivateKey, ErrorCode, HashCode, Micros, json, message};
+use quittance_taler::{
+    ClaimToken, ContractTerms, EddsaPrivateKey, ErrorCode, HashCode, Micros, json, message,
+};
 
 use crate::refusal::Refusal;
 

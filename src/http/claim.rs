@@ -1,7 +1,7 @@
 //! `POST orders/$ORDER_ID/claim`: a wallet takes an order for itself and gets its contract. Specification: Taler's
 //! merchant API of that name.
 
-use quittance_events::{AttachmentName, Folded};
+use quittance_events::Folded;
 use quittance_taler::order::{ClaimRequest, Offer};
 use quittance_taler::{ClaimNonce, ClaimToken, EddsaSignature, ErrorCode};
 use schemars::JsonSchema;
@@ -64,7 +64,10 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let token = claim_token(merchant, key);
     let decide = |folded: Option<&Folded>, at| claim(folded, &request, offer.as_ref(), &token, merchant, at);
     let folded = service.decide_and_record_sale(key, decide).await?;
-    let order = folded.as_ref().and_then(Folded::order).ok_or(RequestError::Contended)?;
+    let order = folded
+        .as_ref()
+        .and_then(Folded::order)
+        .ok_or(RequestError::Contended)?;
     let claim = order.sale.as_ref().and_then(|sale| sale.claim.as_ref());
     let sig = claim.ok_or(RequestError::Contended)?.contract_sig;
     let contract_terms = match offer {

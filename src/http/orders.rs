@@ -6,7 +6,6 @@ use quittance_taler::order::{Offer, OrderRequest};
 use quittance_taler::{ClaimToken, ErrorCode};
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::{Call, claim, reply, shape};
@@ -40,7 +39,9 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     };
     let key = OrderKey {
         instance: call.instance.clone(),
-        order: id.parse().map_err(|e: quittance_events::ids::IdError| malformed(e))?,
+        order: id
+            .parse()
+            .map_err(|e: quittance_events::ids::IdError| malformed(e))?,
     };
     let decide = |folded: Option<&Folded>, at: quittance_taler::Micros| {
         if folded.is_some() {
