@@ -24,6 +24,7 @@ pub mod logs;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
+pub mod paying;
 pub mod refusal;
 pub mod selling;
 pub mod service;

@@ -16,6 +16,7 @@ mod ledger;
 mod observe;
 pub mod openapi;
 mod orders;
+mod pay;
 mod query;
 mod refund;
 mod reply;
@@ -59,6 +60,8 @@ enum Endpoint {
     Health,
     Config,
     Status,
+    Pay,
+    Paid,
     Abort,
     Refund,
     Approve,
@@ -86,6 +89,8 @@ impl Endpoint {
             Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
+            Endpoint::Pay => "pay",
+            Endpoint::Paid => "paid",
             Endpoint::Abort => "abort",
             Endpoint::Refund => "refund",
             Endpoint::Approve => "approve",
@@ -240,6 +245,8 @@ async fn answer(
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
+            Endpoint::Pay => pay::post(&call).await,
+            Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
             Endpoint::Refund => refund::post(&call).await,
             Endpoint::Approve => approve::post(&call).await,
@@ -398,6 +405,8 @@ mod tests {
         for (path, endpoint, order) in [
             ("config", Endpoint::Config, None),
             ("orders/a", Endpoint::Status, Some("a")),
+            ("orders/a/pay", Endpoint::Pay, Some("a")),
+            ("orders/a/paid", Endpoint::Paid, Some("a")),
             ("orders/a/abort", Endpoint::Abort, Some("a")),
             ("orders/a/refund", Endpoint::Refund, Some("a")),
             ("private/orders/a/refund", Endpoint::Approve, Some("a")),
@@ -424,7 +433,7 @@ mod tests {
             "/health/",
             "/orders",
             "/orders/a/",
-            "/orders/a/pay",
+            "/orders/a/pays",
             "/instances/shop",
             "/private/orders/a",
         ] {

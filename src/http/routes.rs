@@ -7,7 +7,8 @@ use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, orders, refund, shape, token,
+    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, orders, pay, refund, shape,
+    token,
 };
 use crate::decide::deposits::DepositsRequest;
 
@@ -142,6 +143,54 @@ pub(super) static ROUTES: &[Route] = &[
             (404, Code::MerchantPostOrdersIdClaimNotFound),
             (409, Code::MerchantPostOrdersIdClaimAlreadyClaimed),
             (410, Code::MerchantPostOrdersIdPayOfferExpired),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/pay",
+        endpoint: |_| Some(Endpoint::Pay),
+        summary: "A wallet pays an order with coins.",
+        request: Some(shape::<pay::Request>),
+        answers: &[(200, Body::Json(shape::<pay::Reply>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantGenericExchangeUntrusted),
+            (400, Code::MerchantPostOrdersIdPayDenominationKeyNotFound),
+            (400, Code::MerchantPostOrdersIdPayFeesExceedPayment),
+            (400, Code::MerchantPostOrdersIdPayInsufficientDueToFees),
+            (400, Code::MerchantPostOrdersIdPayPaymentInsufficient),
+            (402, Code::MerchantPostOrdersIdPayRefunded),
+            (403, Code::MerchantPostOrdersIdPayCoinSignatureInvalid),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::GenericDbInvariantFailure),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPostOrdersIdPayInsufficientFunds),
+            (409, Code::MerchantPostOrdersIdPayAlreadyPaid),
+            (409, Code::MerchantPostOrdersIdPayReplayAfterRefund),
+            (410, Code::MerchantPostOrdersIdPayOfferExpired),
+            (410, Code::MerchantPostOrdersIdPayDenominationDepositExpired),
+            (502, Code::MerchantGenericExchangeKeysFailure),
+            (502, Code::MerchantGenericExchangeConnectFailure),
+            (502, Code::MerchantGenericExchangeReplyMalformed),
+            (502, Code::MerchantGenericExchangeUnexpectedStatus),
+            (502, Code::MerchantPostOrdersIdPayExchangeFailed),
+            (504, Code::MerchantGenericExchangeTimeout),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/paid",
+        endpoint: |_| Some(Endpoint::Paid),
+        summary: "A wallet shows in another session that it has paid.",
+        request: Some(shape::<pay::Paid>),
+        answers: &[(200, Body::Json(shape::<pay::Shown>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPostOrdersIdPaidContractHashMismatch),
+            (403, Code::MerchantPostOrdersIdPaidCoinSignatureInvalid),
+            (404, Code::MerchantGenericOrderUnknown),
         ],
         ..PLAIN
     },
