@@ -98,7 +98,7 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
             case.find(draft, &[], &[]);
         }
         Facts::OrderClaimed(f) => selling::claimed(order, f, case),
-        Facts::OrderDeleted(_) => selling::deleted(order, ledger, case),
+        Facts::OrderDeleted(_) => selling::deleted(order, case),
         Facts::TermsForgotten(_) => selling::forgotten(order, case),
         Facts::SessionPaid(_) => selling::session(order, case),
         Facts::DepositRequested(f) => deposits::requested(order, f, ledger, case),

@@ -151,8 +151,8 @@ rules! {
         "The contract of an offer has its terms and facts and a nonce, and right behind it stands the claim of that nonce, with the merchant's signature over the contract."
         "the order's amount";
     ORDER_DELETED "order.deleted" Major
-        "An order is taken back only unpaid, with no deposit that is not given back, and unclaimed or past its pay deadline; after that only what was sent before is answered."
-        "of a paid order the payment; what was deposited; or else the amounts that the event names";
+        "An order is taken back only while nothing is paid, deposited or aborted and no exchange may have taken coins for it; nothing happens to it afterwards."
+        "the payment, what was deposited or what may have been; of what happens afterwards the amounts that it names";
     ORDER_FORGOTTEN "order.forgotten" Major
         "What is left of forgotten terms hashes to the same `h_contract` and agrees with the facts, and the terms before are erased in the same commit."
         "the order's amount";

@@ -108,23 +108,12 @@ pub(crate) fn misplaced(order: &OrderFold, facts: &Facts) -> Option<(&'static Ru
             _ => None,
         };
     };
-    match (sale.stage, facts) {
-        (_, Facts::AttachmentErased(_)) => return None,
-        // What was sent before the end may be answered after it, and what came of it must go back.
-        (
-            _,
-            Facts::ExchangeReplied(_)
-            | Facts::ExchangeUnreached(_)
-            | Facts::DepositReplied(_)
-            | Facts::DepositUnreached(_)
-            | Facts::DepositRecorded(_)
-            | Facts::AbortExtended(_),
-        ) if sale.deleted => return None,
-        _ if sale.deleted => {
-            let text = format!("a {kind} of an order that was taken back");
-            return Some((&rules::ORDER_DELETED, text));
-        }
-        _ => {}
+    if matches!(facts, Facts::AttachmentErased(_)) {
+        return None;
+    }
+    if sale.deleted {
+        let text = format!("a {kind} of an order that was taken back");
+        return Some((&rules::ORDER_DELETED, text));
     }
     match (sale.stage, facts) {
         (Stage::Offered, Facts::OrderRecorded(_) | Facts::OrderDeleted(_)) => None,
@@ -210,32 +199,25 @@ pub(crate) fn claimed(order: &mut OrderFold, f: &OrderClaimed, case: &mut Case) 
 }
 
 /// The shop takes the order back.
-pub(crate) fn deleted(order: &mut OrderFold, ledger: Ledger, case: &mut Case) {
-    let is_offer = order.is_offer();
+pub(crate) fn deleted(order: &mut OrderFold, case: &mut Case) {
     let Some(sale) = &mut order.sale else { return };
     sale.deleted = true;
-    let can_be_paid = !is_offer && !case.at().is_past(sale.created.pay_deadline_s) && !ledger.taking_over;
-    let kept = order
-        .deposits
-        .iter()
-        .filter(|deposit| !order.aborted.contains_key(&deposit.facts.coin_pub))
-        .map(|deposit| deposit.facts.amount_with_fee);
-    let (what, stake): (_, Vec<Amount>) = if let Some(payment) = &order.payment {
+    let undecided = sale.batches.iter().filter(|batch| !batch.decided);
+    let asked: Vec<Amount> = undecided
+        .flat_map(|batch| batch.coins.iter().map(|coin| coin.amount_with_fee))
+        .collect();
+    let deposits = order.deposits.iter();
+    let deposited: Vec<Amount> = deposits.map(|deposit| deposit.facts.amount_with_fee).collect();
+    let (what, stake) = if let Some(payment) = &order.payment {
         ("the order is paid", vec![payment.paid])
-    } else if can_be_paid {
-        (
-            "a wallet has claimed it, and can pay until the pay deadline",
-            vec![order.terms.amount],
-        )
+    } else if !deposited.is_empty() {
+        ("coins were deposited for it", deposited)
+    } else if !asked.is_empty() {
+        ("an exchange may have taken coins for it", asked)
+    } else if !order.aborted.is_empty() {
+        ("a wallet has aborted it", Vec::new())
     } else {
-        let kept: Vec<_> = kept.collect();
-        if kept.is_empty() {
-            return;
-        }
-        (
-            "what was deposited for it is neither counted nor given back",
-            kept,
-        )
+        return;
     };
     let draft = case.draft(&rules::ORDER_DELETED, what).stake(stake);
     case.find(draft, &[Mark::Terms, Mark::Payment], &[]);
