@@ -21,11 +21,13 @@ pub mod instance;
 pub mod keyring;
 pub mod limits;
 pub mod logs;
+pub mod managed;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
 pub mod refusal;
 pub mod service;
+pub mod settings;
 pub mod settle;
 #[cfg(feature = "simulation")]
 pub mod simulation;

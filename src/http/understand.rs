@@ -4,7 +4,7 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, accounts, approve, instance_id, intake, refund, status, token};
+use super::{Endpoint, abort, accounts, approve, instance_id, instances, intake, refund, status, token};
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -21,7 +21,8 @@ pub fn understand(
     let target = target
         .taking(method)
         .map_err(|_| Refusal::new(ErrorCode::GenericMethodInvalid))?;
-    instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
+    instance_id(target.managed.or(target.instance))
+        .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
         Endpoint::OpenApi
         | Endpoint::Health
@@ -31,6 +32,10 @@ pub fn understand(
         | Endpoint::TokenOf(_) => {}
         Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
         Endpoint::Accounts | Endpoint::Account(_) => {}
+        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
+        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
+        Endpoint::Auth => instances::read_auth(body).map(drop)?,
+        Endpoint::Instances | Endpoint::Instance => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,

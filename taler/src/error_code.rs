@@ -145,6 +145,12 @@ error_codes! {
     MerchantPrivatePostOrdersIdRefundNotAllowedByContract
         2532 "MERCHANT_PRIVATE_POST_ORDERS_ID_REFUND_NOT_ALLOWED_BY_CONTRACT" 403
         "The contract does not allow refunds.";
+    MerchantPrivatePostInstancesAlreadyExists 2600 "MERCHANT_PRIVATE_POST_INSTANCES_ALREADY_EXISTS" 409
+        "There is an instance of this id with other data.";
+    MerchantPrivatePostInstancesBadAuth 2601 "MERCHANT_PRIVATE_POST_INSTANCES_BAD_AUTH" 400
+        "The authentication of the new instance is malformed.";
+    MerchantPrivatePostInstanceAuthBadAuth 2602 "MERCHANT_PRIVATE_POST_INSTANCE_AUTH_BAD_AUTH" 400
+        "The instance's new authentication is malformed.";
 }
 
 #[cfg(test)]
@@ -157,7 +163,7 @@ mod tests {
         let expected = [
             16, 20, 21, 22, 24, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 77, 1005, 1500, 1501, 1502, 1503,
             1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2022, 2024, 2025, 2042, 2105, 2106,
-            2156, 2169, 2253, 2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
+            2156, 2169, 2253, 2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532, 2600, 2601, 2602,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

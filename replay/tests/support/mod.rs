@@ -24,8 +24,8 @@ use quittance_events::receipt::Receipt;
 use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
 use quittance_events::{
-    Append, AttachmentName, Event, Facts, Folded, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId, Seq,
-    Stream, TokenId,
+    Append, AttachmentName, Event, Facts, Folded, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId,
+    Seq, Stream, TokenId,
 };
 use quittance_replay::{Finding, Report, VerifyOptions, verify};
 use quittance_taler::{
@@ -522,6 +522,7 @@ fn tell_all() -> TempDir {
         merchant_pub: merchant().merchant_pub(),
         base_url: "https://shop.example/".into(),
         currency: amount("0").currency(),
+        by: None,
     };
     w.append(
         Stream::Ledger(Some(InstanceId::root())),

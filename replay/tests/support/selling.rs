@@ -21,7 +21,8 @@ pub const OFFERED: &str = "2026.325-OFFERED";
 pub const GONE: &str = "2026.325-GONE";
 
 /// What stays of `delivery_location` once it is forgotten.
-const FORGOTTEN: &str = "8BNQM476K8JD8Y0V1Q9578M87TGQZ3E1296MT65AF7ZMRJ93881G9Z0TP3Z42VCXP10R0BS9RT1RMM3E61BT4GTAWBDYBCVG7DN6Q28";
+const FORGOTTEN: &str =
+    "8BNQM476K8JD8Y0V1Q9578M87TGQZ3E1296MT65AF7ZMRJ93881G9Z0TP3Z42VCXP10R0BS9RT1RMM3E61BT4GTAWBDYBCVG7DN6Q28";
 
 pub const PAY_UNTIL: u64 = START_S + 3600;
 
@@ -186,7 +187,12 @@ pub fn pay_body(coins: &[DepositCoin]) -> Vec<u8> {
     serde_json::to_vec(&json!({"coins": coins})).unwrap()
 }
 
-pub fn batch_of(order: &Order, form: DepositForm, data: Option<HashCode>, coins: &[(u8, &str)]) -> DepositRequested {
+pub fn batch_of(
+    order: &Order,
+    form: DepositForm,
+    data: Option<HashCode>,
+    coins: &[(u8, &str)],
+) -> DepositRequested {
     let terms = deposit_terms(order, data);
     let coins = coins.iter().map(|(n, value)| {
         let mut coin = DepositCoin {
@@ -227,7 +233,10 @@ pub fn confirmed(order: &Order, batch: Seq, attempt: u64, signer: u8) -> Vec<New
         ExchangePub::from_bytes(secret(signer).public_bytes()),
     );
     let coins: Vec<DepositedCoin> = asked.coins.iter().map(as_deposited).collect();
-    let one = terms.confirmation_of_batch(at, &coins).map(|message| key.sign(&message)).unwrap();
+    let one = terms
+        .confirmation_of_batch(at, &coins)
+        .map(|message| key.sign(&message))
+        .unwrap();
     let signatures: Vec<EddsaSignature> = coins
         .iter()
         .map(|coin| match asked.layout {
@@ -238,7 +247,10 @@ pub fn confirmed(order: &Order, batch: Seq, attempt: u64, signer: u8) -> Vec<New
     let mut body = json!({"exchange_timestamp": {"t_s": at.seconds()}, "exchange_pub": exchange_pub});
     match asked.layout {
         DepositForm::PerCoin => {
-            body["exchange_sigs"] = signatures.iter().map(|sig| json!({"exchange_sig": sig})).collect();
+            body["exchange_sigs"] = signatures
+                .iter()
+                .map(|sig| json!({"exchange_sig": sig}))
+                .collect();
         }
         DepositForm::PerBatch => body["exchange_sig"] = json!(one),
     }
@@ -334,7 +346,13 @@ impl World {
     }
 
     /// Asks for a batch; gives its number.
-    pub fn ask(&mut self, order: &str, form: DepositForm, data: Option<HashCode>, coins: &[(u8, &str)]) -> Seq {
+    pub fn ask(
+        &mut self,
+        order: &str,
+        form: DepositForm,
+        data: Option<HashCode>,
+        coins: &[(u8, &str)],
+    ) -> Seq {
         let facts = batch_of(&self.order(order), form, data, coins);
         self.tell(order, vec![asking(facts)]);
         self.order(order).sale.unwrap().batches.last().unwrap().seq
@@ -342,7 +360,11 @@ impl World {
 
     pub fn lost(&mut self, order: &str, batch: Seq, attempt: u64) {
         let failure = Failure::Timeout;
-        let facts = DepositUnreached { batch, attempt, failure };
+        let facts = DepositUnreached {
+            batch,
+            attempt,
+            failure,
+        };
         self.tell(order, vec![NewEvent::bare(facts)]);
     }
 }
@@ -352,7 +374,10 @@ fn tell_sold(w: &mut World) {
     w.sold(SOLD, "10");
     let batch = w.ask(SOLD, DepositForm::PerCoin, None, &coins);
     w.lost(SOLD, batch, 1);
-    w.tell(SOLD, vec![refused(batch, 2, 503, r#"{"code":60}"#, Verdict::Later)]);
+    w.tell(
+        SOLD,
+        vec![refused(batch, 2, 503, r#"{"code":60}"#, Verdict::Later)],
+    );
     let mut events = confirmed(&w.order(SOLD), batch, 4, 5);
     events.push(completed(&coins));
     w.tell(SOLD, events);
@@ -371,7 +396,10 @@ fn tell_sold(w: &mut World) {
         part: None,
         by: token(),
     };
-    w.tell(SOLD, vec![NewEvent::with(facts, AttachmentName::Reason, b"torn".to_vec())]);
+    w.tell(
+        SOLD,
+        vec![NewEvent::with(facts, AttachmentName::Reason, b"torn".to_vec())],
+    );
     w.answer_refund(SOLD);
 }
 
@@ -419,7 +447,10 @@ fn tell_asked(w: &mut World) {
         verdict: Verdict::Confirmed,
     };
     let body = json!({"exchange_pub": facts.exchange_pub, "exchange_sig": facts.exchange_sig}).to_string();
-    w.tell(ASKED, vec![NewEvent::with(facts, AttachmentName::Reply, body.into_bytes())]);
+    w.tell(
+        ASKED,
+        vec![NewEvent::with(facts, AttachmentName::Reply, body.into_bytes())],
+    );
 }
 
 /// An abort of coins that are asked for with this amount, and of others.
@@ -439,7 +470,10 @@ pub fn abort_in_question(order: &Order, coins: &[(u8, Option<&str>)]) -> NewEven
         amount: asked.map(amount),
         merchant_sig: asked.map(|value| permit(&h_contract, purse_pub(*n), 0, amount(value))),
     });
-    let facts = AbortRequested { coins: coins.collect(), part: None };
+    let facts = AbortRequested {
+        coins: coins.collect(),
+        part: None,
+    };
     NewEvent::with(facts, AttachmentName::Body, body.into_bytes())
 }
 
