@@ -34,6 +34,8 @@ fn behind(facts: &Facts) -> Option<(&TokenId, Option<TokenScope>)> {
         Facts::OrderCreated(f) => (Some(&f.by), Some(TokenScope::Orders)),
         Facts::OrderDeleted(f) => (Some(&f.by), Some(TokenScope::Orders)),
         Facts::TermsForgotten(f) => (Some(&f.by), Some(TokenScope::Orders)),
+        Facts::InstanceAdded(f) => (f.by.as_ref(), Some(TokenScope::All)),
+        Facts::InstanceClosed(f) => (f.by.as_ref(), Some(TokenScope::All)),
         Facts::AccountAdded(f) => (f.by.as_ref(), Some(TokenScope::All)),
         Facts::AccountClosed(f) => (f.by.as_ref(), Some(TokenScope::All)),
         Facts::RefundCarriedIn(f) => (Some(&f.by), Some(TokenScope::Orders)),
@@ -86,7 +88,20 @@ impl Tokens {
         // Before its first, an instance had the token that was made with it.
         let own = self.0.get(&event.instance).filter(|_| event.instance.is_some())?;
         let service = self.0.get(&None).and_then(|held| held.get(by));
-        let Some(held) = own.get(by).or(service) else {
+        // Whoever has all of the root instance may manage the others.
+        let manages = matches!(
+            event.facts,
+            Facts::InstanceAdded(_)
+                | Facts::InstanceClosed(_)
+                | Facts::TokenAdded(_)
+                | Facts::TokenRevoked(_)
+        );
+        let root = self.0.get(&Some(InstanceId::root())).filter(|_| manages);
+        let Some(held) = own.get(by).or(service).or(root.and_then(|root| root.get(by))) else {
+            // The root instance's may be from before its first record.
+            if manages && root.is_none() {
+                return None;
+            }
             return known(format!("the token {by} behind it was never recorded"));
         };
         let is_over = |end: Option<Micros>| end.is_some_and(|end| event.at_us > end.plus_s(UNDER_WAY_S));
