@@ -203,6 +203,16 @@ impl Books {
         &self.granted
     }
 
+    /// Every deposit, in no order.
+    pub(crate) fn deposits(&self) -> Vec<Deposit> {
+        self.coins
+            .values()
+            .flatten()
+            .filter_map(Entry::deposit)
+            .copied()
+            .collect()
+    }
+
     /// Books a deposit. The same facts again change nothing.
     pub(crate) fn deposit(&mut self, deposit: Deposit, now: Micros) -> Result<(), DepositError> {
         let amounts = [deposit.amount_with_fee, deposit.deposit_fee, deposit.refund_fee];
