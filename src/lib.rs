@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod access;
+pub mod account;
 pub mod admission;
 pub mod app;
 mod client;
@@ -23,7 +24,9 @@ pub mod logs;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
+pub mod paying;
 pub mod refusal;
+pub mod selling;
 pub mod service;
 pub mod settle;
 #[cfg(feature = "simulation")]
@@ -32,4 +35,5 @@ pub mod takeover;
 pub mod token;
 pub mod token_commands;
 pub mod token_file;
+pub mod waiters;
 pub mod witness;

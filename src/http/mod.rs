@@ -3,7 +3,9 @@
 //! warp. Specification: Taler's merchant API for the endpoints it has, `docs/protocol-choices.md` for the rest.
 
 mod abort;
+mod accounts;
 mod approve;
+mod claim;
 mod config;
 mod delivery;
 pub mod door;
@@ -13,6 +15,9 @@ mod intake;
 mod ledger;
 mod observe;
 pub mod openapi;
+mod orders;
+mod pay;
+mod query;
 mod refund;
 mod reply;
 mod routes;
@@ -32,8 +37,8 @@ use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
 use quittance_events::{InstanceId, OrderKey, TokenId};
-use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
@@ -55,17 +60,25 @@ enum Endpoint {
     Health,
     Config,
     Status,
+    Pay,
+    Paid,
     Abort,
     Refund,
     Approve,
     RecordOrder,
     RecordDeposits,
+    Claim,
+    /// The instance's orders.
+    Orders,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
     Tokens,
     /// By serial.
     TokenOf(u64),
+    Accounts,
+    /// `None`: the path has no hash.
+    Account(Option<HashCode>),
 }
 
 impl Endpoint {
@@ -76,13 +89,18 @@ impl Endpoint {
             Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
+            Endpoint::Pay => "pay",
+            Endpoint::Paid => "paid",
             Endpoint::Abort => "abort",
             Endpoint::Refund => "refund",
             Endpoint::Approve => "approve",
             Endpoint::RecordOrder => "record_order",
             Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Claim => "claim",
+            Endpoint::Orders => "orders",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
+            Endpoint::Accounts | Endpoint::Account(_) => "accounts",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -159,11 +177,11 @@ async fn respond(
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if !target.methods().any(|taken| taken == method) {
-        return error::wrong_method(&target.methods().collect::<Vec<_>>());
-    }
-    let deletes = method == "DELETE";
-    match answer(service, &target, deletes, query, headers, ticket, body).await {
+    let target = match target.taking(method) {
+        Ok(target) => target,
+        Err(methods) => return error::wrong_method(&methods),
+    };
+    match answer(service, &target, query, headers, ticket, body).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
@@ -178,7 +196,6 @@ async fn respond(
 async fn answer(
     service: Arc<Service>,
     target: &Target<'_>,
-    deletes: bool,
     query: String,
     headers: &HeaderMap,
     ticket: Option<Ticket>,
@@ -222,21 +239,32 @@ async fn answer(
         query,
         body,
     };
-    let endpoint = target.endpoint;
+    let (method, endpoint) = (target.method, target.endpoint);
     // In a task of its own: a client that hangs up must not stop a decision half-way.
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
+            Endpoint::Pay => pay::post(&call).await,
+            Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
             Endpoint::Refund => refund::post(&call).await,
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
-            Endpoint::Token if deletes => token::delete(&call).await,
+            Endpoint::Claim => claim::post(&call).await,
+            Endpoint::Orders => orders::post(&call).await,
+            Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
+            Endpoint::Accounts if method == "POST" => accounts::post(&call).await,
+            Endpoint::Accounts => accounts::list(&call).await,
+            Endpoint::Account(h_wire) => match method {
+                "PATCH" => accounts::patch(&call, h_wire),
+                "DELETE" => accounts::delete(&call, h_wire).await,
+                _ => accounts::get(&call, h_wire).await,
+            },
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }
@@ -303,13 +331,13 @@ async fn bearer(
     if bearer.token.is_expired((service.clock)()) {
         return Err(Refusal::new(ErrorCode::GenericTokenExpired));
     }
-    match demand {
-        Demand::Scope(scope) if !bearer.may(scope) => {
-            Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
-                .detail(format!("it needs scope {}", scope.as_str())))
-        }
-        _ => Ok(Some(bearer)),
+    let scopes = demand.scopes();
+    if scopes.is_empty() || scopes.iter().any(|scope| bearer.may(*scope)) {
+        return Ok(Some(bearer));
     }
+    let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+    Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
+        .detail(format!("it needs scope {}", scopes.join(" or "))))
 }
 
 /// A body, with its place among the large ones where it needs one.
@@ -377,6 +405,8 @@ mod tests {
         for (path, endpoint, order) in [
             ("config", Endpoint::Config, None),
             ("orders/a", Endpoint::Status, Some("a")),
+            ("orders/a/pay", Endpoint::Pay, Some("a")),
+            ("orders/a/paid", Endpoint::Paid, Some("a")),
             ("orders/a/abort", Endpoint::Abort, Some("a")),
             ("orders/a/refund", Endpoint::Refund, Some("a")),
             ("private/orders/a/refund", Endpoint::Approve, Some("a")),
@@ -403,7 +433,7 @@ mod tests {
             "/health/",
             "/orders",
             "/orders/a/",
-            "/orders/a/pay",
+            "/orders/a/pays",
             "/instances/shop",
             "/private/orders/a",
         ] {
