@@ -148,10 +148,15 @@ async fn pay(http: &Http, order: &DemoOrder) -> anyhow::Result<()> {
             .verify(&message::payment_ok(&order.h_contract), &sig),
         "the merchant's signature of the payment does not verify"
     );
+    let coins = order
+        .payment
+        .coins
+        .iter()
+        .map(|spent| spent.contribution.to_string());
     println!(
-        "   wallet: paid {} with {} coins, signed for by the merchant",
+        "   wallet: paid {} with coins of {}; the merchant has signed for it",
         order.id,
-        order.payment.coins.len()
+        coins.collect::<Vec<_>>().join(", ")
     );
     Ok(())
 }
