@@ -284,7 +284,7 @@ async fn check(
         });
         let keys: Result<Vec<_>, _> = futures_util::future::join_all(all).await.into_iter().collect();
         let keys = keys.map_err(no_keys)?;
-        let unfit = match checked(service, order, payment, shares, (*terms, *price), keys).await? {
+        let unfit = match checked(service, order, payment, shares, (terms, price), keys).await? {
             Ok(checked) => return Ok(checked),
             Err(unfit) => unfit,
         };
@@ -302,11 +302,12 @@ async fn checked(
     order: &Order,
     payment: &Payment,
     shares: &[Share],
-    (terms, price): (DepositTerms, Price),
+    (terms, price): (&DepositTerms, &Price),
     keys: Vec<(MasterPub, Arc<ExchangeKeys>)>,
 ) -> Result<Result<Checked, Unfit>, RequestError> {
     let now = service.now(Some(&Folded::Recorded(Arc::new(order.clone()))));
     let (order, payment, shares) = (order.clone(), payment.clone(), shares.to_vec());
+    let (terms, price) = (*terms, *price);
     let work = move || {
         let keys = |wanted: &MasterPub| {
             let mut keys = keys.iter();

@@ -28,6 +28,10 @@ pub(super) struct Request {
 #[derive(JsonSchema)]
 #[schemars(rename = "PaidCoin")]
 #[expect(dead_code, reason = "the shape alone counts")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the members' names are the specification's"
+)]
 struct Coin {
     #[schemars(with = "shape::Bytes32")]
     coin_pub: String,
