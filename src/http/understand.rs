@@ -5,8 +5,8 @@ use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
 use super::{
-    Endpoint, abort, accounts, approve, claim, instance_id, intake, list, order, orders, pay, refund, status,
-    token,
+    Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, list, order, orders, pay,
+    refund, status, token,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
@@ -25,7 +25,8 @@ pub fn understand(
     let target = target
         .taking(method)
         .map_err(|_| Refusal::new(ErrorCode::GenericMethodInvalid))?;
-    instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
+    instance_id(target.managed.or(target.instance))
+        .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
         Endpoint::OpenApi
         | Endpoint::Health
@@ -40,6 +41,10 @@ pub fn understand(
         Endpoint::Orders => list::read(query).map(drop)?,
         Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
         Endpoint::Order => order::check(query)?,
+        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
+        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
+        Endpoint::Auth => instances::read_auth(body).map(drop)?,
+        Endpoint::Instances | Endpoint::Instance => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::read(query, currency).map(drop)?,
