@@ -166,11 +166,11 @@ impl Service {
             by: Some(by.clone()),
         };
         let book = self.ledger.book();
-        let taken = book
+        let is_shared = book
             .instances
             .values()
             .any(|open| open.merchant_pub == facts.merchant_pub);
-        if taken {
+        if is_shared {
             let refusal = Refusal::new(ErrorCode::MerchantPrivatePostInstancesAlreadyExists);
             return Err(refusal.detail("another instance has its merchant key").into());
         }

@@ -237,16 +237,18 @@ fn token(auth: Auth, code: ErrorCode) -> Result<Option<Zeroizing<String>>, Refus
     }
 }
 
+/// What is not said stays.
+fn set<T>(place: &mut T, told: Option<T>) {
+    if let Some(told) = told {
+        *place = told;
+    }
+}
+
 impl About {
     fn apply(self, name: &mut String, settings: &mut Settings) -> Result<(), Refusal> {
         let about = self;
         *name = about.name;
         settings.contact = about.contact;
-        fn set<T>(place: &mut T, told: Option<T>) {
-            if let Some(told) = told {
-                *place = told;
-            }
-        }
         set(&mut settings.address, about.address);
         set(&mut settings.jurisdiction, about.jurisdiction);
         set(&mut settings.default_pay_delay, about.default_pay_delay);

@@ -368,6 +368,10 @@ impl Call {
     }
 
     fn instance(&self) -> &Instance {
+        self.open()
+    }
+
+    fn open(&self) -> &Arc<Instance> {
         self.open
             .as_ref()
             .expect("endpoints of an instance come here with it open")
