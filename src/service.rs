@@ -9,8 +9,8 @@ use quittance_events::facts::Undeposited;
 use quittance_events::order::RecordedAnswer;
 use quittance_events::store::{StoreError, permission_changes};
 use quittance_events::{
-    Append, AppendError, Appended, AttachmentName, Facts, Folded, Ledger, NewEvent, Order,
-    OrderKey, Seq, Stream,
+    Append, AppendError, Appended, AttachmentName, Facts, Folded, Ledger, NewEvent, Order, OrderKey, Seq,
+    Stream,
 };
 use quittance_taler::{CoinPub, Currency, Micros, json};
 use serde_json::Value;

@@ -519,7 +519,6 @@ mod tests {
             "/orders/a/",
             "/orders/a/pays",
             "/instances/shop",
-            "/private/orders/a",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

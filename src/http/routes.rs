@@ -7,8 +7,8 @@ use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay, refund,
-    shape, token,
+    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
+    refund, shape, token,
 };
 use crate::decide::deposits::DepositsRequest;
 
