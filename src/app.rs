@@ -19,21 +19,25 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::access::Access;
+use crate::account::Accounts;
 use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
 use crate::http::{door, scrape};
-use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::instance::{Instance, KeyFileError, KeyFolder, instance_url, read_token};
+use crate::managed::Instances;
 use crate::metrics::Metrics;
 use crate::open::Settler;
+use crate::paying::Paying;
 use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
+use crate::waiters::Waiters;
 use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
@@ -244,6 +248,7 @@ impl App {
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.service.waiters.close();
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(error = logs::ended(&error), "a part of the service had failed");
@@ -291,7 +296,7 @@ pub(crate) async fn service(
         .into_iter()
         .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
     let access = Access::open(
-        folder,
+        folder.clone(),
         Arc::clone(&ledger),
         Arc::clone(&clock),
         configured.collect::<Result<_, _>>()?,
@@ -300,7 +305,7 @@ pub(crate) async fn service(
     let access = access.await?;
     Ok(Arc::new(Service {
         ledger,
-        instances,
+        instances: Instances::new(instances, folder, config.base_url.clone()),
         exchanges: Arc::new(over(exchanges)),
         clock,
         settler: Settler::default(),
@@ -312,6 +317,9 @@ pub(crate) async fn service(
         exchange_list: config.exchanges.clone(),
         base_url: config.base_url.clone(),
         access,
+        accounts: Accounts::default(),
+        waiters: Waiters::default(),
+        paying: Paying::default(),
         metrics,
     }))
 }
@@ -335,22 +343,21 @@ fn instances(
     config: &Config,
     folder: &KeyFolder,
     ledger: &Ledger,
-) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
+) -> Result<BTreeMap<InstanceId, Arc<Instance>>, StartError> {
     let mut instances = BTreeMap::new();
     for (id, recorded) in &ledger.book().instances {
-        let (merchant, _) = folder.read_instance(id)?;
+        let (merchant, file) = folder.read_instance(id)?;
         if merchant.merchant_pub() != recorded.merchant_pub {
             return Err(StartError::ForeignInstanceKey(id.clone()));
         }
-        let base_url = base_url(config, id);
-        instances.insert(
-            id.clone(),
-            Instance {
-                id: id.clone(),
-                merchant,
-                base_url,
-            },
-        );
+        let instance = Instance {
+            id: id.clone(),
+            merchant: Arc::new(merchant),
+            base_url: base_url(config, id),
+            name: file.name,
+            settings: file.settings,
+        };
+        instances.insert(id.clone(), Arc::new(instance));
     }
     Ok(instances)
 }
@@ -358,11 +365,5 @@ fn instances(
 /// Where wallets reach an instance.
 #[must_use]
 pub fn base_url(config: &Config, id: &InstanceId) -> Url {
-    if *id == InstanceId::root() {
-        return config.base_url.clone();
-    }
-    config
-        .base_url
-        .join(&format!("instances/{id}/"))
-        .expect("an instance id is a path segment")
+    instance_url(&config.base_url, id)
 }

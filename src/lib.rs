@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod access;
+pub mod account;
 pub mod admission;
 pub mod app;
 mod client;
@@ -20,11 +21,15 @@ pub mod instance;
 pub mod keyring;
 pub mod limits;
 pub mod logs;
+pub mod managed;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
+pub mod paying;
 pub mod refusal;
+pub mod selling;
 pub mod service;
+pub mod settings;
 pub mod settle;
 #[cfg(feature = "simulation")]
 pub mod simulation;
@@ -32,4 +37,5 @@ pub mod takeover;
 pub mod token;
 pub mod token_commands;
 pub mod token_file;
+pub mod waiters;
 pub mod witness;

@@ -20,8 +20,9 @@ use quittance_events::create::Beginnings;
 use quittance_events::facts::{KeyRole, TokenScope};
 use quittance_events::ledger::vkey;
 use quittance_events::{AttachmentName, InstanceId, RefundId, Seq, TokenId};
-use quittance_sandbox::{Sandbox, SandboxConfig};
+use quittance_sandbox::{Protocol, Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
+use quittance_taler::payto::PaytoUri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Audit-first ledger service for GNU Taler merchants.
@@ -49,6 +50,9 @@ enum Command {
     /// Open or close a merchant instance
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Open an account that exchanges wire an instance's money to
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Make, list and revoke tokens of an instance, served or not
     #[command(subcommand)]
     Token(TokenCommand),
@@ -96,9 +100,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Show the whole of it on this machine: refunds, an abort, a failing exchange, an audit
+    /// Show the whole of it on this machine: an order and its payment, refunds, an abort, a failing exchange, an audit
     Demo,
-    /// Run an exchange for tests: real keys and signatures, faults on demand, no money
+    /// Run an exchange for tests: real keys, coins and signatures, faults on demand, no money
     Sandbox {
         /// Where to listen
         #[arg(long, default_value = "127.0.0.1:8081")]
@@ -109,6 +113,9 @@ enum Command {
         /// Its currency
         #[arg(long, default_value = "KUDOS")]
         currency: String,
+        /// The protocol that it speaks: 14 (2022) or 23 (2024)
+        #[arg(long, default_value_t = 14)]
+        protocol: u64,
     },
     /// The auditor's check of a ledger, as `quittance-replay verify` makes it; the demo runs it as a process of its own
     #[command(hide = true)]
@@ -145,6 +152,21 @@ enum InstanceCommand {
         config: ConfigFile,
         #[arg(long)]
         id: InstanceId,
+    },
+}
+
+#[derive(Subcommand)]
+enum AccountCommand {
+    /// Open an account; prints its hash, `h_wire`. One that is open already stays as it is
+    Add {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Whose
+        #[arg(long, default_value = "default")]
+        id: InstanceId,
+        /// The account, such as payto://iban/DE89370400440532013000?receiver-name=Shop
+        #[arg(long, value_name = "URI")]
+        payto: PaytoUri,
     },
 }
 
@@ -319,6 +341,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Instance(InstanceCommand::Close { config, id }) => {
             commands::close_instance(&load(&config.config)?, &clock, &id)?;
         }
+        Command::Account(AccountCommand::Add { config, id, payto }) => {
+            println!(
+                "{}",
+                commands::add_account(&load(&config.config)?, &clock, &id, &payto)?
+            );
+        }
         Command::Token(command) => tokens(&command, &clock)?,
         Command::ClockCorrect { config, reason } => {
             let (from, to) = commands::correct_clock(&load(&config.config)?, &clock, &reason)?;
@@ -349,7 +377,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::RecoveryKey { out } => println!("{}", commands::make_recovery_key(&out)?),
         Command::Demo => runtime()?.block_on(demo::run())?,
-        Command::Sandbox { bind, seed, currency } => runtime()?.block_on(sandbox(bind, seed, &currency))?,
+        Command::Sandbox {
+            bind,
+            seed,
+            currency,
+            protocol,
+        } => runtime()?.block_on(sandbox(bind, seed, &currency, protocol.try_into()?))?,
         Command::DemoVerify {
             ledger,
             anchor,
@@ -480,7 +513,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     })
 }
 
-async fn sandbox(bind: SocketAddr, seed: u64, currency: &str) -> anyhow::Result<()> {
+async fn sandbox(bind: SocketAddr, seed: u64, currency: &str, protocol: Protocol) -> anyhow::Result<()> {
     let mut stop = StopSignals::watch()?;
     let clock = quittance_sandbox::system_clock();
     let currency = currency.parse().context("--currency")?;
@@ -491,6 +524,7 @@ async fn sandbox(bind: SocketAddr, seed: u64, currency: &str) -> anyhow::Result<
         clock,
     })
     .await?;
+    sandbox.speak(protocol);
     println!("listening on {}", sandbox.base_url());
     println!("MASTER_KEY = {}", sandbox.master_pub());
     stop.wait().await;

@@ -1,22 +1,28 @@
 //! The exchange's books: which coins were deposited, what was refunded of them, and what the exchange says to a
-//! refund request. Pure: the same books, request, key and time give the same answer and the same new books. It
-//! never waits, never opens a socket and knows no faults.
+//! refund request and to a batch of deposits whose signatures are good. Pure: the same books, request, key and time
+//! give the same answer and the same new books. It never waits, never opens a socket and knows no faults.
 //!
-//! Follows `POST /coins/$COIN_PUB/refund` as taler-exchange 0.9.1 (protocol 14:0:2) answers it, its peculiarities
-//! included: an unknown coin is 404/1005 and not 404/1500, an amount below the refund fee is a 500/53 that looks
-//! as if it might pass and never does, conflicts carry the coin's `history`.
+//! Follows `POST /coins/$COIN_PUB/refund` and `POST /batch-deposit` as taler-exchange 0.9.1 (protocol 14:0:2) answers
+//! them, its peculiarities included: an unknown coin is 404/1005 and not 404/1500, an amount below the refund fee is
+//! a 500/53 that looks as if it might pass and never does, conflicts carry the coin's `history`. That of protocol 23
+//! differs in the conflicts of deposits, which have none.
+
+mod permitted;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use quittance_taler::deposit::DepositedCoin;
 use quittance_taler::time::TalerTimestamp;
 use quittance_taler::{
-    Amount, CoinPub, Currency, EddsaSignature, HashCode, MerchantPub, Micros, Timestamp, message, sum,
+    Amount, CoinPub, Currency, Digest32, EddsaSignature, HashCode, MerchantPub, Micros, Timestamp, message,
+    sum,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::batch::denomination_unknown;
 use crate::keys::{Confirmation, SigningKey};
 
 /// jansson, which the recorded exchange reads JSON with, has signed 64-bit integers.
@@ -26,7 +32,7 @@ const RTRANSACTION_ID_MAX: u64 = u64::MAX >> 1;
 const COIN_PUB_MALFORMED: &str = "The public key of given to a \"/coins/\" handler was malformed.";
 const JSON_INVALID: &str = "The JSON in the client's request was malformed (generic parse error).";
 const SIGNATURE_INVALID: &str = "The signature of the merchant is invalid.";
-const DENOMINATION_UNKNOWN: &str =
+pub(crate) const DENOMINATION_UNKNOWN: &str =
     "The exchange is not aware of the denomination key the wallet requested for the operation.";
 const DEPOSIT_NOT_FOUND: &str = "The exchange knows about the coin we were asked to refund, but not about the \
      specific /deposit operation.  Hence, we cannot issue a refund (as we do not know if this merchant public key \
@@ -43,7 +49,7 @@ const DB_FETCH_FAILED: &str = "The service failed to fetch information from its 
 /// A coin spent at a merchant, as the test says it happened: the sandbox takes its word for it.
 ///
 /// What a real exchange knows besides (`h_wire`, `h_denom_pub`, `coin_sig`) is all zero wherever the sandbox shows
-/// the deposit.
+/// the deposit. A coin that was withdrawn and deposited by `POST /batch-deposit` has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deposit {
@@ -132,16 +138,28 @@ impl Reply {
         Reply::error(400, 22, JSON_INVALID)
     }
 
-    fn with(mut self, name: &str, value: Value) -> Reply {
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Reply {
         self.body[name] = value;
         self
     }
+}
+
+/// What a batch says of a deposit besides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Permission {
+    coin: DepositedCoin,
+    h_wire: HashCode,
+    timestamp: Timestamp,
+    wire_transfer_deadline: Timestamp,
+    wallet_data_hash: Option<HashCode>,
 }
 
 /// One thing that happened to a coin.
 enum Entry {
     Deposited {
         deposit: Deposit,
+        /// `None` where it was booked on a test's word.
+        permission: Option<Box<Permission>>,
         at: Timestamp,
         done: bool,
     },
@@ -178,6 +196,16 @@ impl Books {
         &self.granted
     }
 
+    /// Every deposit, in no order.
+    pub(crate) fn deposits(&self) -> Vec<Deposit> {
+        self.coins
+            .values()
+            .flatten()
+            .filter_map(Entry::deposit)
+            .copied()
+            .collect()
+    }
+
     /// Books a deposit. The same facts again change nothing.
     pub(crate) fn deposit(&mut self, deposit: Deposit, now: Micros) -> Result<(), DepositError> {
         let amounts = [deposit.amount_with_fee, deposit.deposit_fee, deposit.refund_fee];
@@ -198,6 +226,7 @@ impl Books {
         }
         entries.push(Entry::Deposited {
             deposit,
+            permission: None,
             at: now.floor_s(),
             done: false,
         });
@@ -249,15 +278,7 @@ impl Books {
         }
 
         let Some(entries) = self.coins.get_mut(&refund.coin_pub) else {
-            let affirmed = signer.affirm_denomination_unknown(now.floor_s(), &HashCode::from_bytes([0; 64]));
-            let mut reply = Reply {
-                status: 404,
-                body: affirmed,
-            };
-            reply = reply
-                .with("code", json!(1005))
-                .with("hint", json!(DENOMINATION_UNKNOWN));
-            return reply;
+            return denomination_unknown(signer, &HashCode::from_bytes([0; 64]), now);
         };
 
         // The fee is the denomination's, so this comes before it is known which deposit is meant.
@@ -327,6 +348,24 @@ impl Books {
 }
 
 impl Entry {
+    fn refund(&self) -> Option<&GrantedRefund> {
+        match self {
+            Entry::Refunded { refund, .. } => Some(refund),
+            Entry::Deposited { .. } => None,
+        }
+    }
+
+    /// The denomination, where a batch told it.
+    fn h_denom(&self) -> Option<HashCode> {
+        match self {
+            Entry::Deposited {
+                permission: Some(permission),
+                ..
+            } => Some(permission.coin.h_denom),
+            _ => None,
+        }
+    }
+
     fn deposit(&self) -> Option<&Deposit> {
         match self {
             Entry::Deposited { deposit, .. } => Some(deposit),
@@ -368,7 +407,12 @@ impl Entry {
 
     fn history(&self) -> Value {
         match self {
-            Entry::Deposited { deposit, at, .. } => json!({
+            Entry::Deposited {
+                deposit,
+                permission,
+                at,
+                ..
+            } => json!({
                 "type": "DEPOSIT",
                 "amount": deposit.amount_with_fee,
                 "deposit_fee": deposit.deposit_fee,
@@ -376,9 +420,12 @@ impl Entry {
                 "refund_deadline": deposit.refund_deadline.map_or(json!({ "t_s": 0 }), |at| json!(TalerTimestamp(at))),
                 "merchant_pub": deposit.merchant_pub,
                 "h_contract_terms": deposit.h_contract,
-                "h_wire": HashCode::from_bytes([0; 64]),
-                "h_age_commitment": quittance_taler::Digest32::from_bytes([0; 32]),
-                "coin_sig": EddsaSignature::from_bytes([0; 64]),
+                "h_wire": permission.as_ref().map_or(HashCode::from_bytes([0; 64]), |known| known.h_wire),
+                "h_age_commitment": permission
+                    .as_ref()
+                    .and_then(|known| known.coin.h_age_commitment)
+                    .unwrap_or(Digest32::from_bytes([0; 32])),
+                "coin_sig": permission.as_ref().map_or(EddsaSignature::from_bytes([0; 64]), |known| known.coin.coin_sig),
             }),
             Entry::Refunded {
                 refund,
@@ -399,15 +446,23 @@ impl Entry {
 
 /// A refusal with the coin's history, newest first, as proof.
 fn conflict(status: u16, code: u32, hint: &str, refund: &GrantedRefund, entries: &[Entry]) -> Reply {
-    let history: Vec<Value> = entries.iter().rev().map(Entry::history).collect();
+    let h_denom = entries.iter().find_map(Entry::h_denom);
     Reply::error(status, code, hint)
         .with("coin_pub", json!(refund.coin_pub))
-        .with("h_denom_pub", json!(HashCode::from_bytes([0; 64])))
-        .with("history", json!(history))
+        .with(
+            "h_denom_pub",
+            json!(h_denom.unwrap_or(HashCode::from_bytes([0; 64]))),
+        )
+        .with("history", history(entries))
+}
+
+/// Newest first.
+fn history(entries: &[Entry]) -> Value {
+    entries.iter().rev().map(Entry::history).collect()
 }
 
 /// Both in the exchange's currency: it is checked when deposits are booked and requests are read.
-fn less(left: &Amount, right: &Amount) -> bool {
+pub(crate) fn less(left: &Amount, right: &Amount) -> bool {
     left.try_cmp(right)
         .expect("all amounts in the books are in one currency")
         == Ordering::Less
@@ -440,13 +495,13 @@ fn read(coin_pub: CoinPub, body: &[u8], currency: Currency) -> Result<Request, R
     Ok(Request { refund, merchant_sig })
 }
 
-fn member<T: FromStr>(members: &Map<String, Value>, name: &str, line: u32) -> Result<T, Reply> {
+pub(crate) fn member<T: FromStr>(members: &Map<String, Value>, name: &str, line: u32) -> Result<T, Reply> {
     let text = members.get(name).and_then(Value::as_str);
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| malformed(name, line))
 }
 
-fn malformed(name: &str, line: u32) -> Reply {
+pub(crate) fn malformed(name: &str, line: u32) -> Reply {
     Reply::json_invalid()
         .with("field", json!(name))
         .with("line", json!(line))
@@ -537,7 +592,7 @@ mod tests {
     }
 
     fn keys() -> Keys {
-        Keys::new(1, now())
+        Keys::new(1, "TESTKUDOS".parse().unwrap(), now())
     }
 
     fn books(recording: &Recording) -> Books {

@@ -12,7 +12,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::reply;
-use super::routes::{Body, Demand, ROUTES, Route};
+use super::routes::{Body, Demand, ROUTES, Route, Shape};
 use quittance_events::receipt::HEADER;
 
 const JSON: &str = "application/json";
@@ -75,7 +75,7 @@ impl Route {
                 (401, Code::GenericTokenExpired),
             ]);
         }
-        if matches!(self.demand, Demand::Scope(_)) {
+        if !self.demand.scopes().is_empty() {
             all.push((403, Code::GenericTokenPermissionInsufficient));
         }
         all.sort_by_key(|(status, code)| (*status, code.code()));
@@ -105,14 +105,20 @@ impl Route {
         for (status, body) in self.answers {
             responses.insert(status.to_string(), answer(*status, *body, generator));
         }
-        let summary = match self.demand {
-            Demand::Scope(scope) => format!("{} Needs a token with scope {}.", self.summary, scope.as_str()),
-            _ => self.summary.to_owned(),
+        let scopes: Vec<_> = self.demand.scopes().iter().map(|scope| scope.as_str()).collect();
+        let summary = if scopes.is_empty() {
+            self.summary.to_owned()
+        } else {
+            format!(
+                "{} Needs a token with scope {}.",
+                self.summary,
+                scopes.join(" or ")
+            )
         };
         let mut operation = json!({
             "summary": summary,
             "operationId": id(self.method, path),
-            "parameters": parameters(path),
+            "parameters": parameters(path, self.query, generator),
             "responses": responses,
             "security": if self.demand == Demand::Nothing { json!([]) } else { json!([{"token": []}]) },
         });
@@ -192,8 +198,8 @@ fn answer(status: u16, body: Body, generator: &mut SchemaGenerator) -> Value {
     response
 }
 
-/// The names in a path, and what may stand for each; and the one parameter that a query can have.
-fn parameters(path: &str) -> Value {
+/// The names in a path and in a query, and what may stand for each.
+fn parameters(path: &str, query: &[(&str, Shape, &str)], generator: &mut SchemaGenerator) -> Value {
     let names = path
         .split('{')
         .skip(1)
@@ -216,10 +222,9 @@ fn parameters(path: &str) -> Value {
             json!({"name": name, "in": "path", "required": true, "schema": schema})
         })
         .collect();
-    if path.ends_with("/orders/{order_id}") {
-        let schema = json!({"type": "string", "pattern": "^[0-9A-Za-z]{103}$"});
-        let what = "the contract's hash, which only customer and merchant know";
-        parameters.push(json!({"name": "h_contract", "in": "query", "schema": schema, "description": what}));
+    for (name, shape, what) in query {
+        let schema = shape(generator);
+        parameters.push(json!({"name": name, "in": "query", "schema": schema, "description": what}));
     }
     parameters.into()
 }

@@ -4,9 +4,12 @@
 use percent_encoding::percent_decode_str;
 use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Endpoint, abort, approve, config, health, intake, ledger, refund, shape, token};
+use super::{
+    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
+    refund, shape, token,
+};
 use crate::decide::deposits::DepositsRequest;
 
 /// Whom an endpoint is for.
@@ -18,7 +21,23 @@ pub(super) enum Demand {
     AnyToken,
     /// Whoever bears one with this scope.
     Scope(TokenScope),
+    /// Whoever bears one with one of these.
+    Scopes(&'static [TokenScope]),
 }
+
+impl Demand {
+    /// The scopes that do; none where any token does, or none is needed.
+    pub(super) fn scopes(&self) -> &[TokenScope] {
+        match self {
+            Demand::Nothing | Demand::AnyToken => &[],
+            Demand::Scope(scope) => std::slice::from_ref(scope),
+            Demand::Scopes(scopes) => scopes,
+        }
+    }
+}
+
+/// Who may sell: whose tokens tell of orders, and whose grant refunds, as Taler's `order-mgmt` does both.
+const SELLING: &[TokenScope] = &[TokenScope::Orders, TokenScope::Refunds];
 
 /// A body's schema.
 pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
@@ -45,6 +64,8 @@ pub(super) struct Route {
     pub(super) of_instances: bool,
     pub(super) demand: Demand,
     pub(super) summary: &'static str,
+    /// What may stand behind the question mark: name, schema, meaning.
+    pub(super) query: &'static [(&'static str, Shape, &'static str)],
     pub(super) request: Option<Shape>,
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
@@ -57,6 +78,26 @@ fn shape<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+/// As it is written, where nobody looks at what could be read in other ways.
+fn hash(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^[0-9A-Za-z]{103}$"})
+}
+
+fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0, "maximum": 9_007_199_254_u64})
+}
+
+fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": -9_007_199_254_i64, "maximum": 9_007_199_254_i64})
+}
+
+/// Who may look at orders: whoever has anything to do with them.
+const LOOKING: &[TokenScope] = &[TokenScope::Read, TokenScope::Orders, TokenScope::Refunds];
+
 /// Nothing said: a public endpoint of every instance.
 const PLAIN: Route = Route {
     method: "GET",
@@ -65,10 +106,55 @@ const PLAIN: Route = Route {
     of_instances: true,
     demand: Demand::Nothing,
     summary: "",
+    query: &[],
     request: None,
     answers: &[],
     refusals: &[],
     spelt: &[],
+};
+
+/// An instance as itself and its manager see it.
+const INSTANCE: Route = Route {
+    endpoint: |_| Some(Endpoint::Instance),
+    demand: Demand::Scope(TokenScope::All),
+    summary: "An instance's name and settings.",
+    answers: &[(200, Body::Json(shape::<instances::Detail>))],
+    refusals: &[(404, Code::MerchantGenericInstanceUnknown)],
+    ..PLAIN
+};
+
+const INSTANCE_CHANGED: Route = Route {
+    method: "PATCH",
+    summary: "Changes the instance's name and settings.",
+    request: Some(shape::<instances::About>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::GenericParameterMalformed),
+        (404, Code::MerchantGenericInstanceUnknown),
+    ],
+    ..INSTANCE
+};
+
+const INSTANCE_CLOSED: Route = Route {
+    method: "DELETE",
+    summary: "Closes the instance. What it did stays in the ledger.",
+    answers: &[(204, Body::Empty)],
+    ..INSTANCE
+};
+
+const INSTANCE_AUTH: Route = Route {
+    method: "POST",
+    endpoint: |_| Some(Endpoint::Auth),
+    summary: "Sets the instance's token in the place of the one that was set before.",
+    request: Some(shape::<instances::Auth>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::MerchantPrivatePostInstanceAuthBadAuth),
+        (403, Code::GenericForbidden),
+        (404, Code::MerchantGenericInstanceUnknown),
+        (404, Code::MerchantGenericAccessTokenUnknown),
+    ],
+    ..INSTANCE
 };
 
 /// Every method of every path. Of two that fit the first counts.
@@ -100,15 +186,102 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         path: "orders/{order_id}",
         endpoint: |_| Some(Endpoint::Status),
-        summary: "Whether a wallet should come for refunds.",
+        summary: "What wallets and customers see of an order: to be paid, somebody else's, or paid, with its refunds.",
+        query: &[
+            (
+                "h_contract",
+                hash,
+                "the contract's hash, which only customer and merchant know",
+            ),
+            ("token", shape::<shape::Bytes16>, "the order's claim token"),
+            ("session_id", text, "the session in which it is to be paid"),
+            (
+                "timeout_ms",
+                count,
+                "how long to wait for it to be paid, or for what is said below, 30 seconds at most",
+            ),
+            (
+                "await_refund_obtained",
+                text,
+                "yes: waits until no refund is left to be picked up",
+            ),
+            (
+                "refund",
+                shape::<shape::Amount>,
+                "waits until more than this is refunded",
+            ),
+        ],
         answers: &[
             (200, Body::Json(shape::<shape::Status>)),
+            (202, Body::Json(shape::<shape::Elsewhere>)),
             (402, Body::Json(shape::<shape::Unpaid>)),
         ],
         refusals: &[
             (400, Code::GenericParameterMalformed),
             (403, Code::MerchantGetOrdersIdInvalidToken),
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/claim",
+        endpoint: |_| Some(Endpoint::Claim),
+        summary: "A wallet takes an order for itself and gets its contract.",
+        request: Some(shape::<claim::Request>),
+        answers: &[(200, Body::Json(shape::<claim::Reply>))],
+        refusals: &[
+            (404, Code::MerchantPostOrdersIdClaimNotFound),
+            (409, Code::MerchantPostOrdersIdClaimAlreadyClaimed),
+            (410, Code::MerchantPostOrdersIdPayOfferExpired),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/pay",
+        endpoint: |_| Some(Endpoint::Pay),
+        summary: "A wallet pays an order with coins.",
+        request: Some(shape::<pay::Request>),
+        answers: &[(200, Body::Json(shape::<pay::Reply>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantGenericExchangeUntrusted),
+            (400, Code::MerchantPostOrdersIdPayDenominationKeyNotFound),
+            (400, Code::MerchantPostOrdersIdPayFeesExceedPayment),
+            (400, Code::MerchantPostOrdersIdPayInsufficientDueToFees),
+            (400, Code::MerchantPostOrdersIdPayPaymentInsufficient),
+            (402, Code::MerchantPostOrdersIdPayRefunded),
+            (403, Code::MerchantPostOrdersIdPayCoinSignatureInvalid),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::GenericDbInvariantFailure),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPostOrdersIdPayInsufficientFunds),
+            (409, Code::MerchantPostOrdersIdPayAlreadyPaid),
+            (409, Code::MerchantPostOrdersIdPayReplayAfterRefund),
+            (410, Code::MerchantPostOrdersIdPayOfferExpired),
+            (410, Code::MerchantPostOrdersIdPayDenominationDepositExpired),
+            (502, Code::MerchantGenericExchangeKeysFailure),
+            (502, Code::MerchantGenericExchangeConnectFailure),
+            (502, Code::MerchantGenericExchangeReplyMalformed),
+            (502, Code::MerchantGenericExchangeUnexpectedStatus),
+            (502, Code::MerchantPostOrdersIdPayExchangeFailed),
+            (504, Code::MerchantGenericExchangeTimeout),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/paid",
+        endpoint: |_| Some(Endpoint::Paid),
+        summary: "A wallet shows in another session that it has paid.",
+        request: Some(shape::<pay::Paid>),
+        answers: &[(200, Body::Json(shape::<pay::Shown>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPostOrdersIdPaidContractHashMismatch),
+            (403, Code::MerchantPostOrdersIdPaidCoinSignatureInvalid),
             (404, Code::MerchantGenericOrderUnknown),
         ],
         ..PLAIN
@@ -149,6 +322,112 @@ pub(super) static ROUTES: &[Route] = &[
         refusals: &[
             (403, Code::MerchantGenericContractHashDoesNotMatchOrder),
             (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/orders",
+        endpoint: |_| Some(Endpoint::Orders),
+        demand: Demand::Scopes(SELLING),
+        summary: "The merchant offers something.",
+        request: Some(shape::<shape::OrderRequest>),
+        answers: &[(200, Body::Json(shape::<orders::Made>))],
+        refusals: &[
+            (400, Code::MerchantPrivatePostOrdersProposalParseError),
+            (400, Code::MerchantPrivatePostOrdersRefundAfterWireDeadline),
+            (400, Code::MerchantPrivatePostOrdersDeliveryDateInPast),
+            (400, Code::MerchantPrivatePostOrdersWireDeadlineIsNever),
+            (400, Code::MerchantPrivatePostOrdersPayDeadlineInPast),
+            (400, Code::MerchantPrivatePostOrdersRefundDeadlineInPast),
+            (404, Code::MerchantPrivatePostOrdersInstanceConfigurationLacksWire),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPrivatePostOrdersAlreadyExists),
+            (409, Code::MerchantPrivatePostOrdersNoExchangesForWireMethod),
+            (501, Code::GenericFeatureNotImplemented),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/orders",
+        endpoint: |_| Some(Endpoint::Orders),
+        demand: Demand::Scopes(LOOKING),
+        summary: "The instance's orders.",
+        query: &[
+            ("paid", text, "YES or NO: only orders that are or are not; ALL"),
+            (
+                "refunded",
+                text,
+                "YES or NO: only orders of which something was or nothing was; ALL",
+            ),
+            (
+                "wired",
+                text,
+                "NO or ALL: what an exchange has wired is not known",
+            ),
+            (
+                "date_s",
+                count,
+                "only orders from before or, oldest first, from after this second",
+            ),
+            (
+                "limit",
+                number,
+                "at most so many orders beyond the offset, from the oldest; negative: from the newest",
+            ),
+            ("offset", count, "a row_id"),
+            ("delta", number, "limit, as it was called before"),
+            ("start", count, "offset, as it was called before"),
+            (
+                "timeout_ms",
+                count,
+                "oldest first: how long to wait for an order, 30 seconds at most",
+            ),
+        ],
+        answers: &[(200, Body::Json(shape::<list::List>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (501, Code::GenericFeatureNotImplemented),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Order),
+        demand: Demand::Scopes(LOOKING),
+        summary: "How an order stands.",
+        query: &[
+            ("session_id", text, "the session in which it is to be paid"),
+            (
+                "timeout_ms",
+                count,
+                "how long to wait for its payment, 30 seconds at most",
+            ),
+        ],
+        answers: &[(200, Body::Json(shape::<shape::OrderState>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Order),
+        demand: Demand::Scopes(SELLING),
+        summary: "Takes an order back that nobody has paid.",
+        query: &[(
+            "force",
+            text,
+            "yes: although a wallet has claimed it and may still pay it",
+        )],
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::MerchantPrivateDeleteOrdersAwaitingPayment),
+            (409, Code::MerchantPrivateDeleteOrdersAlreadyPaid),
         ],
         ..PLAIN
     },
@@ -253,6 +532,120 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private",
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's name and settings.",
+        ..INSTANCE
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "private/auth",
+        ..INSTANCE_AUTH
+    },
+    Route {
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "All open instances.",
+        answers: &[(200, Body::Json(shape::<instances::List>))],
+        ..INSTANCE
+    },
+    Route {
+        method: "POST",
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "Opens an instance.",
+        request: Some(shape::<instances::New>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPrivatePostInstancesBadAuth),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostInstancesAlreadyExists),
+        ],
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "management/instances/{id}/auth",
+        of_instances: false,
+        ..INSTANCE_AUTH
+    },
+    Route {
+        path: "private/accounts",
+        endpoint: |_| Some(Endpoint::Accounts),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's accounts.",
+        answers: &[(200, Body::Json(shape::<accounts::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/accounts",
+        endpoint: |_| Some(Endpoint::Accounts),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Opens an account that exchanges wire to.",
+        request: Some(shape::<accounts::Request>),
+        answers: &[(200, Body::Json(shape::<accounts::Added>))],
+        refusals: &[
+            (400, Code::GenericPaytoUriMalformed),
+            (403, Code::GenericForbidden),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/accounts/{h_wire}",
+        endpoint: |h_wire| Some(Endpoint::Account(decoded(h_wire))),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "One of them.",
+        answers: &[(200, Body::Json(shape::<accounts::Detail>))],
+        refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/accounts/{h_wire}",
+        endpoint: |h_wire| Some(Endpoint::Account(decoded(h_wire))),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes nothing: what Taler's merchant would change of an account is not kept.",
+        request: Some(shape::<accounts::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/accounts/{h_wire}",
+        endpoint: |h_wire| Some(Endpoint::Account(decoded(h_wire))),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Closes an account: no new order names it.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
         path: "ledger/checkpoint",
         endpoint: |_| Some(Endpoint::Ledger(ledger::File::Checkpoint)),
         of_instances: false,
@@ -322,21 +715,31 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    /// Which instance is managed.
+    pub(super) managed: Option<&'a str>,
+    /// Whether it is for who manages instances, rather than for one of them.
+    pub(super) manages: bool,
     pub(super) demand: Demand,
+    pub(super) method: &'static str,
     template: &'static str,
 }
 
 impl Target<'_> {
-    /// The methods that it takes.
-    pub(super) fn methods(&self) -> impl Iterator<Item = &'static str> {
-        ROUTES
-            .iter()
-            .filter(|route| route.path == self.template)
-            .map(|route| route.method)
+    /// This path as the method has it, or the methods that it takes.
+    pub(super) fn taking(self, method: &str) -> Result<Self, Vec<&'static str>> {
+        let routes = || ROUTES.iter().filter(|route| route.path == self.template);
+        match routes().find(|route| route.method == method) {
+            Some(route) => Ok(Target {
+                demand: route.demand,
+                method: route.method,
+                ..self
+            }),
+            None => Err(routes().map(|route| route.method).collect()),
+        }
     }
 }
 
-/// What a path names.
+/// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
     let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
@@ -353,7 +756,10 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint: (route.endpoint)(name)?,
         instance,
         order: route.path.contains("{order_id}").then_some(name),
+        managed: route.path.contains("{id}").then_some(name),
+        manages: route.path.starts_with("management/"),
         demand: route.demand,
+        method: route.method,
         template: route.path,
     })
 }

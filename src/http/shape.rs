@@ -41,6 +41,7 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 shapes! {
     Bytes32 = |_g| base32(52, "32 bytes in Crockford base32");
+    Bytes16 = |_g| base32(26, "16 bytes in Crockford base32");
     Bytes64 = |_g| base32(103, "64 bytes in Crockford base32");
     Amount = |_g| json_schema!({
         "type": "string",
@@ -49,6 +50,21 @@ shapes! {
             r"^[A-Z]{3,11}:([0-9]{1,15}|[1-3][0-9]{15}|4[0-4][0-9]{14}|450[0-2][0-9]{12}|4503599627370496)",
             r"(\.[0-9]{1,8})?$",
         ),
+    });
+    Duration = |_g| json_schema!({
+        "type": "object",
+        "description": "microseconds, or forever",
+        "required": ["d_us"],
+        "properties": {"d_us": {"anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            {"const": "forever"},
+        ]}},
+    });
+    Payto = |_g| json_schema!({
+        "type": "string",
+        "description": "RFC 8905, with a receiver-name where it names a bank account",
+        "pattern": "^[Pp][Aa][Yy][Tt][Oo]://",
+        "maxLength": 1024,
     });
     Timestamp = |_g| json_schema!({
         "type": "object",
@@ -81,6 +97,81 @@ shapes! {
             }},
         },
     });
+    OrderRequest = |g| json_schema!({
+        "type": "object",
+        "required": ["order"],
+        "properties": {
+            "order": {
+                "type": "object",
+                "description": "Taler's order of version 0: what is to stand in the contract terms. What it leaves open is \
+                    completed, and members that are not known are carried through.",
+                "required": ["amount", "summary"],
+                "properties": {
+                    "amount": of::<Amount>(g),
+                    "summary": {"type": "string", "minLength": 1, "maxLength": 4096},
+                    "order_id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+                    "fulfillment_url": {"type": "string"},
+                    "fulfillment_message": {"type": "string"},
+                    "timestamp": of::<Timestamp>(g),
+                    "pay_deadline": of::<Timestamp>(g),
+                    "refund_deadline": of::<Timestamp>(g),
+                    "wire_transfer_deadline": of::<Timestamp>(g),
+                },
+            },
+            "refund_delay": of::<Delay>(g),
+            "create_token": {"type": "boolean"},
+            "payment_target": {"type": "string"},
+            "session_id": {"type": "string"},
+        },
+    });
+    OrderState = |g| json_schema!({
+        "type": "object",
+        "description": "unpaid, claimed or paid",
+        "required": ["order_status", "order_status_url"],
+        "properties": {
+            "order_status": {"enum": ["unpaid", "claimed", "paid"]},
+            "order_status_url": {"type": "string"},
+            "taler_pay_uri": {"type": "string"},
+            "creation_time": of::<Timestamp>(g),
+            "pay_deadline": of::<Timestamp>(g),
+            "total_amount": of::<Amount>(g),
+            "summary": {"type": "string"},
+            "fulfillment_url": {"type": "string"},
+            "contract_terms": {"type": "object"},
+            "refunded": {"type": "boolean"},
+            "refund_pending": {"type": "boolean"},
+            "refund_amount": of::<Amount>(g),
+            "refund_taken": of::<Amount>(g),
+            "deposit_total": of::<Amount>(g),
+            "last_payment": of::<Timestamp>(g),
+            "wired": {"const": false},
+            "wire_details": {"type": "array"},
+            "wire_reports": {"type": "array"},
+            "exchange_code": {"type": "integer"},
+            "exchange_http_status": {"type": "integer"},
+            "exchange_ec": {"type": "integer"},
+            "exchange_hc": {"type": "integer"},
+            "refund_details": {"type": "array", "items": {
+                "type": "object",
+                "required": ["reason", "pending", "timestamp", "amount"],
+                "properties": {
+                    "reason": {"type": "string"},
+                    "pending": {"type": "boolean"},
+                    "timestamp": of::<Timestamp>(g),
+                    "amount": of::<Amount>(g),
+                },
+            }},
+        },
+    });
+    Delay = |_g| json_schema!({
+        "type": "object",
+        "description": "microseconds, or forever",
+        "required": ["d_us"],
+        "properties": {"d_us": {"anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            {"const": "forever"},
+        ]}},
+    });
     Document = |_g| json_schema!({
         "type": "object",
         "description": "OpenAPI 3.1",
@@ -89,7 +180,12 @@ shapes! {
     Unpaid = |_g| json_schema!({
         "type": "object",
         "required": ["taler_pay_uri"],
-        "properties": {"taler_pay_uri": {"type": "string"}},
+        "properties": {"taler_pay_uri": {"type": "string"}, "fulfillment_url": {"type": "string"}},
+    });
+    Elsewhere = |_g| json_schema!({
+        "type": "object",
+        "required": ["public_reorder_url"],
+        "properties": {"public_reorder_url": {"type": "string"}},
     });
     Status = |g| json_schema!({
         "type": "object",
@@ -99,6 +195,7 @@ shapes! {
             "refund_pending": {"type": "boolean"},
             "refund_amount": of::<Amount>(g),
             "refund_taken": of::<Amount>(g),
+            "fulfillment_url": {"type": "string"},
         },
     });
     AbortAnswer = |g| json_schema!({

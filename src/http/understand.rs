@@ -4,7 +4,11 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, approve, instance_id, intake, refund, status, token};
+use super::{
+    Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, list, order, orders, pay,
+    refund, status, token,
+};
+use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -18,10 +22,11 @@ pub fn understand(
     currency: Currency,
 ) -> Result<(), Refusal> {
     let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
-    if !target.methods().any(|taken| taken == method) {
-        return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
-    }
-    instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
+    let target = target
+        .taking(method)
+        .map_err(|_| Refusal::new(ErrorCode::GenericMethodInvalid))?;
+    instance_id(target.managed.or(target.instance))
+        .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
         Endpoint::OpenApi
         | Endpoint::Health
@@ -29,9 +34,22 @@ pub fn understand(
         | Endpoint::Ledger(_)
         | Endpoint::Tokens
         | Endpoint::TokenOf(_) => {}
+        Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
+        Endpoint::Accounts | Endpoint::Account(_) => {}
+        Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
+        Endpoint::Orders => list::read(query).map(drop)?,
+        Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
+        Endpoint::Order => order::check(query)?,
+        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
+        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
+        Endpoint::Auth => instances::read_auth(body).map(drop)?,
+        Endpoint::Instances | Endpoint::Instance => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
-        Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Status => status::read(query, currency).map(drop)?,
+        Endpoint::Pay => Payment::read(body).map(drop)?,
+        Endpoint::Paid => pay::read_paid(body).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,
         Endpoint::Approve => approve::read(body).map(drop)?,
