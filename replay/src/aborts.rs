@@ -183,7 +183,7 @@ fn permission_rules(
 }
 
 /// Late deposits are given back.
-pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, case: &mut Case) {
+pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, ledger: Ledger, case: &mut Case) {
     case.checked.aborts += 1;
     for coin in &f.coins {
         let permission = Mark::Permission(coin.coin_pub, RefundId::ABORT);
@@ -194,21 +194,26 @@ pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, case: &mut Case
         } else {
             first
         };
-        let is_owed = order.owed.contains(&Owed::GivenBack(coin.coin_pub));
-        // Of several wallets one pays; what the others deposited goes back right before that payment.
-        let is_uncounted = order.sale.is_some() && order.payment.is_none() && !is_owed;
-        let wrong = match order.deposit(&coin.coin_pub) {
-            None => Some("there is no deposit"),
-            Some(_) if is_uncounted && order.aborted.contains_key(&coin.coin_pub) => {
-                Some("an abort gives it back already")
-            }
-            Some(_) if is_uncounted => {
-                order.owed.push(Owed::Payment(first, coin.coin_pub));
+        let named = coin.coin_pub;
+        let is_owed = order.owed.contains(&Owed::GivenBack(named));
+        let sale = order
+            .sale
+            .as_ref()
+            .filter(|_| order.payment.is_none() && !is_owed);
+        // A batch that its exchange decided afterwards is not taken over.
+        let is_asked = sale.is_some_and(|sale| ledger.taking_over || sale.in_question(&named).is_some());
+        let deposit = order.deposit(&named);
+        let wrong = match (deposit, sale) {
+            (None, _) if !is_asked => Some("there is no deposit"),
+            (_, Some(_)) if order.aborted.contains_key(&named) => Some("an abort gives it back already"),
+            // Of several wallets one pays: what others deposited, or may have, goes back right before that payment.
+            (_, Some(_)) => {
+                order.owed.push(Owed::Payment(first, named));
                 None
             }
-            Some(deposit) if deposit.seq < run_start => Some("its deposit is of an earlier commit"),
-            Some(_) if !is_owed => Some("no abort had named it, and the order was not paid before"),
-            Some(_) => None,
+            (Some(deposit), None) if deposit.seq < run_start => Some("its deposit is of an earlier commit"),
+            (Some(_), None) if !is_owed => Some("no abort had named it, and the order was not paid before"),
+            _ => None,
         };
         if let Some(what) = wrong {
             let text = format!("coin {}: {what}", coin.coin_pub);

@@ -109,7 +109,7 @@ fn misasked(
         Some("the wallet's request does not name it so")
     } else if amounts.iter().any(|amount| amount.currency() != currency) {
         Some("it is not in the order's currency")
-    } else if order.aborted.contains_key(&coin.coin_pub) {
+    } else if !order.counts(&coin.coin_pub) {
         Some("it is under an abort")
     } else if asked.is_some_and(|asked| asked != coin.amount_with_fee) {
         Some("it was asked for another amount before")

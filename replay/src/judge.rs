@@ -110,7 +110,7 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
         Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),
         Facts::AbortRequested(f) => aborts::requested(order, f, ledger, case),
-        Facts::AbortExtended(f) => aborts::extended(order, f, case),
+        Facts::AbortExtended(f) => aborts::extended(order, f, ledger, case),
         Facts::AbortRefused(f) => aborts::refused(order, f, case),
         Facts::ExchangeReplied(f) => exchange::replied(order, f, case),
         Facts::ExchangeUnreached(f) => exchange::unreached(order, f, case),

@@ -68,7 +68,7 @@ pub(crate) fn left(order: &mut OrderFold) -> Vec<Left> {
             text: format!(
                 "coin {coin}: no abort had named it, the order was not paid before, and no payment follows"
             ),
-            stake: order.deposited(&coin),
+            stake: order.deposited(&coin).or_else(|| order.asked_of(&coin)),
             depends: [Mark::Coin(coin), Mark::Payment],
             mark: Mark::Permission(coin, quittance_events::RefundId::ABORT),
         }),

@@ -170,7 +170,7 @@ rules! {
         "what is lacking";
 
     DEPOSIT_REQUESTED "deposit.requested" Major
-        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them, never for two amounts of one coin nor for a coin under an abort."
+        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them, never for two amounts of one coin nor for a coin under an unrefused abort."
         "the amounts of the coins at fault";
     DEPOSIT_SIGNATURE "deposit.signature" Major
         "Each coin signed its deposit, in the form that is recorded."
@@ -232,7 +232,7 @@ rules! {
         "The merchant signed each refund of an abort, under id 0."
         "the amounts of the coins at fault";
     ABORT_EXTENDED "abort.extended" Major
-        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to one that the payment of the same commit does not count."
+        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to what the payment of the same commit does not count, deposited or asked for."
         "the amounts of the coins at fault";
     ABORT_LATE_DEPOSIT "abort.late_deposit" Major
         "A deposit that comes after its coin's abort, or after the payment, is given back: the extension stands in the same commit, unless the abort had asked for it."

@@ -6,7 +6,9 @@ pub mod approval;
 pub mod deposits;
 pub mod erasure;
 pub mod order;
+pub mod pay;
 pub mod refund;
+pub mod sale;
 mod spread;
 pub mod takeover;
 #[cfg(test)]

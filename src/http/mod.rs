@@ -5,6 +5,7 @@
 mod abort;
 mod accounts;
 mod approve;
+mod claim;
 mod config;
 mod delivery;
 pub mod door;
@@ -15,6 +16,9 @@ mod intake;
 mod ledger;
 mod observe;
 pub mod openapi;
+mod orders;
+mod pay;
+mod query;
 mod refund;
 mod reply;
 mod routes;
@@ -57,11 +61,16 @@ enum Endpoint {
     Health,
     Config,
     Status,
+    Pay,
+    Paid,
     Abort,
     Refund,
     Approve,
     RecordOrder,
     RecordDeposits,
+    Claim,
+    /// The instance's orders.
+    Orders,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
@@ -86,11 +95,15 @@ impl Endpoint {
             Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
+            Endpoint::Pay => "pay",
+            Endpoint::Paid => "paid",
             Endpoint::Abort => "abort",
             Endpoint::Refund => "refund",
             Endpoint::Approve => "approve",
             Endpoint::RecordOrder => "record_order",
             Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Claim => "claim",
+            Endpoint::Orders => "orders",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
@@ -248,11 +261,15 @@ async fn answer(
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
+            Endpoint::Pay => pay::post(&call).await,
+            Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
             Endpoint::Refund => refund::post(&call).await,
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
+            Endpoint::Claim => claim::post(&call).await,
+            Endpoint::Orders => orders::post(&call).await,
             Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
@@ -342,13 +359,13 @@ async fn bearer(
     if bearer.token.is_expired((service.clock)()) {
         return Err(Refusal::new(ErrorCode::GenericTokenExpired));
     }
-    match demand {
-        Demand::Scope(scope) if !bearer.may(scope) => {
-            Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
-                .detail(format!("it needs scope {}", scope.as_str())))
-        }
-        _ => Ok(Some(bearer)),
+    let scopes = demand.scopes();
+    if scopes.is_empty() || scopes.iter().any(|scope| bearer.may(*scope)) {
+        return Ok(Some(bearer));
     }
+    let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+    Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
+        .detail(format!("it needs scope {}", scopes.join(" or "))))
 }
 
 /// A body, with its place among the large ones where it needs one.
@@ -416,6 +433,8 @@ mod tests {
         for (path, endpoint, order) in [
             ("config", Endpoint::Config, None),
             ("orders/a", Endpoint::Status, Some("a")),
+            ("orders/a/pay", Endpoint::Pay, Some("a")),
+            ("orders/a/paid", Endpoint::Paid, Some("a")),
             ("orders/a/abort", Endpoint::Abort, Some("a")),
             ("orders/a/refund", Endpoint::Refund, Some("a")),
             ("private/orders/a/refund", Endpoint::Approve, Some("a")),
@@ -442,7 +461,7 @@ mod tests {
             "/health/",
             "/orders",
             "/orders/a/",
-            "/orders/a/pay",
+            "/orders/a/pays",
             "/instances/shop",
             "/private/orders/a",
         ] {

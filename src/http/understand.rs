@@ -4,7 +4,11 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, accounts, approve, instance_id, instances, intake, refund, status, token};
+use super::{
+    Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, orders, pay, refund, status,
+    token,
+};
+use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -24,21 +28,28 @@ pub fn understand(
     instance_id(target.managed.or(target.instance))
         .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
+        Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
+        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
+        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
+        Endpoint::Auth => instances::read_auth(body).map(drop)?,
+        Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
         Endpoint::OpenApi
         | Endpoint::Health
         | Endpoint::Config
         | Endpoint::Ledger(_)
         | Endpoint::Tokens
-        | Endpoint::TokenOf(_) => {}
-        Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
-        Endpoint::Accounts | Endpoint::Account(_) => {}
-        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
-        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
-        Endpoint::Auth => instances::read_auth(body).map(drop)?,
-        Endpoint::Instances | Endpoint::Instance => {}
+        | Endpoint::TokenOf(_)
+        | Endpoint::Accounts
+        | Endpoint::Account(_)
+        | Endpoint::Instances
+        | Endpoint::Instance
+        | Endpoint::Orders => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Pay => Payment::read(body).map(drop)?,
+        Endpoint::Paid => pay::read_paid(body).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,
         Endpoint::Approve => approve::read(body).map(drop)?,

@@ -223,6 +223,15 @@ fn note_decided(
 }
 
 impl Replayed {
+    /// Whether a successor repeats it from the ledger before it.
+    pub(crate) fn is_taken_over(&self, event: &Event) -> bool {
+        self.decisions.first().is_some_and(|first| {
+            let is_successor =
+                matches!(&first.event.facts, Facts::LedgerOpened(f) if f.predecessor.is_some());
+            is_successor && first.event.at_us == event.at_us
+        })
+    }
+
     /// Whether a rule of this sort is broken at this event.
     pub(crate) fn is_found(&self, seq: u64, rule: &str) -> bool {
         fn among(findings: &[Finding], seq: u64, rule: &str) -> bool {

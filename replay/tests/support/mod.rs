@@ -951,8 +951,9 @@ pub fn another(events: &Events, order: &str, like: usize, new: NewEvent) -> (Eve
 
 /// Appends an event at the end.
 pub fn append(events: &mut Events, order: &str, new: NewEvent) {
-    let event = another(events, order, events.len() - 1, new);
-    events.push(event);
+    let (mut event, new) = another(events, order, events.len() - 1, new);
+    event.seq = Seq::new(u64::try_from(events.len()).unwrap() + 1).unwrap();
+    events.push((event, new));
 }
 
 /// The service's own projection of an order as of a place, to make forgeries that fit.
