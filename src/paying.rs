@@ -175,12 +175,11 @@ pub fn too_slow() -> Refusal {
 struct Sending {
     service: Arc<Service>,
     key: OrderKey,
+    merchant: Arc<EddsaPrivateKey>,
     payment: Payment,
     terms: DepositTerms,
     price: Price,
     account: Arc<WireAccount>,
-    /// As it was when the payment began: replies are recorded though the instance is closed meanwhile.
-    merchant: Arc<EddsaPrivateKey>,
     /// Until every reply is recorded.
     _turn: Turn,
 }
@@ -207,12 +206,10 @@ impl Service {
 pub async fn pay(
     service: Arc<Service>,
     key: OrderKey,
+    merchant: Arc<EddsaPrivateKey>,
     payment: Payment,
     turn: Turn,
 ) -> Result<Order, RequestError> {
-    let instance = service.instances.get(&key.instance);
-    let merchant = instance.map(|instance| Arc::clone(&instance.merchant));
-    let merchant = merchant.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     let folded = service.folded(&key).await?;
     let configured = |exchange: &MasterPub| service.exchanges.is_configured(exchange);
     let (standing, shares) = pay::standing(
@@ -252,11 +249,11 @@ pub async fn pay(
     let sending = Arc::new(Sending {
         service,
         key,
+        merchant,
         payment,
         terms,
         price,
         account,
-        merchant,
         _turn: turn,
     });
     sending.send(order, batches).await
