@@ -37,6 +37,7 @@ pub fn understand(
         Endpoint::OpenApi
         | Endpoint::Health
         | Endpoint::Config
+        | Endpoint::Front
         | Endpoint::Ledger(_)
         | Endpoint::Tokens
         | Endpoint::TokenOf(_)
