@@ -66,6 +66,8 @@ enum Endpoint {
     OpenApi,
     Health,
     Config,
+    /// Of an instance, as a browser would ask for it.
+    Front,
     Status,
     Pay,
     Paid,
@@ -102,6 +104,7 @@ impl Endpoint {
             Endpoint::OpenApi => "openapi",
             Endpoint::Health => "health",
             Endpoint::Config => "config",
+            Endpoint::Front => "front",
             Endpoint::Status => "status",
             Endpoint::Pay => "pay",
             Endpoint::Paid => "paid",
@@ -272,6 +275,7 @@ async fn answer(
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
+            Endpoint::Front => Ok(config::front(&call)),
             Endpoint::Status => status::get(&call).await,
             Endpoint::Pay => pay::post(&call).await,
             Endpoint::Paid => pay::post_paid(&call).await,
@@ -512,7 +516,6 @@ mod tests {
         }
         for path in [
             "",
-            "/",
             "/instances/shop/health",
             "/health/",
             "/orders",

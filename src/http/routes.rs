@@ -177,6 +177,19 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "Where a client looks whether there is anything; it leads to `config`.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "HEAD",
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "As GET.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
         path: "config",
         endpoint: |_| Some(Endpoint::Config),
         summary: "What this service is.",
@@ -742,9 +755,11 @@ impl Target<'_> {
 /// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
-    let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
-        Some(Some((instance, rest))) => (Some(instance), rest),
-        Some(None) => return None,
+    let (instance, path) = match path.strip_prefix("instances/") {
+        Some(path) => {
+            let (instance, rest) = path.split_once('/').unwrap_or((path, ""));
+            (Some(instance), rest)
+        }
         None => (None, path),
     };
     let fitting = |route: &'static Route| Some((route, route.fits(path)?));

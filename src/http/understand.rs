@@ -28,23 +28,26 @@ pub fn understand(
     instance_id(target.managed.or(target.instance))
         .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
-        Endpoint::OpenApi
-        | Endpoint::Health
-        | Endpoint::Config
-        | Endpoint::Ledger(_)
-        | Endpoint::Tokens
-        | Endpoint::TokenOf(_) => {}
         Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
-        Endpoint::Accounts | Endpoint::Account(_) => {}
-        Endpoint::Claim => claim::read(body).map(drop)?,
-        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
-        Endpoint::Orders => list::read(query).map(drop)?,
-        Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
-        Endpoint::Order => order::check(query)?,
         Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
         Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
         Endpoint::Auth => instances::read_auth(body).map(drop)?,
-        Endpoint::Instances | Endpoint::Instance => {}
+        Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
+        Endpoint::OpenApi
+        | Endpoint::Health
+        | Endpoint::Config
+        | Endpoint::Front
+        | Endpoint::Ledger(_)
+        | Endpoint::Tokens
+        | Endpoint::TokenOf(_)
+        | Endpoint::Accounts
+        | Endpoint::Account(_)
+        | Endpoint::Instances
+        | Endpoint::Instance => {}
+        Endpoint::Orders => list::read(query).map(drop)?,
+        Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
+        Endpoint::Order => order::check(query)?,
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::read(query, currency).map(drop)?,
