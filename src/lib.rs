@@ -23,6 +23,7 @@ pub mod logs;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
+mod page;
 pub mod refusal;
 pub mod service;
 pub mod settle;
