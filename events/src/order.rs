@@ -247,9 +247,11 @@ impl Order {
                         continue;
                     }
                     let permission = match (coin.state, coin.amount, coin.merchant_sig) {
-                        (AbortCoinState::Deposited, Some(amount), Some(sig)) => Some((amount, sig)),
+                        (AbortCoinState::Deposited | AbortCoinState::Asked, Some(amount), Some(sig)) => {
+                            Some((amount, sig))
+                        }
                         (AbortCoinState::Undeposited, None, None) => None,
-                        _ => return Err(fail("amount and signature go with a deposited coin and no other")),
+                        _ => return Err(fail("amount and signature go with what may be deposited and no other")),
                     };
                     self.name_in_abort(coin.coin_pub, permission, event.at_us);
                 }

@@ -116,7 +116,7 @@ pub fn permission_changes(facts: &Facts) -> Vec<(CoinPub, RefundId, bool)> {
         Facts::AbortRequested(f) => f
             .coins
             .iter()
-            .filter(|coin| coin.state == AbortCoinState::Deposited)
+            .filter(|coin| matches!(coin.state, AbortCoinState::Deposited | AbortCoinState::Asked))
             .map(|coin| (coin.coin_pub, RefundId::ABORT, true))
             .collect(),
         Facts::AbortExtended(f) => f
