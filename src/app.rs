@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::access::Access;
+use crate::account::Accounts;
 use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -312,6 +313,7 @@ pub(crate) async fn service(
         exchange_list: config.exchanges.clone(),
         base_url: config.base_url.clone(),
         access,
+        accounts: Accounts::default(),
         metrics,
     }))
 }

@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod access;
+pub mod account;
 pub mod admission;
 pub mod app;
 mod client;

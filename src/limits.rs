@@ -88,6 +88,12 @@ pub const WITNESS_PAUSE_MAX: Duration = Duration::from_hours(1);
 /// Longest reply of a witness: a few signature lines.
 pub const WITNESS_REPLY_MAX: usize = 16 * 1024;
 
+/// Open accounts of one instance. A shop has one or two; each new order looks at all.
+pub const ACCOUNTS_OPEN_MAX: usize = 16;
+
+/// Accounts whose payto URI and salt are kept in memory: those of many instances, at a kilobyte each at most.
+pub const ACCOUNTS_CACHED_MAX: usize = 1024;
+
 /// Connections served at once; those of trusted proxies have as many of their own. One that is silent costs a few KiB
 /// and a file descriptor. Beyond it new ones are told 503.
 pub const CONNECTIONS_MAX: usize = 4096;

@@ -16,6 +16,7 @@ use quittance_taler::{Currency, Micros};
 use url::Url;
 
 use crate::access::Access;
+use crate::account::Accounts;
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
@@ -54,6 +55,8 @@ pub struct Service {
     pub base_url: Url,
     /// Whose tokens are taken.
     pub access: Access,
+    /// Where exchanges wire to.
+    pub accounts: Accounts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

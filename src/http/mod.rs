@@ -3,6 +3,7 @@
 //! warp. Specification: Taler's merchant API for the endpoints it has, `docs/protocol-choices.md` for the rest.
 
 mod abort;
+mod accounts;
 mod approve;
 mod config;
 mod delivery;
@@ -32,8 +33,8 @@ use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
 use quittance_events::{InstanceId, OrderKey, TokenId};
-use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
@@ -66,6 +67,9 @@ enum Endpoint {
     Tokens,
     /// By serial.
     TokenOf(u64),
+    Accounts,
+    /// `None`: the path has no hash.
+    Account(Option<HashCode>),
 }
 
 impl Endpoint {
@@ -83,6 +87,7 @@ impl Endpoint {
             Endpoint::RecordDeposits => "record_deposits",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
+            Endpoint::Accounts | Endpoint::Account(_) => "accounts",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -159,11 +164,11 @@ async fn respond(
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if !target.methods().any(|taken| taken == method) {
-        return error::wrong_method(&target.methods().collect::<Vec<_>>());
-    }
-    let deletes = method == "DELETE";
-    match answer(service, &target, deletes, query, headers, ticket, body).await {
+    let target = match target.taking(method) {
+        Ok(target) => target,
+        Err(methods) => return error::wrong_method(&methods),
+    };
+    match answer(service, &target, query, headers, ticket, body).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
@@ -178,7 +183,6 @@ async fn respond(
 async fn answer(
     service: Arc<Service>,
     target: &Target<'_>,
-    deletes: bool,
     query: String,
     headers: &HeaderMap,
     ticket: Option<Ticket>,
@@ -222,7 +226,7 @@ async fn answer(
         query,
         body,
     };
-    let endpoint = target.endpoint;
+    let (method, endpoint) = (target.method, target.endpoint);
     // In a task of its own: a client that hangs up must not stop a decision half-way.
     let work = async move {
         let answer = match endpoint {
@@ -233,10 +237,17 @@ async fn answer(
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
-            Endpoint::Token if deletes => token::delete(&call).await,
+            Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
+            Endpoint::Accounts if method == "POST" => accounts::post(&call).await,
+            Endpoint::Accounts => accounts::list(&call).await,
+            Endpoint::Account(h_wire) => match method {
+                "PATCH" => accounts::patch(&call, h_wire),
+                "DELETE" => accounts::delete(&call, h_wire).await,
+                _ => accounts::get(&call, h_wire).await,
+            },
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }

@@ -52,6 +52,8 @@ error_codes! {
         "There is no endpoint at this path.";
     GenericJsonInvalid 22 "GENERIC_JSON_INVALID" 400
         "The JSON in the request is malformed or lacks something required.";
+    GenericPaytoUriMalformed 24 "GENERIC_PAYTO_URI_MALFORMED" 400
+        "The payto URI is malformed.";
     GenericParameterMalformed 26 "GENERIC_PARAMETER_MALFORMED" 400
         "A parameter of the request is malformed.";
     GenericUriTooLong 31 "GENERIC_URI_TOO_LONG" 414
@@ -106,6 +108,8 @@ error_codes! {
         "The reply of the exchange is malformed or proves nothing.";
     MerchantGenericExchangeUnexpectedStatus 2014 "MERCHANT_GENERIC_EXCHANGE_UNEXPECTED_STATUS" 502
         "The exchange answered with an unexpected status.";
+    MerchantGenericAccountUnknown 2022 "MERCHANT_GENERIC_ACCOUNT_UNKNOWN" 404
+        "The instance has no such account.";
     MerchantGenericCurrencyMismatch 2024 "MERCHANT_GENERIC_CURRENCY_MISMATCH" 409
         "The currency of the amount is not the one in use here.";
     MerchantGenericExchangeUntrusted 2025 "MERCHANT_GENERIC_EXCHANGE_UNTRUSTED" 400
@@ -151,9 +155,9 @@ mod tests {
     fn table_is_in_order_and_speaks_in_sentences() {
         let codes: Vec<u32> = ErrorCode::ALL.iter().map(|code| code.code()).collect();
         let expected = [
-            16, 20, 21, 22, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 77, 1005, 1500, 1501, 1502, 1503,
-            1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2024, 2025, 2042, 2105, 2106, 2156,
-            2169, 2253, 2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
+            16, 20, 21, 22, 24, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 77, 1005, 1500, 1501, 1502, 1503,
+            1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2022, 2024, 2025, 2042, 2105, 2106,
+            2156, 2169, 2253, 2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {
