@@ -115,7 +115,8 @@ impl Service {
         Ok(Some(account))
     }
 
-    async fn attachment(&self, seq: Seq, name: AttachmentName) -> Result<Option<Vec<u8>>, RequestError> {
+    /// The bytes of an event's attachment, where it has them.
+    pub(crate) async fn attachment(&self, seq: Seq, name: AttachmentName) -> Result<Option<Vec<u8>>, RequestError> {
         // A thread that reads would come back at a moment of its own.
         #[cfg(feature = "simulation")]
         if self.ledger.is_stepped() {

@@ -35,6 +35,7 @@ use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
+use crate::webhook::deliver::{self, Webhooks};
 use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
@@ -219,6 +220,7 @@ impl App {
             )));
             tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
         }
+        tasks.push(tokio::spawn(deliver::run(Arc::clone(&service), stopped.clone())));
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
         Ok(App {
@@ -291,6 +293,7 @@ pub(crate) async fn service(
     let configured = configured
         .into_iter()
         .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
+    let webhooks = Webhooks::open(folder.clone(), instances.keys())?;
     let access = Access::open(
         folder,
         Arc::clone(&ledger),
@@ -313,6 +316,7 @@ pub(crate) async fn service(
         exchange_list: config.exchanges.clone(),
         base_url: config.base_url.clone(),
         access,
+        webhooks,
         accounts: Accounts::default(),
         metrics,
     }))

@@ -34,4 +34,5 @@ pub mod takeover;
 pub mod token;
 pub mod token_commands;
 pub mod token_file;
+pub mod webhook;
 pub mod witness;

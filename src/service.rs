@@ -26,6 +26,7 @@ use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
 use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::refusal::{Refusal, RequestError};
+use crate::webhook::deliver::Webhooks;
 
 /// All that the handlers share.
 pub struct Service {
@@ -57,6 +58,8 @@ pub struct Service {
     pub access: Access,
     /// Where exchanges wire to.
     pub accounts: Accounts,
+    /// Which servers of shops are told of what.
+    pub webhooks: Webhooks,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

@@ -343,6 +343,8 @@ impl Order {
                 self.sale_mut().ok_or_else(|| fail(UNSOLD))?.session = Some(f.session);
             }
             Facts::TermsForgotten(_) => self.terms_at = event.seq,
+            // Of a shop told or not told, nothing of the order depends.
+            Facts::WebhookDelivered(_) | Facts::WebhookGivenUp(_) => {}
             Facts::OrderCreated(_) => return Err(fail("the order exists already")),
             Facts::LedgerOpened(_)
             | Facts::AccountAdded(_)

@@ -97,6 +97,7 @@ fn state_word(state: AbortCoinState) -> &'static str {
         AbortCoinState::Deposited => "deposited",
         AbortCoinState::Undeposited => "undeposited",
         AbortCoinState::Known => "known",
+        AbortCoinState::Asked => "asked",
     }
 }
 

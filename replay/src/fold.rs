@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::facts::{DepositRecorded, Failure, OrderRecorded, Verdict};
-use quittance_events::{OrderKey, RefundId};
+use quittance_events::{OrderKey, RefundId, WebhookId};
 use quittance_taler::{Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, Micros, Timestamp};
 use serde_json::Value;
 
@@ -141,6 +141,10 @@ pub(crate) struct OrderFold {
     /// Permissions that the ledger itself takes for open: its own verdicts count here.
     pub(crate) open: BTreeSet<(CoinPub, RefundId)>,
     pub(crate) answers: Vec<Answer>,
+    /// Payments and approvals, which webhooks tell of.
+    pub(crate) webhook_causes: BTreeSet<u64>,
+    /// Which webhook was done with which of them.
+    pub(crate) webhooks_told: BTreeSet<(WebhookId, u64)>,
     /// Bytes of the replies that answers hand on, kept as values.
     pub(crate) handed_on: usize,
     /// The last event that is no answer and no delivery.
@@ -173,6 +177,8 @@ impl OrderFold {
             owed: Vec::new(),
             open: BTreeSet::new(),
             answers: Vec::new(),
+            webhook_causes: BTreeSet::new(),
+            webhooks_told: BTreeSet::new(),
             handed_on: 0,
             moved: seq,
             last: seq,
@@ -333,7 +339,7 @@ impl OrderFold {
     pub(crate) fn weight(&self) -> usize {
         let lists = self.deposits.len() + self.carried_in.len() + self.approved.len() + self.aborted.len();
         let names: usize = self.refusals.iter().map(Vec::len).sum();
-        8 + 2 * lists + self.answers.len() / 4 + names / 16 + self.handed_on / 128
+        8 + 2 * lists + self.answers.len() / 4 + self.webhooks_told.len() / 4 + names / 16 + self.handed_on / 128
     }
 
     /// A reply's bytes were erased: from here on nobody is handed them. What was handed on before cannot be known.

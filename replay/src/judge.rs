@@ -13,7 +13,7 @@ use crate::fold::OrderFold;
 use crate::parts::{Attachment, Decision, Joiner};
 use crate::prepare;
 use crate::report::Checked;
-use crate::{aborts, answers, approvals, exchange, orders, rules};
+use crate::{aborts, answers, approvals, exchange, orders, rules, webhooks};
 
 /// What the rules of an order need to know of the ledger.
 #[derive(Clone, Copy)]
@@ -89,6 +89,8 @@ pub(crate) fn judge(
         Facts::AbortAnswered(f) => answers::abort(order, f, case),
         Facts::RefundDelivered(f) => answers::delivered(order, f, case),
         Facts::AttachmentErased(f) => order.erased(f.seq.get()),
+        Facts::WebhookDelivered(f) => webhooks::delivered(order, f, case),
+        Facts::WebhookGivenUp(f) => webhooks::given_up(order, f, case),
         // The form of the event is told of by the log's rules.
         Facts::LedgerOpened(_)
         | Facts::InstanceAdded(_)
@@ -110,6 +112,7 @@ pub(crate) fn judge(
         | Facts::DepositUnreached(_)
         | Facts::SessionPaid(_) => return,
     }
+    webhooks::note_cause(order, facts, first);
     order.advance(first, last, at, facts.moves_order());
 }
 

@@ -25,6 +25,7 @@ mod status;
 mod stream;
 mod token;
 pub mod understand;
+mod webhooks;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
-use quittance_events::{InstanceId, OrderKey, TokenId};
+use quittance_events::{InstanceId, OrderKey, TokenId, WebhookId};
 use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
@@ -70,6 +71,8 @@ enum Endpoint {
     Accounts,
     /// `None`: the path has no hash.
     Account(Option<HashCode>),
+    Webhooks,
+    Webhook,
 }
 
 impl Endpoint {
@@ -88,6 +91,7 @@ impl Endpoint {
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
+            Endpoint::Webhooks | Endpoint::Webhook => "webhooks",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -222,6 +226,7 @@ async fn answer(
         service,
         instance: id,
         order,
+        webhook: target.webhook.and_then(decoded),
         bearer,
         query,
         body,
@@ -248,6 +253,13 @@ async fn answer(
                 "DELETE" => accounts::delete(&call, h_wire).await,
                 _ => accounts::get(&call, h_wire).await,
             },
+            Endpoint::Webhooks if method == "POST" => webhooks::post(&call).await,
+            Endpoint::Webhooks => Ok(webhooks::list(&call)),
+            Endpoint::Webhook => match method {
+                "PATCH" => webhooks::patch(&call).await,
+                "DELETE" => webhooks::delete(&call).await,
+                _ => webhooks::get(&call),
+            },
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }
@@ -265,6 +277,8 @@ struct Call {
     instance: InstanceId,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
+    /// `None`: the path names no webhook that could exist.
+    webhook: Option<WebhookId>,
     /// Who calls, on private endpoints.
     bearer: Option<Bearer>,
     query: String,

@@ -6,7 +6,7 @@ use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Endpoint, abort, accounts, approve, config, health, intake, ledger, refund, shape, token};
+use super::{Endpoint, abort, accounts, approve, config, health, intake, ledger, refund, shape, token, webhooks};
 use crate::decide::deposits::DepositsRequest;
 
 /// Whom an endpoint is for.
@@ -305,6 +305,62 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's webhooks.",
+        answers: &[(200, Body::Json(shape::<webhooks::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Has a server of the shop told of payments or refunds. `Quittance-Webhook-Secret` is told once.",
+        request: Some(shape::<webhooks::Request>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostWebhooksConflictWebhookExists),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "One of them. Its templates may hold the shop's own secrets.",
+        answers: &[(200, Body::Json(shape::<webhooks::Detail>))],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes a webhook; its secret stays.",
+        request: Some(shape::<webhooks::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericWebhookUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Takes a webhook away, with what it still had to tell.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
         path: "ledger/checkpoint",
         endpoint: |_| Some(Endpoint::Ledger(ledger::File::Checkpoint)),
         of_instances: false,
@@ -374,6 +430,7 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    pub(super) webhook: Option<&'a str>,
     pub(super) demand: Demand,
     pub(super) method: &'static str,
     template: &'static str,
@@ -411,6 +468,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint: (route.endpoint)(name)?,
         instance,
         order: route.path.contains("{order_id}").then_some(name),
+        webhook: route.path.contains("{webhook_id}").then_some(name),
         demand: route.demand,
         method: route.method,
         template: route.path,

@@ -108,6 +108,8 @@ error_codes! {
         "The reply of the exchange is malformed or proves nothing.";
     MerchantGenericExchangeUnexpectedStatus 2014 "MERCHANT_GENERIC_EXCHANGE_UNEXPECTED_STATUS" 502
         "The exchange answered with an unexpected status.";
+    MerchantGenericWebhookUnknown 2019 "MERCHANT_GENERIC_WEBHOOK_UNKNOWN" 404
+        "The instance has no such webhook.";
     MerchantGenericAccountUnknown 2022 "MERCHANT_GENERIC_ACCOUNT_UNKNOWN" 404
         "The instance has no such account.";
     MerchantGenericCurrencyMismatch 2024 "MERCHANT_GENERIC_CURRENCY_MISMATCH" 409
@@ -145,6 +147,9 @@ error_codes! {
     MerchantPrivatePostOrdersIdRefundNotAllowedByContract
         2532 "MERCHANT_PRIVATE_POST_ORDERS_ID_REFUND_NOT_ALLOWED_BY_CONTRACT" 403
         "The contract does not allow refunds.";
+    MerchantPrivatePostWebhooksConflictWebhookExists
+        2900 "MERCHANT_PRIVATE_POST_WEBHOOKS_CONFLICT_WEBHOOK_EXISTS" 409
+        "Another webhook has this id.";
 }
 
 #[cfg(test)]
