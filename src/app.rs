@@ -35,6 +35,7 @@ use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
+use crate::waiters::Waiters;
 use crate::webhook::deliver::{self, Webhooks};
 use crate::{logs, witness};
 
@@ -247,6 +248,7 @@ impl App {
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.service.waiters.close();
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(error = logs::ended(&error), "a part of the service had failed");
@@ -318,6 +320,7 @@ pub(crate) async fn service(
         access,
         webhooks,
         accounts: Accounts::default(),
+        waiters: Waiters::default(),
         metrics,
     }))
 }

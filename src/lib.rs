@@ -26,6 +26,7 @@ pub mod open;
 pub mod open_files;
 mod page;
 pub mod refusal;
+pub mod selling;
 pub mod service;
 pub mod settle;
 #[cfg(feature = "simulation")]
@@ -34,5 +35,6 @@ pub mod takeover;
 pub mod token;
 pub mod token_commands;
 pub mod token_file;
+pub mod waiters;
 pub mod webhook;
 pub mod witness;

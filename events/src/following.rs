@@ -24,7 +24,9 @@ fn events_of_kinds(
     let last = seq_of(last.unwrap_or(0))?;
     let end = Seq::new(after.get().saturating_add(most)).map_or(last, |end| end.min(last));
     // Canonical JSON has this member in one form. Were it a text within another, the event's own kind would tell.
-    let forms = kinds.iter().map(|kind| Value::Blob(format!("\"kind\":\"{kind}\"").into_bytes()));
+    let forms = kinds
+        .iter()
+        .map(|kind| Value::Blob(format!("\"kind\":\"{kind}\"").into_bytes()));
     let condition = vec!["instr(sealed, ?) > 0"; kinds.len()].join(" OR ");
     let mut statement = tx.prepare_cached(&format!(
         "SELECT seq, sealed FROM event WHERE seq > ? AND seq <= ? AND ({condition}) ORDER BY seq"

@@ -267,7 +267,11 @@ impl Order {
                             Some((amount, sig))
                         }
                         (AbortCoinState::Undeposited, None, None) => None,
-                        _ => return Err(fail("amount and signature go with what may be deposited and no other")),
+                        _ => {
+                            return Err(fail(
+                                "amount and signature go with what may be deposited and no other",
+                            ));
+                        }
                     };
                     self.name_in_abort(coin.coin_pub, permission, event.at_us);
                 }

@@ -339,7 +339,11 @@ impl OrderFold {
     pub(crate) fn weight(&self) -> usize {
         let lists = self.deposits.len() + self.carried_in.len() + self.approved.len() + self.aborted.len();
         let names: usize = self.refusals.iter().map(Vec::len).sum();
-        8 + 2 * lists + self.answers.len() / 4 + self.webhooks_told.len() / 4 + names / 16 + self.handed_on / 128
+        8 + 2 * lists
+            + self.answers.len() / 4
+            + self.webhooks_told.len() / 4
+            + names / 16
+            + self.handed_on / 128
     }
 
     /// A reply's bytes were erased: from here on nobody is handed them. What was handed on before cannot be known.

@@ -225,7 +225,10 @@ pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
             f.webhook, f.of, f.http_status, f.attempt
         ),
         Facts::WebhookGivenUp(f) => {
-            format!("webhook {} could not be told of event {} in time", f.webhook, f.of)
+            format!(
+                "webhook {} could not be told of event {} in time",
+                f.webhook, f.of
+            )
         }
         other => format!("{}, which belongs to no order", other.kind()),
     }

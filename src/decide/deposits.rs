@@ -112,6 +112,11 @@ pub fn decide(
     by: &TokenId,
 ) -> Result<Vec<NewEvent>, Refusal> {
     let order = order.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
+    if order.sale.is_some() {
+        return Err(conflict(
+            "the order was made here: what is deposited for it is known",
+        ));
+    }
     if request.deposits.len() > COINS_MAX || request.refunds.len() > COINS_MAX {
         return Err(malformed(format!("at most {COINS_MAX} coins in one request")));
     }

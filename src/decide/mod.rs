@@ -7,6 +7,7 @@ pub mod deposits;
 pub mod erasure;
 pub mod order;
 pub mod refund;
+pub mod sale;
 mod spread;
 pub mod takeover;
 #[cfg(test)]

@@ -4,7 +4,9 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, accounts, approve, instance_id, intake, refund, status, token, webhooks};
+use super::{
+    Endpoint, abort, accounts, approve, claim, instance_id, intake, orders, refund, status, token, webhooks,
+};
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -34,6 +36,9 @@ pub fn understand(
         Endpoint::Webhooks if method == "POST" => webhooks::read(body).map(drop)?,
         Endpoint::Webhook if method == "PATCH" => webhooks::read_change(body).map(drop)?,
         Endpoint::Webhooks | Endpoint::Webhook => {}
+        Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
+        Endpoint::Orders => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,

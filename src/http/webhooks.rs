@@ -95,7 +95,12 @@ pub(super) fn read_change(body: &[u8]) -> Result<Details, Refusal> {
 
 pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let (id, details) = read(&call.body)?;
-    if let Some(known) = call.service.webhooks.of(&call.instance).iter().find(|known| known.id == id)
+    if let Some(known) = call
+        .service
+        .webhooks
+        .of(&call.instance)
+        .iter()
+        .find(|known| known.id == id)
         && known.details == details
     {
         // Asked again, as after a lost answer. Its secret is not told twice: who lost it deletes it and makes another.
@@ -120,14 +125,23 @@ pub(super) fn list(call: &Call) -> Response {
         webhook_id: webhook.id.clone(),
         event_type: webhook.details.event_type.as_str(),
     };
-    let webhooks = call.service.webhooks.of(&call.instance).iter().map(entry).collect();
+    let webhooks = call
+        .service
+        .webhooks
+        .of(&call.instance)
+        .iter()
+        .map(entry)
+        .collect();
     reply::json(StatusCode::OK, &List { webhooks })
 }
 
 pub(super) fn get(call: &Call) -> Result<Response, RequestError> {
     let id = id(call)?;
     let webhooks = call.service.webhooks.of(&call.instance);
-    let webhook = webhooks.iter().find(|webhook| webhook.id == id).ok_or_else(unknown)?;
+    let webhook = webhooks
+        .iter()
+        .find(|webhook| webhook.id == id)
+        .ok_or_else(unknown)?;
     let Details {
         event_type,
         url,

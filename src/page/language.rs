@@ -114,7 +114,11 @@ impl Language {
 
 /// Whether an `Accept` (RFC 9110, 12.5.1) likes a page better than JSON: browsers name pages, wallets and shops do not.
 pub(crate) fn wants_page(accepted: &str) -> bool {
-    let weight = |media: &str| weighted(accepted).find(|(range, _)| range == media).map(|(_, weight)| weight);
+    let weight = |media: &str| {
+        weighted(accepted)
+            .find(|(range, _)| range == media)
+            .map(|(_, weight)| weight)
+    };
     let page = weight("text/html").unwrap_or(0);
     page > 0 && page.cmp(&weight("application/json").unwrap_or(0)) == Ordering::Greater
 }
@@ -125,7 +129,10 @@ fn weighted(list: &str) -> impl Iterator<Item = (String, u32)> {
         let mut parts = element.split(';').map(|part| part.trim().to_ascii_lowercase());
         let range = parts.next().unwrap_or_default();
         let weight = parts.find_map(|part| Some(part.strip_prefix("q=")?.to_owned()));
-        (range, weight.map_or(1000, |weight| thousandths(&weight).unwrap_or(0)))
+        (
+            range,
+            weight.map_or(1000, |weight| thousandths(&weight).unwrap_or(0)),
+        )
     })
 }
 
@@ -165,7 +172,10 @@ mod tests {
     #[test]
     fn a_page_is_for_those_who_ask_for_one() {
         for (accepted, page) in [
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+                true,
+            ),
             ("text/html", true),
             ("application/json;q=0.9, text/html", true),
             ("", false),

@@ -16,8 +16,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-pub(crate) use language::{Language, wants_page};
 use language::Words;
+pub(crate) use language::{Language, wants_page};
 use qr::Qr;
 
 /// While something may change, a browser looks again after so many seconds: the payer sees soon that it worked, and a
@@ -156,20 +156,26 @@ pub(crate) fn order_page(view: &OrderView<'_>, language: Language) -> String {
         amount: amount_text(&view.amount, language),
         facts: Vec::new(),
     };
-    page.shop = view.terms["merchant"]["name"].as_str().filter(|name| !name.is_empty());
+    page.shop = view.terms["merchant"]["name"]
+        .as_str()
+        .filter(|name| !name.is_empty());
     match &view.state {
         OrderState::Payable { pay_uri, until } => {
             (page.state, page.heading) = ("payable", words.pay);
             page.action = Some(Action::into_wallet(pay_uri, words.pay_here, words.scan));
             page.refresh = Some(LOOK_AGAIN_S);
-            shown.facts.extend(time_text(*until).map(|time| (words.until, time)));
+            shown
+                .facts
+                .extend(time_text(*until).map(|time| (words.until, time)));
         }
         OrderState::Claimed { pay_uri, until } => {
             (page.state, page.heading) = ("claimed", words.claimed);
             page.lines = vec![words.claimed_further];
             page.action = Some(Action::plain(pay_uri, words.open_wallet));
             page.refresh = Some(LOOK_AGAIN_S);
-            shown.facts.extend(time_text(*until).map(|time| (words.until, time)));
+            shown
+                .facts
+                .extend(time_text(*until).map(|time| (words.until, time)));
         }
         OrderState::Expired => {
             (page.state, page.heading) = ("expired", words.expired);
@@ -232,7 +238,9 @@ impl<'a> Page<'a> {
     /// What the shop has for those who paid: its word, or its address.
     fn fulfil(&mut self, terms: &'a Value, language: Language) {
         self.message = said(terms, "fulfillment_message", language);
-        let address = terms["fulfillment_url"].as_str().filter(|url| is_web_address(url));
+        let address = terms["fulfillment_url"]
+            .as_str()
+            .filter(|url| is_web_address(url));
         self.action = address.map(|url| Action::plain(url, language.words().to_shop));
     }
 
@@ -247,9 +255,13 @@ fn said<'a>(terms: &'a Value, member: &str, language: Language) -> Option<&'a st
     let translated = terms[format!("{member}_i18n")].as_object().and_then(|texts| {
         let tag = language.tag();
         let is_it = |name: &str| name.split(['_', '-']).next() == Some(tag);
-        texts.get(tag).or_else(|| Some(texts.iter().find(|(name, _)| is_it(name))?.1))
+        texts
+            .get(tag)
+            .or_else(|| Some(texts.iter().find(|(name, _)| is_it(name))?.1))
     });
-    translated.and_then(Value::as_str).or_else(|| terms[member].as_str())
+    translated
+        .and_then(Value::as_str)
+        .or_else(|| terms[member].as_str())
 }
 
 /// Contracts may hold addresses of any scheme; of scripts and files a page makes no link.
@@ -305,7 +317,10 @@ mod tests {
     }
 
     fn tags(page: &str) -> Vec<&str> {
-        page.split('<').skip(1).map(|rest| rest.split(['>', ' ']).next().unwrap()).collect()
+        page.split('<')
+            .skip(1)
+            .map(|rest| rest.split(['>', ' ']).next().unwrap())
+            .collect()
     }
 
     #[test]
@@ -320,9 +335,18 @@ mod tests {
             (Language::French, "bottes", "7,50\u{a0}KUDOS"),
         ] {
             let pages = states("taler://pay/shop.example/o/?c=X").into_iter();
-            let pages: Vec<String> = pages.map(|state| order_page(&view(&terms, state), language)).collect();
+            let pages: Vec<String> = pages
+                .map(|state| order_page(&view(&terms, state), language))
+                .collect();
             let words = language.words();
-            let headings = [words.pay, words.claimed, words.expired, words.paid, words.refund, words.refunded];
+            let headings = [
+                words.pay,
+                words.claimed,
+                words.expired,
+                words.paid,
+                words.refund,
+                words.refunded,
+            ];
             for (page, heading) in pages.iter().zip(headings) {
                 assert!(page.contains(&format!("<h1>{heading}</h1>")), "{page}");
                 assert!(page.contains(&format!("<bdi>{summary}</bdi>")), "{page}");
@@ -333,9 +357,18 @@ mod tests {
             let link = "href=\"taler://pay/shop.example/o/?c=X\"";
             assert_eq!(has(link), [true, true, false, false, true, false]);
             assert_eq!(has("<svg"), [true, false, false, false, true, false]);
-            assert_eq!(has("http-equiv=\"refresh\""), [true, true, false, false, true, false]);
-            assert_eq!(has("https://shop.example/thanks?a=1&#38;b=2"), [false, false, false, true, false, true]);
-            assert_eq!(has("2026-11-21 02:00 UTC"), [true, true, false, false, false, false]);
+            assert_eq!(
+                has("http-equiv=\"refresh\""),
+                [true, true, false, false, true, false]
+            );
+            assert_eq!(
+                has("https://shop.example/thanks?a=1&#38;b=2"),
+                [false, false, false, true, false, true]
+            );
+            assert_eq!(
+                has("2026-11-21 02:00 UTC"),
+                [true, true, false, false, false, false]
+            );
             for trouble in [Trouble::Unknown, Trouble::Forbidden, Trouble::Failed] {
                 assert!(!trouble_page(trouble, language).contains("boots"));
             }
@@ -344,7 +377,11 @@ mod tests {
 
     #[test]
     fn amounts_keep_what_they_have() {
-        for (amount, text) in [("KUDOS:7", "7.00"), ("KUDOS:0.1", "0.10"), ("KUDOS:1.00000001", "1.00000001")] {
+        for (amount, text) in [
+            ("KUDOS:7", "7.00"),
+            ("KUDOS:0.1", "0.10"),
+            ("KUDOS:1.00000001", "1.00000001"),
+        ] {
             let amount = amount_text(&amount.parse().unwrap(), Language::English);
             assert_eq!(amount, format!("{text}\u{a0}KUDOS"));
         }
@@ -352,7 +389,14 @@ mod tests {
 
     #[test]
     fn only_web_addresses_become_links() {
-        for url in ["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "//shop.example", "", "taler://x"] {
+        for url in [
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "file:///etc/passwd",
+            "//shop.example",
+            "",
+            "taler://x",
+        ] {
             let terms = json!({"summary": "x", "fulfillment_url": url});
             let page = order_page(&view(&terms, OrderState::Paid), Language::English);
             assert!(!page.contains("href="), "{url}");

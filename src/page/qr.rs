@@ -58,7 +58,13 @@ mod tests {
             dark[start..start + long.parse::<usize>().unwrap()].fill(true);
         }
         let side = qr.side * scale;
-        let shade = |x: usize, y: usize| if dark[y / scale * qr.side + x / scale] { 0 } else { 255 };
+        let shade = |x: usize, y: usize| {
+            if dark[y / scale * qr.side + x / scale] {
+                0
+            } else {
+                255
+            }
+        };
         let mut image = rqrr::PreparedImage::prepare_from_greyscale(side, side, shade);
         let found = image.detect_grids();
         assert_eq!(found.len(), 1);
@@ -67,7 +73,10 @@ mod tests {
 
     #[test]
     fn what_is_drawn_is_read_again() {
-        let long = format!("taler://pay/shop.example/instances/{}/o/?c=91JPRV", "x".repeat(700));
+        let long = format!(
+            "taler://pay/shop.example/instances/{}/o/?c=91JPRV",
+            "x".repeat(700)
+        );
         for uri in [
             "taler://pay/shop.example/2026.325-A/?c=91JPRV3F5GG4EKJN41A62V35E8",
             "taler+http://refund/127.0.0.1:9966/o/",

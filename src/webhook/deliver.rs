@@ -28,7 +28,12 @@ use crate::refusal::RequestError;
 use crate::service::Service;
 
 /// What webhooks tell of, and what ends them.
-const KINDS: [&str; 4] = ["payment_completed", "refund_approved", "webhook_delivered", "webhook_given_up"];
+const KINDS: [&str; 4] = [
+    "payment_completed",
+    "refund_approved",
+    "webhook_delivered",
+    "webhook_given_up",
+];
 
 /// What is to be told: an event, to a webhook of its instance.
 type Key = (Seq, WebhookId);
@@ -76,7 +81,9 @@ impl Webhooks {
     ) -> Result<Webhooks, KeyFileError> {
         let mut state = State::default();
         for id in instances {
-            state.configured.insert(id.clone(), folder.read_webhooks(id)?.into());
+            state
+                .configured
+                .insert(id.clone(), folder.read_webhooks(id)?.into());
         }
         Ok(Webhooks {
             folder,
@@ -115,7 +122,10 @@ impl Webhooks {
     }
 
     fn are_none(&self) -> bool {
-        self.lock().configured.values().all(|webhooks| webhooks.is_empty())
+        self.lock()
+            .configured
+            .values()
+            .all(|webhooks| webhooks.is_empty())
     }
 
     /// Takes up what an event gives to tell, or lets go of what it ends.
@@ -295,12 +305,7 @@ async fn attempt(service: &Arc<Service>, key: &Key) {
             http_status,
         }
         .into(),
-        _ if now >= given_up_at => WebhookGivenUp {
-            webhook,
-            of,
-            attempt,
-        }
-        .into(),
+        _ if now >= given_up_at => WebhookGivenUp { webhook, of, attempt }.into(),
         _ => {
             let mut state = service.webhooks.lock();
             // The last attempt is made when the time is over.
@@ -315,7 +320,12 @@ async fn attempt(service: &Arc<Service>, key: &Key) {
     if !is_delivered {
         service.metrics.told_a_shop("given_up");
         tracing::warn!(%order, webhook = %id, of = %of, "a webhook was given up");
-    } else if service.webhooks.lock().failing.remove(&(order.instance.clone(), id.clone())) {
+    } else if service
+        .webhooks
+        .lock()
+        .failing
+        .remove(&(order.instance.clone(), id.clone()))
+    {
         tracing::info!(instance = %order.instance, webhook = %id, "the webhook is taken again");
     }
     let append = Append {
@@ -335,7 +345,9 @@ async fn attempt(service: &Arc<Service>, key: &Key) {
 /// When the next attempt is made after one of this number failed.
 fn pause(now: Micros, attempt: u64) -> Micros {
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-    let pause = 2u64.checked_pow(doublings).and_then(|factor| factor.checked_mul(WEBHOOK_FIRST_S));
+    let pause = 2u64
+        .checked_pow(doublings)
+        .and_then(|factor| factor.checked_mul(WEBHOOK_FIRST_S));
     now.plus_s(pause.map_or(WEBHOOK_PAUSE_MAX_S, |pause| pause.min(WEBHOOK_PAUSE_MAX_S)))
 }
 
@@ -382,7 +394,9 @@ fn values(
     terms: Option<&[u8]>,
     reason: Option<&[u8]>,
 ) -> Result<Value, RequestError> {
-    let terms: Value = terms.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let terms: Value = terms
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default();
     let mut values = json!({
         "webhook_type": event_type.as_str(),
         "instance_id": order.key.instance,
@@ -399,7 +413,11 @@ fn values(
             // In all, as of that approval: later ones tell of themselves.
             let approved = order.rows.iter().filter(|row| row.approval <= of);
             let total: Amount = amount::sum(order.currency(), approved.map(|row| row.amount))?;
-            let at = order.rows.iter().find(|row| row.approval == of).map(|row| row.execution_s);
+            let at = order
+                .rows
+                .iter()
+                .find(|row| row.approval == of)
+                .map(|row| row.execution_s);
             values["timestamp"] = json!(at.map(TalerTimestamp));
             values["refund_amount"] = json!(total);
             values["reason"] = json!(reason.map(String::from_utf8_lossy));

@@ -9,9 +9,9 @@ pub mod template;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
-use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use quittance_events::{InstanceId, Seq, WebhookId};
@@ -35,8 +35,17 @@ pub const EVENT: &str = "quittance-event";
 
 /// Headers that are the connection's own, or ours.
 const RESERVED: [&str; 11] = [
-    "connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "quittance-webhook",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "quittance-webhook",
 ];
 
 /// What a webhook tells of.
@@ -156,7 +165,9 @@ impl Details {
             return wrong("url is http or https with a host".into());
         }
         if !self.url.username().is_empty() || self.url.password().is_some() || self.url.fragment().is_some() {
-            return wrong("url has neither user nor password nor fragment; a header can bear a password".into());
+            return wrong(
+                "url has neither user nor password nor fragment; a header can bear a password".into(),
+            );
         }
         if !METHODS.contains(&self.http_method.as_str()) {
             return wrong(format!("http_method is one of {}", METHODS.join(", ")));
@@ -277,7 +288,9 @@ impl Webhook {
         let details = &self.details;
         let method = Method::from_bytes(details.http_method.as_bytes()).ok()?;
         let body = match &details.body_template {
-            Some(text) => Template::read(text).ok()?.fill(values, Place::Body, WEBHOOK_BODY_MAX)?,
+            Some(text) => Template::read(text)
+                .ok()?
+                .fill(values, Place::Body, WEBHOOK_BODY_MAX)?,
             None if method == Method::GET => String::new(),
             None => {
                 let mut short = values.clone();
@@ -292,7 +305,10 @@ impl Webhook {
         *request.uri_mut() = details.url.as_str().parse().ok()?;
         let headers = request.headers_mut();
         if !body.is_empty() {
-            headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(
+                hyper::header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
         }
         headers.insert(
             hyper::header::USER_AGENT,
@@ -381,7 +397,10 @@ mod tests {
     fn a_signature_is_what_any_library_makes_of_the_same() {
         // printf '1795226400.7.{"a":1}' | openssl dgst -sha256 -hmac SECRET
         let made = signature("SECRET", 1_795_226_400, Seq::new(7).unwrap(), br#"{"a":1}"#);
-        assert_eq!(made, "t=1795226400,v1=1b49033369e9943dd40a9d796d15df971ed05217123a4a18a468423c521805a8");
+        assert_eq!(
+            made,
+            "t=1795226400,v1=1b49033369e9943dd40a9d796d15df971ed05217123a4a18a468423c521805a8"
+        );
     }
 
     #[test]
@@ -393,18 +412,33 @@ mod tests {
             change(&mut details);
             details.check()
         };
-        for url in ["ftp://shop.example/", "https://u@shop.example/", "https://:p@shop.example/", "https://a/#b", "mailto:a@b"] {
+        for url in [
+            "ftp://shop.example/",
+            "https://u@shop.example/",
+            "https://:p@shop.example/",
+            "https://a/#b",
+            "mailto:a@b",
+        ] {
             details(url).check().unwrap_err();
         }
         with(&|d| d.http_method = "DELETE".into()).unwrap_err();
         with(&|d| d.http_method = "post".into()).unwrap_err();
         with(&|d| d.body_template = Some("{{#a}}".into())).unwrap_err();
         with(&|d| d.body_template = Some("x".repeat(WEBHOOK_TEMPLATE_MAX + 1))).unwrap_err();
-        for line in ["no colon", "Host: a", "content-length: 1", "Quittance-Signature: x", "a b: c", ": c", "X: {{"] {
+        for line in [
+            "no colon",
+            "Host: a",
+            "content-length: 1",
+            "Quittance-Signature: x",
+            "a b: c",
+            ": c",
+            "X: {{",
+        ] {
             with(&|d| d.header_template = Some(line.into())).unwrap_err();
         }
         with(&|d| d.header_template = Some("A: 1\n".repeat(WEBHOOK_HEADERS_MAX + 1))).unwrap_err();
-        with(&|d| d.header_template = Some("Authorization: Bearer {{order_id}}\r\n\nX-A:b\n".into())).unwrap();
+        with(&|d| d.header_template = Some("Authorization: Bearer {{order_id}}\r\n\nX-A:b\n".into()))
+            .unwrap();
     }
 
     #[test]
@@ -414,7 +448,11 @@ mod tests {
         let webhook = Webhook::new("w".parse().unwrap(), details, Micros::from_s(1).unwrap()).unwrap();
         let values = json!({"order_id": "a", "contract_terms": {"summary": "boots\r\nHost: evil"}});
         let request = webhook
-            .request(&values, Seq::new(7).unwrap(), Micros::from_s(1_795_226_400).unwrap())
+            .request(
+                &values,
+                Seq::new(7).unwrap(),
+                Micros::from_s(1_795_226_400).unwrap(),
+            )
             .unwrap();
         assert_eq!(request.uri(), "https://shop.example/hook?a=b");
         let header = |name| request.headers()[name].to_str().unwrap();

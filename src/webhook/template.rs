@@ -11,7 +11,9 @@ pub enum TemplateError {
     #[error("`{{{{` without its `}}}}`")]
     Open,
     /// Something else than a name between them.
-    #[error("`{0}` is no name: names of letters, digits and _, joined by dots, are all that may stand in braces")]
+    #[error(
+        "`{0}` is no name: names of letters, digits and _, joined by dots, are all that may stand in braces"
+    )]
     Name(String),
 }
 
@@ -58,7 +60,10 @@ impl Template {
             };
             let path: Vec<String> = inner.trim().split('.').map(str::to_owned).collect();
             let is_name = |name: &String| {
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             };
             if !path.iter().all(is_name) {
                 return Err(TemplateError::Name(inner.trim().to_owned()));
@@ -98,7 +103,10 @@ fn text_of(value: &Value, raw: bool, place: Place) -> String {
         Value::Null => return String::new(),
         Value::String(text) if place == Place::Body && !raw => {
             let quoted = value.to_string();
-            debug_assert!(quoted.len() >= text.len() + 2, "JSON puts a text in quotation marks");
+            debug_assert!(
+                quoted.len() >= text.len() + 2,
+                "JSON puts a text in quotation marks"
+            );
             return quoted[1..quoted.len() - 1].to_owned();
         }
         Value::String(text) => text.clone(),
@@ -126,7 +134,10 @@ mod tests {
             "order_id": "a", "n": 7, "yes": true, "none": null,
             "contract_terms": {"summary": "say \"hi\"\r\nX-Evil: 1 \u{fc}", "list": [1, {"a": "b"}]},
         });
-        Template::read(template).unwrap().fill(&values, place, 1000).unwrap()
+        Template::read(template)
+            .unwrap()
+            .fill(&values, place, 1000)
+            .unwrap()
     }
 
     #[test]
@@ -136,7 +147,10 @@ mod tests {
             ("plain } }} {", "plain } }} {"),
             ("{{order_id}}/{{ n }}/{{yes}}", "a/7/true"),
             ("[{{ none }}{{ absent }}{{ order_id.x }}]", "[]"),
-            (r#"{"s":"{{contract_terms.summary}}"}"#, "{\"s\":\"say \\\"hi\\\"\\r\\nX-Evil: 1 \u{fc}\"}"),
+            (
+                r#"{"s":"{{contract_terms.summary}}"}"#,
+                "{\"s\":\"say \\\"hi\\\"\\r\\nX-Evil: 1 \u{fc}\"}",
+            ),
             ("{{{contract_terms.summary}}}", "say \"hi\"\r\nX-Evil: 1 \u{fc}"),
             ("{{& contract_terms.summary }}", "say \"hi\"\r\nX-Evil: 1 \u{fc}"),
             ("{{contract_terms.list}}", r#"[1,{"a":"b"}]"#),
@@ -154,8 +168,21 @@ mod tests {
 
     #[test]
     fn other_mustache_is_refused() {
-        for template in ["{{#list}}", "{{^a}}", "{{/a}}", "{{>file}}", "{{! no }}", "{{=<% %>=}}", "{{}}", "{{a..b}}", "{{a b}}"] {
-            assert!(matches!(Template::read(template), Err(TemplateError::Name(_))), "{template}");
+        for template in [
+            "{{#list}}",
+            "{{^a}}",
+            "{{/a}}",
+            "{{>file}}",
+            "{{! no }}",
+            "{{=<% %>=}}",
+            "{{}}",
+            "{{a..b}}",
+            "{{a b}}",
+        ] {
+            assert!(
+                matches!(Template::read(template), Err(TemplateError::Name(_))),
+                "{template}"
+            );
         }
         for template in ["{{", "{{a}", "{{{a}}", "x {{a"] {
             assert_eq!(Template::read(template), Err(TemplateError::Open), "{template}");

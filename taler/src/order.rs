@@ -705,7 +705,10 @@ mod tests {
         let different = |path: &str, value: Value| {
             let mut body = body.clone();
             *body.pointer_mut(path).unwrap() = value;
-            assert!(!request(&body).asks_for(&offered, &seller(), &defaults()), "{path}");
+            assert!(
+                !request(&body).asks_for(&offered, &seller(), &defaults()),
+                "{path}"
+            );
         };
         different("/order/amount", json!("KUDOS:8"));
         different("/order/extra", json!({"name": "x"}));

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use quittance_events::event::FORMAT_VERSION;
 use quittance_events::facts::*;
 use quittance_events::ids::GENERATION_MAX;
-use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId, WebhookId};
+use quittance_events::{
+    AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId, WebhookId,
+};
 use quittance_taler::{
     Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub, MerchantPub,
     Micros, Timestamp,
