@@ -16,6 +16,7 @@ mod ledger;
 mod observe;
 pub mod openapi;
 mod orders;
+mod page;
 mod query;
 mod refund;
 mod reply;
@@ -50,6 +51,7 @@ use crate::access::Bearer;
 use crate::admission::Admission;
 use crate::instance::Instance;
 use crate::limits::BODY_MAX;
+use crate::page::Language;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 
@@ -184,6 +186,11 @@ async fn respond(
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
+            if endpoint == Endpoint::Status
+                && let Some(language) = page::wanted(headers)
+            {
+                response = page::trouble(&response, language);
+            }
             if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
@@ -235,6 +242,7 @@ async fn answer(
         instance: id,
         order,
         webhook: target.webhook.and_then(decoded),
+        page: page::wanted(headers),
         bearer,
         query,
         body,
@@ -244,7 +252,10 @@ async fn answer(
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
-            Endpoint::Status => status::get(&call).await,
+            Endpoint::Status => match call.page {
+                Some(language) => page::get(&call, language).await,
+                None => status::get(&call).await,
+            },
             Endpoint::Abort => abort::post(&call).await,
             Endpoint::Refund => refund::post(&call).await,
             Endpoint::Approve => approve::post(&call).await,
@@ -289,6 +300,8 @@ struct Call {
     order: Option<OrderKey>,
     /// `None`: the path names no webhook that could exist.
     webhook: Option<WebhookId>,
+    /// The language of the page that the client would have rather than JSON.
+    page: Option<Language>,
     /// Who calls, on private endpoints.
     bearer: Option<Bearer>,
     query: String,

@@ -68,6 +68,8 @@ pub(super) struct Route {
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
     pub(super) refusals: &'static [(u16, Code)],
+    /// Whether a browser gets a page instead.
+    pub(super) has_page: bool,
     /// How a `{name*}` is written in a document that knows single segments only.
     pub(super) spelt: &'static [&'static str],
 }
@@ -87,6 +89,7 @@ const PLAIN: Route = Route {
     request: None,
     answers: &[],
     refusals: &[],
+    has_page: false,
     spelt: &[],
 };
 
@@ -130,6 +133,7 @@ pub(super) static ROUTES: &[Route] = &[
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
             (404, Code::MerchantGenericOrderUnknown),
         ],
+        has_page: true,
         ..PLAIN
     },
     Route {

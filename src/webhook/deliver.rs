@@ -260,7 +260,7 @@ async fn catch_up(service: &Arc<Service>) -> Result<(), RequestError> {
 /// How an attempt ended.
 enum End {
     Delivered(u16),
-    Refused(u16),
+    Refused,
     Unreached,
     /// There is nothing to send, and will not be: the contract is erased, or the templates come to too much.
     Unmade,
@@ -291,7 +291,7 @@ async fn attempt(service: &Arc<Service>, key: &Key) {
     };
     let outcome = match end {
         End::Delivered(_) => "delivered",
-        End::Refused(_) => "refused",
+        End::Refused => "refused",
         End::Unreached => "unreached",
         End::Unmade => "unmade",
     };
@@ -381,7 +381,7 @@ async fn tell(
     let called = tokio::time::timeout(WEBHOOK_TIME, client.call(request, WEBHOOK_REPLY_MAX)).await;
     Ok(match called.unwrap_or(Err(Failure::Timeout)) {
         Ok(reply) if (200..300).contains(&reply.http_status) => End::Delivered(reply.http_status),
-        Ok(reply) => End::Refused(reply.http_status),
+        Ok(_) => End::Refused,
         Err(_) => End::Unreached,
     })
 }
