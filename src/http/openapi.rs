@@ -102,7 +102,9 @@ impl Route {
                 status.to_string(),
                 json!({"$ref": format!("#/components/responses/{name}")}),
             );
-            shared.entry(name).or_insert_with(|| self.paged(refusal(status, &codes)));
+            shared
+                .entry(name)
+                .or_insert_with(|| self.paged(refusal(status, &codes)));
         }
         for (status, body) in self.answers {
             let answer = self.paged(answer(*status, *body, generator));

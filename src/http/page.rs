@@ -43,8 +43,15 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
     let offer = folded.offer();
     let demanded = offer.is_some_and(|offer| offer.created.claim_token);
     let (base_url, id) = (&instance.base_url, key.order.as_str());
-    let session = query.text("session_id").filter(|session| !matches!(*session, "." | ".."));
-    let pay_uri = uri::pay_uri_with(base_url, id, session.unwrap_or_default(), demanded.then_some(&token));
+    let session = query
+        .text("session_id")
+        .filter(|session| !matches!(*session, "." | ".."));
+    let pay_uri = uri::pay_uri_with(
+        base_url,
+        id,
+        session.unwrap_or_default(),
+        demanded.then_some(&token),
+    );
     let refund_uri = uri::refund_uri(base_url, id);
     let now = service.now(Some(&folded));
     let (terms_at, amount) = match &folded {
@@ -60,16 +67,33 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
             let shown = order.sale.as_ref().and_then(|sale| sale.session);
             if offer.is_some() && digest.is_some() && digest != shown {
                 // Paid, but not yet shown to be by whoever reads this; the wallet that paid shows it and pays nothing.
-                OrderState::Payable { pay_uri: &pay_uri, until: Timestamp::NEVER }
+                OrderState::Payable {
+                    pay_uri: &pay_uri,
+                    until: Timestamp::NEVER,
+                }
             } else {
                 paid(order, &refund_uri, now)?
             }
         }
         _ if now.is_past(until) => OrderState::Expired,
-        Some(_) => OrderState::Claimed { pay_uri: &pay_uri, until },
-        None => OrderState::Payable { pay_uri: &pay_uri, until },
+        Some(_) => OrderState::Claimed {
+            pay_uri: &pay_uri,
+            until,
+        },
+        None => OrderState::Payable {
+            pay_uri: &pay_uri,
+            until,
+        },
     };
-    Ok(order(&OrderView { id, terms: &terms, amount, state }, language))
+    Ok(order(
+        &OrderView {
+            id,
+            terms: &terms,
+            amount,
+            state,
+        },
+        language,
+    ))
 }
 
 /// Whoever reads it has the order's token, if it demands one, or its contract's hash.
@@ -83,25 +107,37 @@ fn check_reader(folded: &Folded, query: &Query<'_>, token: &ClaimToken) -> Resul
     }
     let given = query.read::<ClaimToken>("token")?;
     match folded.offer() {
-        Some(offer) if !offer.created.claim_token || given.as_ref().is_some_and(|given| given.matches(token)) => Ok(()),
+        Some(offer)
+            if !offer.created.claim_token || given.as_ref().is_some_and(|given| given.matches(token)) =>
+        {
+            Ok(())
+        }
         _ => Err(Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidToken)),
     }
 }
 
 fn paid<'a>(order: &Order, refund_uri: &'a str, now: Micros) -> Result<OrderState<'a>, RequestError> {
     let status = answer::status(order, now)?;
-    let refused = order.rows.iter().filter(|row| !row.taken && row.outcome.is_refused());
+    let refused = order
+        .rows
+        .iter()
+        .filter(|row| !row.taken && row.outcome.is_refused());
     let sum = |rows: &mut dyn Iterator<Item = &Row>| -> Result<Amount, RequestError> {
         Ok(amount::sum(order.currency(), rows.map(|row| row.amount))?)
     };
     let refused = sum(&mut refused.into_iter())?;
-    let waiting = status.refund_amount.checked_sub(status.refund_taken)?.checked_sub(refused)?;
+    let waiting = status
+        .refund_amount
+        .checked_sub(status.refund_taken)?
+        .checked_sub(refused)?;
     Ok(if status.refund_pending {
         OrderState::RefundWaiting { refund_uri, waiting }
     } else if status.refund_taken.is_zero() {
         OrderState::Paid
     } else {
-        OrderState::Refunded { refunded: status.refund_taken }
+        OrderState::Refunded {
+            refunded: status.refund_taken,
+        }
     })
 }
 

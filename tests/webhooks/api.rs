@@ -11,7 +11,9 @@ pub(crate) async fn make(shop: &Shop, webhook: &Value) -> Option<String> {
     let token = format!("Bearer {}", shop.token);
     let body = webhook.to_string();
     let headers = [("authorization", token.as_str())];
-    let (status, headers, text) = shop.raw("POST", "private/webhooks", &headers, body.as_bytes()).await;
+    let (status, headers, text) = shop
+        .raw("POST", "private/webhooks", &headers, body.as_bytes())
+        .await;
     assert_eq!((status, text.as_str()), (204, ""));
     let secret = headers.get("quittance-webhook-secret");
     secret.map(|secret| secret.to_str().unwrap().to_owned())
@@ -29,7 +31,10 @@ async fn send(shop: &Shop, method: &str, path: &str, body: &Value) -> crate::sup
 #[tokio::test]
 async fn a_webhook_is_made_told_changed_and_taken_away() {
     let mut shop = Shop::open().await;
-    assert_eq!(shop.get_private("private/webhooks").await.expect(200), json!({"webhooks": []}));
+    assert_eq!(
+        shop.get_private("private/webhooks").await.expect(200),
+        json!({"webhooks": []})
+    );
     let mut paid = webhook("paid-1", "pay", "https://shop.example/hook");
     paid["header_template"] = json!("Authorization: Bearer TOP-SECRET");
     let secret = make(&shop, &paid).await.expect("a new one has a secret");
@@ -37,7 +42,10 @@ async fn a_webhook_is_made_told_changed_and_taken_away() {
     // Asked again, as after a lost answer: the secret is told once.
     assert_eq!(make(&shop, &paid).await, None);
     let other = webhook("paid-1", "refund", "https://shop.example/hook");
-    assert_eq!(send(&shop, "POST", "private/webhooks", &other).await.error(), (409, 2900));
+    assert_eq!(
+        send(&shop, "POST", "private/webhooks", &other).await.error(),
+        (409, 2900)
+    );
 
     let listed = json!({"webhooks": [{"webhook_id": "paid-1", "event_type": "pay"}]});
     assert_eq!(shop.get_private("private/webhooks").await.expect(200), listed);
@@ -63,11 +71,17 @@ async fn a_webhook_is_made_told_changed_and_taken_away() {
     for method in ["GET", "DELETE", "PATCH"] {
         assert_eq!(send(&shop, method, path, &change).await.error(), (404, 2019));
     }
-    assert_eq!(shop.get_private("private/webhooks").await.expect(200), json!({"webhooks": []}));
+    assert_eq!(
+        shop.get_private("private/webhooks").await.expect(200),
+        json!({"webhooks": []})
+    );
     shop.stop().await;
     let ledger = std::fs::read(shop.ledger()).unwrap();
     for text in [secret.as_str(), "TOP-SECRET", "shop.example/hook", "paid-1"] {
-        assert!(!ledger.windows(text.len()).any(|bytes| bytes == text.as_bytes()), "{text}");
+        assert!(
+            !ledger.windows(text.len()).any(|bytes| bytes == text.as_bytes()),
+            "{text}"
+        );
     }
     shop.audit().await;
 }
@@ -91,18 +105,33 @@ async fn what_cannot_be_told_is_refused() {
     ] {
         let mut bad = good.clone();
         bad[member] = value;
-        assert_eq!(send(&shop, "POST", "private/webhooks", &bad).await.error(), (400, 26), "{bad}");
+        assert_eq!(
+            send(&shop, "POST", "private/webhooks", &bad).await.error(),
+            (400, 26),
+            "{bad}"
+        );
     }
     for lacking in ["webhook_id", "event_type", "url", "http_method"] {
         let mut bad = good.clone();
         bad.as_object_mut().unwrap().remove(lacking);
-        assert_eq!(send(&shop, "POST", "private/webhooks", &bad).await.error(), (400, 22));
+        assert_eq!(
+            send(&shop, "POST", "private/webhooks", &bad).await.error(),
+            (400, 22)
+        );
     }
     assert_eq!(shop.post("private/webhooks", &good).await.error(), (401, 40));
     for number in 0..16 {
-        make(&shop, &webhook(&format!("w{number}"), "pay", "https://shop.example/hook")).await.unwrap();
+        make(
+            &shop,
+            &webhook(&format!("w{number}"), "pay", "https://shop.example/hook"),
+        )
+        .await
+        .unwrap();
     }
-    assert_eq!(send(&shop, "POST", "private/webhooks", &good).await.error().0, 403);
+    assert_eq!(
+        send(&shop, "POST", "private/webhooks", &good).await.error().0,
+        403
+    );
     shop.audit().await;
 }
 
@@ -112,8 +141,12 @@ async fn whoever_may_only_look_sees_no_templates_and_changes_nothing() {
     let request = json!({"scope": "readonly"});
     let made = shop.post_private("private/token", &request).await.expect(200);
     let reader = made["token"].as_str().unwrap();
-    make(&shop, &webhook("w", "pay", "https://shop.example/hook")).await.unwrap();
-    let body = webhook("v", "pay", "https://shop.example/hook").to_string().into_bytes();
+    make(&shop, &webhook("w", "pay", "https://shop.example/hook"))
+        .await
+        .unwrap();
+    let body = webhook("v", "pay", "https://shop.example/hook")
+        .to_string()
+        .into_bytes();
     for (method, path, status) in [
         ("GET", "private/webhooks", 200),
         ("GET", "private/webhooks/w", 403),

@@ -24,9 +24,8 @@ async fn let_it_look() {
 
 /// The events that tell of webhooks: kind, what of, attempt.
 fn told(events: &[Event]) -> Vec<(&'static str, &'static str, u64)> {
-    let kind_of = |seq: quittance_events::Seq| {
-        events.iter().find(|event| event.seq == seq).unwrap().facts.kind()
-    };
+    let kind_of =
+        |seq: quittance_events::Seq| events.iter().find(|event| event.seq == seq).unwrap().facts.kind();
     let told = events.iter().filter_map(|event| match &event.facts {
         Facts::WebhookDelivered(f) => Some((event.facts.kind(), kind_of(f.of), f.attempt)),
         Facts::WebhookGivenUp(f) => Some((event.facts.kind(), kind_of(f.of), f.attempt)),
@@ -39,7 +38,12 @@ async fn recorded(shop: &mut Shop, count: usize) -> Vec<(&'static str, &'static 
     let is_there = |shop: &Shop| {
         let kinds = ["webhook_delivered", "webhook_given_up"];
         let none = quittance_events::Seq::NONE;
-        let (events, _) = shop.app().service.ledger.events_of_kinds(none, 100_000, &kinds).unwrap();
+        let (events, _) = shop
+            .app()
+            .service
+            .ledger
+            .events_of_kinds(none, 100_000, &kinds)
+            .unwrap();
         events.len() >= count
     };
     let shared: &Shop = shop;
@@ -54,9 +58,12 @@ async fn a_payment_and_its_refunds_are_told_once_signed_and_recorded() {
     let server = Server::start().await;
     let mut paid = webhook("paid", "pay", &server.url());
     paid["header_template"] = json!("X-Order: {{ order_id }}\nAuthorization: Bearer abc\n");
-    paid["body_template"] = json!(r#"{"id": "{{order_id}}", "what": "{{contract_terms.summary}}", "terms": {{contract_terms}}}"#);
+    paid["body_template"] =
+        json!(r#"{"id": "{{order_id}}", "what": "{{contract_terms.summary}}", "terms": {{contract_terms}}}"#);
     let paid = make(&shop, &paid).await.unwrap();
-    let refunded = make(&shop, &webhook("refunded", "refund", &server.url())).await.unwrap();
+    let refunded = make(&shop, &webhook("refunded", "refund", &server.url()))
+        .await
+        .unwrap();
 
     let a = coin(1, "KUDOS:10", "KUDOS:0.2");
     shop.sell("one", "KUDOS:10", &[a], true).await;
@@ -84,7 +91,14 @@ async fn a_payment_and_its_refunds_are_told_once_signed_and_recorded() {
     }
     let told = recorded(&mut shop, 3).await;
     let delivered = |of| ("webhook_delivered", of, 1);
-    assert_eq!(told, [delivered("payment_completed"), delivered("refund_approved"), delivered("refund_approved")]);
+    assert_eq!(
+        told,
+        [
+            delivered("payment_completed"),
+            delivered("refund_approved"),
+            delivered("refund_approved")
+        ]
+    );
     // A restart finds nothing to tell.
     shop.start().await;
     let_it_look().await;
@@ -99,7 +113,8 @@ async fn it_is_tried_again_with_growing_pauses_also_after_a_restart() {
     let secret = make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
     // A redirect is not followed.
     server.answers("302 Found\r\nlocation: http://127.0.0.1:1/elsewhere");
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true).await;
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
     heard(&shop, &server, 1).await;
     for (pause, count) in [(10, 2), (20, 3), (40, 4)] {
         shop.clock.advance_s(pause - 1);
@@ -114,7 +129,10 @@ async fn it_is_tried_again_with_growing_pauses_also_after_a_restart() {
     server.answers("200 OK");
     let heard = heard(&shop, &server, 5).await;
     let events: Vec<u64> = heard.iter().map(|heard| heard.checked(&secret)).collect();
-    assert!(events.windows(2).all(|pair| pair[0] == pair[1]), "one event has one number: {events:?}");
+    assert!(
+        events.windows(2).all(|pair| pair[0] == pair[1]),
+        "one event has one number: {events:?}"
+    );
     let told = recorded(&mut shop, 1).await;
     assert_eq!(told, [("webhook_delivered", "payment_completed", 1)]);
     shop.audit().await;
@@ -126,7 +144,8 @@ async fn after_three_days_it_is_given_up() {
     let server = Server::start().await;
     make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
     server.answers("503 Service Unavailable");
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true).await;
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
     heard(&shop, &server, 1).await;
     shop.clock.advance_s(THREE_DAYS_S - 1);
     heard(&shop, &server, 2).await;
@@ -146,9 +165,12 @@ async fn one_that_is_taken_away_or_made_later_is_told_nothing() {
     let server = Server::start().await;
     make(&shop, &webhook("gone", "pay", &server.url())).await.unwrap();
     server.answers("500 Internal Server Error");
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true).await;
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
     heard(&shop, &server, 1).await;
-    let gone = shop.send("DELETE", "private/webhooks/gone", Some(&shop.token), Vec::new()).await;
+    let gone = shop
+        .send("DELETE", "private/webhooks/gone", Some(&shop.token), Vec::new())
+        .await;
     assert_eq!(gone.status, 204);
     shop.clock.advance_s(1);
     // One of the same name is another one.

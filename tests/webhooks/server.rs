@@ -30,7 +30,8 @@ impl Heard {
         let time = time.strip_prefix("t=").unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
         mac.update(format!("{time}.{event}.{}", self.body).as_bytes());
-        mac.verify_slice(&HEXLOWER.decode(given.as_bytes()).unwrap()).unwrap();
+        mac.verify_slice(&HEXLOWER.decode(given.as_bytes()).unwrap())
+            .unwrap();
         event.parse().unwrap()
     }
 }
@@ -95,7 +96,9 @@ async fn hear(mut stream: TcpStream, shared: &Shared) {
         .map(|line| line.split_once(": ").unwrap())
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let length: usize = headers
+        .get("content-length")
+        .map_or(0, |length| length.parse().unwrap());
     let mut body = bytes[end + 4..].to_vec();
     while body.len() < length {
         let read = stream.read(&mut chunk).await.unwrap();
@@ -103,6 +106,9 @@ async fn hear(mut stream: TcpStream, shared: &Shared) {
     }
     let body = String::from_utf8(body).unwrap();
     shared.heard.lock().unwrap().push(Heard { line, headers, body });
-    let answer = format!("HTTP/1.1 {}content-length: 0\r\n\r\n", shared.answer.lock().unwrap());
+    let answer = format!(
+        "HTTP/1.1 {}content-length: 0\r\n\r\n",
+        shared.answer.lock().unwrap()
+    );
     let _ = stream.write_all(answer.as_bytes()).await;
 }
