@@ -29,6 +29,7 @@ use crate::http::{door, scrape};
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
 use crate::metrics::Metrics;
 use crate::open::Settler;
+use crate::paying::Paying;
 use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::{read_open, run_background};
@@ -321,6 +322,7 @@ pub(crate) async fn service(
         webhooks,
         accounts: Accounts::default(),
         waiters: Waiters::default(),
+        paying: Paying::default(),
         metrics,
     }))
 }

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod open;
 pub mod open_files;
 mod page;
+pub mod paying;
 pub mod refusal;
 pub mod selling;
 pub mod service;

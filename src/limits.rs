@@ -9,6 +9,25 @@ pub const BODY_MAX: usize = 256 * 1024;
 /// answer servable and its events few.
 pub const COINS_MAX: usize = 512;
 
+/// Coins of one payment. Wallets pay with a few dozen at the most; one batch of them fits an event, and one batch is what
+/// an exchange takes.
+pub const PAY_COINS_MAX: usize = 100;
+
+/// Batches of deposits that are asked for one order. A wallet whose coins were spent elsewhere tries a few times; without
+/// a bound whoever has claimed an order could grow the ledger with such coins.
+pub const BATCHES_MAX: usize = 100;
+
+/// Sessions in which one order is shown to be paid: a reader comes back in a new browser now and then.
+pub const SESSIONS_MAX: usize = 100;
+
+/// Batches whose attempts are counted beyond those that are recorded. The counts only spare the ledger, and are begun
+/// anew when there are more.
+pub const ATTEMPTS_COUNTED_MAX: usize = 65_536;
+
+/// An exchange is asked anew for its keys because of a coin that they do not explain at most this often, in seconds.
+/// New denominations are listed long before a wallet can pay with their coins, and such a coin may be made up.
+pub const KEYS_LOOK_AGAIN_S: u64 = 60;
+
 /// Coins that all aborts of one order may name together: whoever knows the contract could otherwise grow the
 /// ledger without end with coins that do not exist. Four wallets may compete over the largest order.
 pub const ABORTED_COINS_MAX: usize = 4 * COINS_MAX;
@@ -97,6 +116,16 @@ pub const ACCOUNTS_CACHED_MAX: usize = 1024;
 /// Longest that a client may wait for something to happen to an order. Below the minute after which proxies give up, and
 /// clients ask again; near to [`DRAIN_TIME`], though who waits is sent away when the service stops.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
+
+/// Orders in one list: clients show pages of tens.
+pub const LISTED_MAX: usize = 500;
+
+/// Orders that one list looks at. Each may have to be folded from the disk, which takes some 50 microseconds; with filters
+/// that fit few a client asks for the next piece.
+pub const LIST_ORDERS_MAX: u64 = 2000;
+
+/// Rows of the index, of all instances, that one list passes: a fraction of a microsecond each.
+pub const LIST_ROWS_MAX: u64 = 200_000;
 
 /// Who waits for something to happen, in all: each costs a task and a connection, and no work. Beyond it one is answered
 /// at once, as without a wish to wait.

@@ -9,7 +9,7 @@ use quittance_events::OrderKey;
 use quittance_events::book::Account;
 use quittance_taler::order::{OfferedExchange, OrderDefaults, Seller};
 use quittance_taler::{
-    Amount, ClaimToken, Digest32, EddsaPrivateKey, ErrorCode, HashCode, Micros, RelativeTime, base32,
+    Amount, ClaimToken, EddsaPrivateKey, ErrorCode, HashCode, Micros, RelativeTime, base32,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -22,33 +22,22 @@ use crate::service::Service;
 /// Which of our exchanges wallets prefer: none of them.
 const PRIORITY: u32 = 1024;
 
+/// What claim tokens are derived for.
 const CLAIM_TOKEN: &str = "quittance 2026-11-21 claim token v1";
-const SESSION: &str = "quittance 2026-11-21 session v1";
-
-fn derived(context: &str, merchant: &EddsaPrivateKey, key: &OrderKey, more: &[u8]) -> [u8; 32] {
-    let mut material = Zeroizing::new(Vec::new());
-    material.extend_from_slice(merchant.as_bytes());
-    material.extend_from_slice(key.instance.as_str().as_bytes());
-    material.push(0);
-    material.extend_from_slice(key.order.as_str().as_bytes());
-    material.extend_from_slice(more);
-    blake3::derive_key(context, &material)
-}
+/// Room for a key and two names: a vector that grows leaves its bytes behind where it was.
+const MATERIAL_MAX: usize = 32 + 64 + 1 + 64;
 
 /// The token that a wallet must show to claim this order, where one is demanded.
 #[must_use]
 pub fn claim_token(merchant: &EddsaPrivateKey, key: &OrderKey) -> ClaimToken {
-    let derived = derived(CLAIM_TOKEN, merchant, key, &[]);
+    let mut material = Zeroizing::new(Vec::with_capacity(MATERIAL_MAX));
+    material.extend_from_slice(merchant.as_bytes());
+    material.extend_from_slice(key.instance.as_str().as_bytes());
+    material.push(0);
+    material.extend_from_slice(key.order.as_str().as_bytes());
+    let derived = blake3::derive_key(CLAIM_TOKEN, &material);
     let (token, _) = derived.split_first_chunk().expect("16 of 32 bytes");
     ClaimToken::from_bytes(*token)
-}
-
-/// What the ledger says of a session instead of its id, which may be guessable and opens a shop's door.
-#[must_use]
-pub fn session_digest(merchant: &EddsaPrivateKey, key: &OrderKey, session_id: &str) -> Digest32 {
-    let mut more = vec![0];
-    more.extend_from_slice(session_id.as_bytes());
-    Digest32::from_bytes(derived(SESSION, merchant, key, &more))
 }
 
 /// An order's id of ours: year, day of the year, 64 random bits.

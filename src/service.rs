@@ -13,7 +13,7 @@ use quittance_events::{
     Append, AppendError, Appended, AttachmentName, Facts, Folded, InstanceId, Ledger, NewEvent, Order,
     OrderKey, Seq, Stream,
 };
-use quittance_taler::{Currency, Micros, json};
+use quittance_taler::{CoinPub, Currency, Micros, json};
 use serde_json::Value;
 use url::Url;
 
@@ -27,6 +27,7 @@ use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
 use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
+use crate::paying::Paying;
 use crate::refusal::{Refusal, RequestError};
 use crate::waiters::{Topic, Waiters};
 use crate::webhook::deliver::Webhooks;
@@ -65,6 +66,8 @@ pub struct Service {
     pub webhooks: Webhooks,
     /// Who waits for something to happen to an order.
     pub waiters: Waiters,
+    /// Payments on their way.
+    pub paying: Paying,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -88,6 +91,12 @@ pub struct Served {
     pub answer: Box<Answer>,
     /// Where it is recorded.
     pub recorded: RecordedAnswer,
+}
+
+/// What an exchange was asked for.
+enum Asked {
+    Refund(CoinPub),
+    Deposit(Seq),
 }
 
 impl Service {
@@ -161,7 +170,8 @@ impl Service {
         let verdicts: Vec<_> = events
             .iter()
             .filter_map(|event| match &event.facts {
-                Facts::ExchangeReplied(f) => Some((f.coin_pub, f.verdict)),
+                Facts::ExchangeReplied(f) => Some((Asked::Refund(f.coin_pub), f.verdict)),
+                Facts::DepositReplied(f) => Some((Asked::Deposit(f.batch), f.verdict)),
                 _ => None,
             })
             .collect();
@@ -173,9 +183,14 @@ impl Service {
             self.waiters.tell(&Topic::Orders(key.instance.clone()));
         }
         if let Some(order) = &appended.order() {
-            for (coin, verdict) in verdicts {
-                let exchange = order.deposit(&coin).map(|deposit| &deposit.exchange_master_pub);
-                self.metrics.judged(exchange, verdict);
+            for (asked, verdict) in verdicts {
+                let exchange = match asked {
+                    Asked::Refund(coin) => order.exchange_of(&coin),
+                    Asked::Deposit(batch) => {
+                        order.sale.as_ref().and_then(|sale| sale.exchange_of_batch(batch))
+                    }
+                };
+                self.metrics.judged(exchange.as_ref(), verdict);
             }
         }
         let opened = changes.iter().any(|(.., opens)| *opens);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quittance_taler::{
-    Amount, AmountError, CoinPub, Currency, Digest32, EddsaSignature, Micros, Timestamp, amount,
+    Amount, AmountError, CoinPub, Currency, Digest32, EddsaSignature, MasterPub, Micros, Timestamp, amount,
 };
 
 use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
@@ -63,6 +63,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether a wallet may still get it. `past`: the order's wire deadline is.
+    #[must_use]
+    pub fn is_pending(&self, past: bool) -> bool {
+        !self.taken && !self.outcome.is_refused() && (self.requested || !past)
+    }
+
     /// Requested, and the exchange has not decided.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -344,7 +350,9 @@ impl Order {
                 .and_then(|sale| sale.unreached(f))
                 .ok_or_else(|| fail("no such batch of deposits"))?,
             Facts::SessionPaid(f) => {
-                self.sale_mut().ok_or_else(|| fail(UNSOLD))?.session = Some(f.session);
+                let sale = self.sale_mut().ok_or_else(|| fail(UNSOLD))?;
+                sale.session = Some(f.session);
+                sale.sessions += 1;
             }
             Facts::TermsForgotten(_) => self.terms_at = event.seq,
             // Of a shop told or not told, nothing of the order depends.
@@ -487,6 +495,14 @@ impl Order {
     #[must_use]
     pub fn deposit(&self, coin: &CoinPub) -> Option<&DepositRecorded> {
         self.deposits.iter().find(|deposit| deposit.coin_pub == *coin)
+    }
+
+    /// The exchange that has the coin's deposit, or that was asked to take one.
+    #[must_use]
+    pub fn exchange_of(&self, coin: &CoinPub) -> Option<MasterPub> {
+        let deposited = self.deposit(coin).map(|deposit| deposit.exchange_master_pub);
+        let asked = || self.sale.as_ref().and_then(|sale| sale.exchange_asked_of(coin));
+        deposited.or_else(asked)
     }
 
     /// The coin as an abort names it.

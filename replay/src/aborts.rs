@@ -96,8 +96,8 @@ fn state_word(state: AbortCoinState) -> &'static str {
     match state {
         AbortCoinState::Deposited => "deposited",
         AbortCoinState::Undeposited => "undeposited",
-        AbortCoinState::Known => "known",
         AbortCoinState::Asked => "asked",
+        AbortCoinState::Known => "known",
     }
 }
 

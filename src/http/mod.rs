@@ -13,10 +13,13 @@ mod error;
 mod health;
 mod intake;
 mod ledger;
+mod list;
 mod observe;
 pub mod openapi;
+mod order;
 mod orders;
 mod page;
+mod pay;
 mod query;
 mod refund;
 mod reply;
@@ -32,7 +35,8 @@ pub mod understand;
 mod webhooks;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Buf;
 use door::Ticket;
@@ -42,6 +46,8 @@ use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
@@ -54,6 +60,7 @@ use crate::limits::BODY_MAX;
 use crate::page::Language;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
+use crate::waiters::{Topic, Waiter};
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +69,8 @@ enum Endpoint {
     Health,
     Config,
     Status,
+    Pay,
+    Paid,
     Abort,
     Refund,
     Approve,
@@ -70,6 +79,8 @@ enum Endpoint {
     Claim,
     /// The instance's orders.
     Orders,
+    /// One of them, for the shop.
+    Order,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
@@ -91,6 +102,8 @@ impl Endpoint {
             Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
+            Endpoint::Pay => "pay",
+            Endpoint::Paid => "paid",
             Endpoint::Abort => "abort",
             Endpoint::Refund => "refund",
             Endpoint::Approve => "approve",
@@ -98,6 +111,7 @@ impl Endpoint {
             Endpoint::RecordDeposits => "record_deposits",
             Endpoint::Claim => "claim",
             Endpoint::Orders => "orders",
+            Endpoint::Order => "order",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
@@ -109,7 +123,9 @@ impl Endpoint {
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
     fn storage_code(self) -> ErrorCode {
         match self {
-            Endpoint::Refund | Endpoint::Status | Endpoint::Ledger(_) => ErrorCode::GenericDbFetchFailed,
+            Endpoint::Refund | Endpoint::Status | Endpoint::Order | Endpoint::Ledger(_) => {
+                ErrorCode::GenericDbFetchFailed
+            }
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
@@ -246,6 +262,7 @@ async fn answer(
         bearer,
         query,
         body,
+        place: Mutex::new(Some(place)),
     };
     let (method, endpoint) = (target.method, target.endpoint);
     // In a task of its own: a client that hangs up must not stop a decision half-way.
@@ -256,13 +273,18 @@ async fn answer(
                 Some(language) => page::get(&call, language).await,
                 None => status::get(&call).await,
             },
+            Endpoint::Pay => pay::post(&call).await,
+            Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
             Endpoint::Refund => refund::post(&call).await,
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
             Endpoint::Claim => claim::post(&call).await,
-            Endpoint::Orders => orders::post(&call).await,
+            Endpoint::Orders if method == "POST" => orders::post(&call).await,
+            Endpoint::Orders => list::get(&call).await,
+            Endpoint::Order if method == "DELETE" => order::delete(&call).await,
+            Endpoint::Order => order::get(&call).await,
             Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
@@ -285,10 +307,12 @@ async fn answer(
                 unreachable!("they are answered without an instance")
             }
         };
-        drop((place, large, ticket));
+        drop((call, large, ticket));
         answer
     };
     let task = tokio::spawn(work.in_current_span());
+    // Who only looks leaves nothing half-way, and may have hung up long before what he waits for comes.
+    let _looking = (method == "GET").then(|| UntilDropped(task.abort_handle()));
     task.await.map_err(|_| RequestError::Task)?
 }
 
@@ -306,9 +330,44 @@ struct Call {
     bearer: Option<Bearer>,
     query: String,
     body: Vec<u8>,
+    /// Its place among the requests that are worked on, while it is.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// A task that ends with whoever asked for it.
+struct UntilDropped(AbortHandle);
+
+impl Drop for UntilDropped {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Call {
+    /// Begins to wait, where the client would and may.
+    fn waiter(&self, timeout: Duration, topic: impl FnOnce() -> Topic) -> Option<Waiter> {
+        if timeout.is_zero() {
+            None
+        } else {
+            self.service.waiters.begin(topic())
+        }
+    }
+
+    /// Waits for something to happen, without a place among the requests that are worked on. Whether it did by then.
+    async fn wait(&self, waiter: &mut Option<Waiter>, until: Instant) -> Result<bool, Refusal> {
+        let Some(waiter) = waiter else {
+            return Ok(false);
+        };
+        // Plain data, whole before anything can panic.
+        let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(place().take());
+        let happened = waiter.wait(until).await;
+        if happened {
+            *place() = Some(self.service.admission.work(self.bearer.is_some())?);
+        }
+        Ok(happened)
+    }
+
     fn instance(&self) -> &Instance {
         &self.service.instances[&self.instance]
     }
@@ -425,6 +484,8 @@ mod tests {
         for (path, endpoint, order) in [
             ("config", Endpoint::Config, None),
             ("orders/a", Endpoint::Status, Some("a")),
+            ("orders/a/pay", Endpoint::Pay, Some("a")),
+            ("orders/a/paid", Endpoint::Paid, Some("a")),
             ("orders/a/abort", Endpoint::Abort, Some("a")),
             ("orders/a/refund", Endpoint::Refund, Some("a")),
             ("private/orders/a/refund", Endpoint::Approve, Some("a")),
@@ -451,7 +512,7 @@ mod tests {
             "/health/",
             "/orders",
             "/orders/a/",
-            "/orders/a/pay",
+            "/orders/a/pays",
             "/instances/shop",
             "/private/orders/a",
         ] {

@@ -2,18 +2,19 @@
 //! says is `crate::page`'s. Specification: Taler's merchant API, `GET orders/$ORDER_ID` with `Accept: text/html`,
 //! without long polling.
 
-use quittance_events::order::Row;
-use quittance_events::{Folded, Order, answer};
-use quittance_taler::{Amount, ClaimToken, ErrorCode, HashCode, Micros, Timestamp, amount, uri};
+use quittance_events::answer::Status;
+use quittance_events::{Folded, Order};
+use quittance_taler::{ErrorCode, Timestamp, amount, uri};
 use serde_json::Value;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use super::query::Query;
+use super::status::{self, Shown};
 use super::{Call, reply};
-use crate::page::{Language, OrderState, OrderView, POLICY, Trouble, order_page, trouble_page, wants_page};
+use crate::page::{
+    Language, OrderState, OrderView, POLICY, Trouble, elsewhere_page, order_page, trouble_page, wants_page,
+};
 use crate::refusal::{Refusal, RequestError};
-use crate::selling::{claim_token, session_digest};
 
 /// What pages are.
 pub(super) const HTML: &str = "text/html; charset=utf-8";
@@ -28,63 +29,50 @@ pub(super) fn wanted(headers: &HeaderMap) -> Option<Language> {
     wants_page(&all(header::ACCEPT)).then(|| Language::wanted(&all(header::ACCEPT_LANGUAGE)))
 }
 
-/// The page of an order, for whoever has its token or its contract's hash.
+/// The page of an order, for whoever may see it: of what JSON would say, and with the same status.
 pub(super) async fn get(call: &Call, language: Language) -> Result<Response, RequestError> {
     let service = &call.service;
-    let query = Query::new(&call.query);
+    let asked = status::read(&call.query, service.currency)?;
     let unknown = || Refusal::new(ErrorCode::MerchantGenericOrderUnknown);
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
-    let folded = service.folded(key).await?.filter(|folded| !folded.is_deleted());
-    let folded = folded.ok_or_else(unknown)?;
-    let instance = call.instance();
-    let token = claim_token(&instance.merchant, key);
-    check_reader(&folded, &query, &token)?;
-
-    let offer = folded.offer();
-    let demanded = offer.is_some_and(|offer| offer.created.claim_token);
-    let (base_url, id) = (&instance.base_url, key.order.as_str());
-    let session = query
-        .text("session_id")
-        .filter(|session| !matches!(*session, "." | ".."));
-    let pay_uri = uri::pay_uri_with(
-        base_url,
-        id,
-        session.unwrap_or_default(),
-        demanded.then_some(&token),
-    );
-    let refund_uri = uri::refund_uri(base_url, id);
-    let now = service.now(Some(&folded));
+    let shown = status::look(call, key, &asked).await?;
+    let folded = service.folded(key).await?.ok_or_else(unknown)?;
     let (terms_at, amount) = match &folded {
         Folded::Offered(offer) => (offer.seq, offer.created.amount),
         Folded::Recorded(order) => (order.terms_at, order.terms.amount),
     };
+    let until = folded
+        .offer()
+        .map_or(Timestamp::NEVER, |offer| offer.created.pay_deadline_s);
+    let refund_uri = uri::refund_uri(&call.instance().base_url, key.order.as_str());
+    let state = match (&shown, folded.order()) {
+        (Shown::Elsewhere(elsewhere), _) => {
+            return Ok(page(
+                StatusCode::ACCEPTED,
+                elsewhere_page(&elsewhere.public_reorder_url, language),
+                language,
+            ));
+        }
+        (Shown::Paid(paid), Some(order)) => standing(order, &paid.status, &refund_uri)?,
+        // Paid, but not shown to be in the reader's session: the wallet that paid shows it there, and pays nothing.
+        (Shown::Unpaid(unpaid), Some(order)) if order.payment.is_some() => OrderState::Payable {
+            pay_uri: &unpaid.taler_pay_uri,
+            until: Timestamp::NEVER,
+        },
+        _ if service.now(Some(&folded)).is_past(until) => OrderState::Expired,
+        (Shown::Unpaid(unpaid), Some(_)) => OrderState::Claimed {
+            pay_uri: &unpaid.taler_pay_uri,
+            until,
+        },
+        (Shown::Unpaid(unpaid), None) => OrderState::Payable {
+            pay_uri: &unpaid.taler_pay_uri,
+            until,
+        },
+        (Shown::Paid(_), None) => return Err(RequestError::Contended),
+    };
     // Erased terms say nothing; how the order stands is known all the same.
     let terms = service.terms(terms_at).await?.unwrap_or(Value::Null);
-    let until = offer.map_or(Timestamp::NEVER, |offer| offer.created.pay_deadline_s);
-    let digest = session.map(|session| session_digest(&instance.merchant, key, session));
-    let state = match folded.order() {
-        Some(order) if order.payment.is_some() => {
-            let shown = order.sale.as_ref().and_then(|sale| sale.session);
-            if offer.is_some() && digest.is_some() && digest != shown {
-                // Paid, but not yet shown to be by whoever reads this; the wallet that paid shows it and pays nothing.
-                OrderState::Payable {
-                    pay_uri: &pay_uri,
-                    until: Timestamp::NEVER,
-                }
-            } else {
-                paid(order, &refund_uri, now)?
-            }
-        }
-        _ if now.is_past(until) => OrderState::Expired,
-        Some(_) => OrderState::Claimed {
-            pay_uri: &pay_uri,
-            until,
-        },
-        None => OrderState::Payable {
-            pay_uri: &pay_uri,
-            until,
-        },
-    };
+    let id = key.order.as_str();
     Ok(order(
         &OrderView {
             id,
@@ -96,42 +84,19 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
     ))
 }
 
-/// Whoever reads it has the order's token, if it demands one, or its contract's hash.
-fn check_reader(folded: &Folded, query: &Query<'_>, token: &ClaimToken) -> Result<(), Refusal> {
-    if let (Some(given), Some(order)) = (query.read::<HashCode>("h_contract")?, folded.order()) {
-        return if given == order.terms.h_contract {
-            Ok(())
-        } else {
-            Err(Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidContractHash))
-        };
-    }
-    let given = query.read::<ClaimToken>("token")?;
-    match folded.offer() {
-        Some(offer)
-            if !offer.created.claim_token || given.as_ref().is_some_and(|given| given.matches(token)) =>
-        {
-            Ok(())
-        }
-        _ => Err(Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidToken)),
-    }
-}
-
-fn paid<'a>(order: &Order, refund_uri: &'a str, now: Micros) -> Result<OrderState<'a>, RequestError> {
-    let status = answer::status(order, now)?;
+/// How a paid order stands with its refunds.
+fn standing<'a>(order: &Order, status: &Status, refund_uri: &'a str) -> Result<OrderState<'a>, RequestError> {
     let refused = order
         .rows
         .iter()
         .filter(|row| !row.taken && row.outcome.is_refused());
-    let sum = |rows: &mut dyn Iterator<Item = &Row>| -> Result<Amount, RequestError> {
-        Ok(amount::sum(order.currency(), rows.map(|row| row.amount))?)
-    };
-    let refused = sum(&mut refused.into_iter())?;
-    let waiting = status
-        .refund_amount
-        .checked_sub(status.refund_taken)?
-        .checked_sub(refused)?;
+    let refused = amount::sum(order.currency(), refused.map(|row| row.amount))?;
+    let left = status.refund_amount.checked_sub(status.refund_taken)?;
     Ok(if status.refund_pending {
-        OrderState::RefundWaiting { refund_uri, waiting }
+        OrderState::RefundWaiting {
+            refund_uri,
+            waiting: left.checked_sub(refused)?,
+        }
     } else if status.refund_taken.is_zero() {
         OrderState::Paid
     } else {

@@ -5,8 +5,10 @@ use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
 use super::{
-    Endpoint, abort, accounts, approve, claim, instance_id, intake, orders, refund, status, token, webhooks,
+    Endpoint, abort, accounts, approve, claim, instance_id, intake, list, order, orders, pay, refund, status,
+    token, webhooks,
 };
+use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -38,10 +40,14 @@ pub fn understand(
         Endpoint::Webhooks | Endpoint::Webhook => {}
         Endpoint::Claim => claim::read(body).map(drop)?,
         Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
-        Endpoint::Orders => {}
+        Endpoint::Orders => list::read(query).map(drop)?,
+        Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
+        Endpoint::Order => order::check(query)?,
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
-        Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Status => status::read(query, currency).map(drop)?,
+        Endpoint::Pay => Payment::read(body).map(drop)?,
+        Endpoint::Paid => pay::read_paid(body).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,
         Endpoint::Approve => approve::read(body).map(drop)?,

@@ -38,6 +38,9 @@ words! {
     claimed_further: "Confirm the payment there. If that is not your wallet, ask the shop for a new order.",
         "Bestätigen Sie dort die Zahlung. Ist es nicht Ihr Wallet, bitten Sie den Händler um eine neue Bestellung.",
         "Confirmez-y le paiement. Si ce n’est pas votre portefeuille, demandez une nouvelle commande au commerçant.";
+    elsewhere: "Somebody else has taken this order", "Jemand anderes hat diese Bestellung übernommen",
+        "Quelqu’un d’autre a pris cette commande";
+    order_anew: "Order anew", "Neu bestellen", "Commander à nouveau";
     open_wallet: "Open the wallet", "Wallet öffnen", "Ouvrir le portefeuille";
     paid: "Paid", "Bezahlt", "Payé";
     paid_further: "Thank you. The shop has your payment.", "Danke. Der Händler hat Ihre Zahlung.",

@@ -205,6 +205,15 @@ pub(crate) fn order_page(view: &OrderView<'_>, language: Language) -> String {
     page.text()
 }
 
+/// The page of an order that somebody else has, where the shop sells the same again.
+pub(crate) fn elsewhere_page(reorder_url: &str, language: Language) -> String {
+    let words = language.words();
+    let mut page = Page::bare(language);
+    (page.state, page.heading) = ("elsewhere", words.elsewhere);
+    page.action = is_web_address(reorder_url).then(|| Action::plain(reorder_url, words.order_anew));
+    page.text()
+}
+
 /// The page where there is none of an order.
 pub(crate) fn trouble_page(trouble: Trouble, language: Language) -> String {
     let words = language.words();
