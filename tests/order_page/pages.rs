@@ -158,6 +158,20 @@ async fn whoever_lacks_the_token_sees_nothing_of_the_order() {
 }
 
 #[tokio::test]
+async fn who_comes_after_another_is_led_to_an_order_of_his_own() {
+    let mut shop = Shop::open_selling().await;
+    let order = json!({"order_id": "mine", "amount": "KUDOS:7", "summary": "boots", "fulfillment_message": "thanks",
+                       "public_reorder_url": "https://shop.example/again?a=1&b=2"});
+    let made = shop.order(&order, &json!({})).await.expect(200);
+    shop.claim("mine", 1, made["token"].as_str()).await.expect(200);
+    let page = page(&shop, "orders/mine", "en").await;
+    assert_eq!((page.status, page.state()), (202, "elsewhere"));
+    assert!(page.text.contains("href=\"https://shop.example/again?a=1&#38;b=2\""));
+    assert!(!page.text.contains("boots"));
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn a_paid_order_leads_to_the_shop_and_to_its_refunds() {
     let mut shop = Shop::open().await;
     let coins = [coin(1, "KUDOS:10", "KUDOS:0.2")];
