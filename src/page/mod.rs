@@ -158,7 +158,7 @@ pub(crate) fn order_page(view: &OrderView<'_>, language: Language) -> String {
     };
     page.shop = view.terms["merchant"]["name"]
         .as_str()
-        .filter(|name| !name.is_empty());
+        .filter(|name| !matches!(*name, "" | "default"));
     match &view.state {
         OrderState::Payable { pay_uri, until } => {
             (page.state, page.heading) = ("payable", words.pay);

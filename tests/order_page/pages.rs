@@ -166,7 +166,10 @@ async fn who_comes_after_another_is_led_to_an_order_of_his_own() {
     shop.claim("mine", 1, made["token"].as_str()).await.expect(200);
     let page = page(&shop, "orders/mine", "en").await;
     assert_eq!((page.status, page.state()), (202, "elsewhere"));
-    assert!(page.text.contains("href=\"https://shop.example/again?a=1&#38;b=2\""));
+    assert!(
+        page.text
+            .contains("href=\"https://shop.example/again?a=1&#38;b=2\"")
+    );
     assert!(!page.text.contains("boots"));
     shop.audit().await;
 }
