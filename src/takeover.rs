@@ -1,23 +1,25 @@
 //! `init --continues`: a new ledger that takes over where another ends, because that one was lost in part or because a
 //! new one is wanted. The old ledger is only read, and verified first: what does not hold is not continued.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use quittance_events::anchor::{self, Lock, LockError};
-use quittance_events::book::Book;
+use quittance_events::book::{Account, Book};
 use quittance_events::copy::{Copy, CopyError, StoredAttachment};
 use quittance_events::create::Beginnings;
 use quittance_events::event::EventError;
-use quittance_events::facts::{InstanceAdded, Predecessor};
+use quittance_events::facts::{AccountClosed, InstanceAdded, Predecessor};
 use quittance_events::ids::GENERATION_MAX;
 use quittance_events::ledger;
 use quittance_events::order::FoldError;
 use quittance_events::seal::event_digest;
 use quittance_events::successor::Successor;
-use quittance_events::{AttachmentName, Event, Folded, InstanceId, NewEvent, OrderKey, RefundId};
+use quittance_events::{
+    AttachmentName, Event, Facts, Folded, InstanceId, NewEvent, Order, OrderKey, RefundId,
+};
 use quittance_replay::{Grade, Opened, Report, Unusable, VerifyOptions};
-use quittance_taler::{Digest32, EddsaPrivateKey};
+use quittance_taler::{Digest32, EddsaPrivateKey, HashCode, Micros, json};
 use quittance_tlog::{Frontier, leaf_hash};
 
 use crate::app::{StartError, base_url, origin, paths};
@@ -98,6 +100,11 @@ pub enum TakeoverError {
         /// Which.
         name: String,
     },
+    /// The bytes are gone.
+    #[error(
+        "the account {1} of instance {0} cannot be carried in: its payto URI is erased; close it, or add it anew"
+    )]
+    ErasedAccount(InstanceId, HashCode),
     /// Generations are used up.
     #[error("generation {0} is the last one")]
     LastGeneration(u64),
@@ -163,22 +170,25 @@ pub fn continue_ledger(
     let keys = folder.make_ledger_keys(&origin(config)?)?;
     let (paths, now) = (paths(config), clock());
     let mut successor = Successor::begin(&paths, &keys, now, predecessor.clone(), beginnings)?;
-    let (mut orders, mut id_doubts) = (0, Vec::new());
+    let (mut orders, mut id_doubts, mut payable) = (0, Vec::new(), BTreeSet::new());
     for (key, seqs) in &old.orders {
-        let (folded, recorded) = read_order(copy, key, seqs)?;
+        let (state, recorded) = read_order(copy, key, seqs)?;
         // An order that nobody has claimed is no wallet's yet: the shop offers it anew.
-        let Some(order) = folded.order().filter(|order| in_flight(order, now, after_loss)) else {
+        let Some(order) = state.order().filter(|order| in_flight(order, now, after_loss)) else {
             continue;
         };
+        let left = left_of_terms(&recorded);
         for (event, attachments) in recorded {
-            if is_repeated(order, &event.facts) {
-                successor.add(&key.instance, Some(&key.order), again(event, attachments, key)?)?;
+            if is_repeated(order, event.seq, &event.facts) {
+                let event = again(event, attachments, left.as_deref(), key)?;
+                successor.add(&key.instance, Some(&key.order), event)?;
             }
         }
         if let Some(event) = refunds(order) {
             successor.add(&key.instance, Some(&key.order), event)?;
         }
         orders += 1;
+        payable.extend(may_be_paid(order, now));
         let begins = RefundId::first_of(generation);
         if after_loss && order.rows.iter().any(|row| row.rtransaction_id >= begins) {
             id_doubts.push(key.clone());
@@ -186,6 +196,9 @@ pub fn continue_ledger(
     }
     for (id, (opened, ..)) in &instances {
         successor.add(id, None, NewEvent::bare(opened.clone()))?;
+        for event in accounts(copy, id, old.book.accounts(id), &payable)? {
+            successor.add(id, None, event)?;
+        }
     }
     successor.finish()?;
     Ok(Continued {
@@ -308,24 +321,94 @@ fn read_order(copy: &Copy, key: &OrderKey, seqs: &[i64]) -> Result<(Folded, Vec<
     Ok((order.ok_or_else(damaged)?, recorded))
 }
 
-/// The event as it is recorded again, with its bytes under another salt.
+/// Contract terms of which members were forgotten, as they are now; nothing where none were.
+fn left_of_terms(recorded: &[Recorded]) -> Option<Vec<u8>> {
+    let forgotten = recorded
+        .iter()
+        .rfind(|(event, _)| matches!(event.facts, Facts::TermsForgotten(_)))?;
+    let mut attachments = forgotten.1.iter();
+    attachments
+        .find(|attachment| attachment.name == AttachmentName::Terms.as_str())
+        .and_then(|attachment| attachment.bytes.clone())
+}
+
+/// The same as they were offered.
+fn without_nonce(terms: &[u8]) -> Option<Vec<u8>> {
+    let mut terms = json::parse_strict(terms).ok()?;
+    terms.as_object_mut()?.remove("nonce");
+    Some(json::canonical(&terms))
+}
+
+/// The event as it is recorded again, with its bytes under another salt; where terms were forgotten, with what is left
+/// of them.
 fn again(
     event: Event,
     attachments: Vec<StoredAttachment>,
+    left: Option<&[u8]>,
     key: &OrderKey,
 ) -> Result<NewEvent, TakeoverError> {
     let attachments = attachments.into_iter().map(|attachment| {
         let name = AttachmentName::from_name(&attachment.name);
-        name.zip(attachment.bytes).ok_or_else(|| TakeoverError::Erased {
-            key: key.clone(),
-            seq: attachment.seq,
-            name: attachment.name,
-        })
+        let left = || match (name, &event.facts) {
+            (Some(AttachmentName::Terms), Facts::OrderCreated(_)) => left.and_then(without_nonce),
+            (Some(AttachmentName::Terms), _) => left.map(<[u8]>::to_vec),
+            _ => None,
+        };
+        name.zip(attachment.bytes.or_else(left))
+            .ok_or_else(|| TakeoverError::Erased {
+                key: key.clone(),
+                seq: attachment.seq,
+                name: attachment.name,
+            })
     });
     Ok(NewEvent {
         attachments: attachments.collect::<Result<_, _>>()?,
         facts: event.facts,
     })
+}
+
+/// The account that deposits for this order may still be made for.
+fn may_be_paid(order: &Order, now: Micros) -> Option<HashCode> {
+    let created = &order.sale.as_ref()?.offer.created;
+    let may = order.payment.is_none() && !now.is_past(created.pay_deadline_s);
+    may.then_some(created.h_wire)
+}
+
+/// An instance's accounts as they are added again: those that are open, and those that orders carried in may still be
+/// paid to, which are closed at once.
+fn accounts(
+    copy: &Copy,
+    id: &InstanceId,
+    known: &[Account],
+    payable: &BTreeSet<HashCode>,
+) -> Result<Vec<NewEvent>, TakeoverError> {
+    let name = AttachmentName::Account;
+    // Of an account that was added again only the last time counts.
+    let latest: BTreeMap<HashCode, &Account> = known
+        .iter()
+        .map(|account| (account.added.h_wire, account))
+        .collect();
+    let mut events = Vec::new();
+    for account in known.iter().filter(|account| {
+        let h_wire = account.added.h_wire;
+        latest.get(&h_wire).is_some_and(|last| last.seq == account.seq)
+            && (account.open || payable.contains(&h_wire))
+    }) {
+        let h_wire = account.added.h_wire;
+        let stored = copy.event(account.seq.sql())?;
+        let attachments = stored.map_or_else(Vec::new, |stored| stored.attachments);
+        let mut attachments = attachments.into_iter().filter(|row| row.name == name.as_str());
+        match attachments.next().and_then(|attachment| attachment.bytes) {
+            Some(bytes) => events.push(NewEvent::with(account.added.clone(), name, bytes)),
+            None if account.open => return Err(TakeoverError::ErasedAccount(id.clone(), h_wire)),
+            // Nobody can be paid to it in the old ledger either.
+            None => continue,
+        }
+        if !account.open {
+            events.push(NewEvent::bare(AccountClosed { h_wire, by: None }));
+        }
+    }
+    Ok(events)
 }
 
 /// An instance as it is opened again, with its key and file.

@@ -115,9 +115,7 @@ impl<'a> Successor<'a> {
         };
         successor.push(None, None, NewEvent::bare(genesis))?;
         if beginnings.recovery_key.is_some() {
-            let version = ROTATION_VERSION;
-            successor.push(None, None, NewEvent::bare(FormatRaised { version }))?;
-            successor.version = version;
+            successor.raise_to(ROTATION_VERSION)?;
         }
         Ok(successor)
     }
@@ -135,12 +133,21 @@ impl<'a> Successor<'a> {
         self.push(Some(instance), order, event)
     }
 
+    fn raise_to(&mut self, needed: u64) -> Result<(), OpenError> {
+        for version in self.version + 1..=needed {
+            self.push(None, None, NewEvent::bare(FormatRaised { version }))?;
+            self.version = version;
+        }
+        Ok(())
+    }
+
     fn push(
         &mut self,
         instance: Option<&InstanceId>,
         order: Option<&OrderId>,
         NewEvent { facts, attachments }: NewEvent,
     ) -> Result<(), OpenError> {
+        self.raise_to(facts.needed_version())?;
         let key = instance.zip(order).map(|(instance, order)| OrderKey {
             instance: instance.clone(),
             order: order.clone(),

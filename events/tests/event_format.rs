@@ -252,8 +252,8 @@ fn the_gone_body_and_the_bounds_are_as_printed() {
     assert!(PAGE.contains("at most 16,384 bytes long"));
     assert_eq!(quittance_events::limits::CHECKPOINT_KEYS_OVERLAP_S, 30 * 86_400);
     assert!(PAGE.contains("For 30 days of event time after its rotation"));
-    assert_eq!(quittance_events::event::FORMAT_VERSION, 3);
-    assert!(PAGE.contains("`format_raised` to a version above 3 a program that knows 3 stops"));
+    assert_eq!(quittance_events::event::FORMAT_VERSION, 4);
+    assert!(PAGE.contains("version above 4 a program that knows 4 stops"));
     assert_eq!(quittance_events::book::KEY_TOLERANCE_S, 3600);
     assert!(PAGE.contains("start - 3600 s ≤ `at_us` < expire + 3600 s"));
 }
@@ -333,7 +333,7 @@ fn what_an_event_may_not_have_is_refused() {
     let sealed = printed()[0].sealed;
     let refused = |bytes: &str| Event::parse_canonical(bytes.as_bytes()).is_err();
     assert!(!refused(sealed));
-    assert!(refused(&sealed.replace(":1}", ":4}")), "another version");
+    assert!(refused(&sealed.replace(":1}", ":5}")), "another version");
     assert!(
         refused(&sealed.replace("{\"at_us\"", "{\"a\":1,\"at_us\"")),
         "an unknown member"

@@ -1,7 +1,7 @@
 //! What a successor and its predecessor have of the orders that one takes over from the other, read side by side. What
 //! is compared of it, `takeover.rs` says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
 use quittance_events::facts::{AbortCoinState, Verdict};
@@ -68,6 +68,9 @@ pub(crate) struct Order {
     /// What exchanges decided first.
     pub(crate) decided: HashMap<Name, Verdict>,
     pub(crate) wire_deadline_s: Option<Timestamp>,
+    /// Batches of deposits that their exchange decided.
+    batches_decided: BTreeSet<u64>,
+    deposited: BTreeSet<CoinPub>,
 }
 
 impl Order {
@@ -97,18 +100,24 @@ impl Order {
                 }
             }
             Facts::AbortRequested(f) => {
-                let deposited = f
+                let granted = f
                     .coins
                     .iter()
-                    .filter(|coin| coin.state == AbortCoinState::Deposited);
+                    .filter(|coin| matches!(coin.state, AbortCoinState::Deposited | AbortCoinState::Asked));
                 let amounts =
-                    deposited.filter_map(|coin| Some(((coin.coin_pub, RefundId::ABORT), coin.amount?)));
+                    granted.filter_map(|coin| Some(((coin.coin_pub, RefundId::ABORT), coin.amount?)));
                 self.sent.extend(amounts);
             }
             Facts::AbortExtended(f) => {
                 let coins = f.coins.iter();
                 self.sent
                     .extend(coins.map(|coin| ((coin.coin_pub, RefundId::ABORT), coin.amount)));
+            }
+            Facts::DepositRecorded(f) => {
+                self.deposited.insert(f.coin_pub);
+            }
+            Facts::DepositReplied(f) if f.verdict.is_conclusive() => {
+                self.batches_decided.insert(f.batch.get());
             }
             Facts::ExchangeReplied(f) if f.verdict.is_conclusive() => {
                 self.decided
@@ -123,10 +132,16 @@ impl Order {
     pub(crate) fn is_repeated(&self, facts: &Facts) -> bool {
         match facts {
             Facts::OrderRecorded(_)
+            | Facts::OrderCreated(_)
+            | Facts::OrderClaimed(_)
+            | Facts::OrderDeleted(_)
+            | Facts::SessionPaid(_)
             | Facts::DepositRecorded(_)
             | Facts::PaymentCompleted(_)
             | Facts::AbortRequested(_)
-            | Facts::AbortExtended(_) => true,
+            | Facts::AbortExtended(_)
+            // Of these, only what is still open at the end.
+            | Facts::DepositRequested(_) => true,
             Facts::ExchangeReplied(f) => {
                 let name = (f.coin_pub, f.rtransaction_id);
                 f.rtransaction_id == RefundId::ABORT
@@ -135,6 +150,35 @@ impl Order {
             }
             _ => false,
         }
+    }
+
+    /// Whether a batch of deposits is repeated, now that all is known that came of it: its exchange has not decided, or an
+    /// abort asks for one of its coins that is not deposited.
+    fn is_open(&self, event: &Repeated) -> bool {
+        let Facts::DepositRequested(f) = &event.facts else {
+            return true;
+        };
+        let before = f.part.map_or(0, |part| u64::from(part.0.saturating_sub(1)));
+        let batch = event.seq.saturating_sub(before);
+        // Parts of one batch stand together or not at all.
+        let of_batch = self.events.iter().filter_map(|other| match &other.facts {
+            Facts::DepositRequested(f) => {
+                let before = f.part.map_or(0, |part| u64::from(part.0.saturating_sub(1)));
+                (other.seq.saturating_sub(before) == batch).then_some(&f.coins)
+            }
+            _ => None,
+        });
+        let is_asked = |coin: &CoinPub| {
+            !self.deposited.contains(coin) && self.sent.contains_key(&(*coin, RefundId::ABORT))
+        };
+        !self.batches_decided.contains(&batch) || of_batch.flatten().any(|coin| is_asked(&coin.coin_pub))
+    }
+
+    /// Leaves out what a successor does not repeat.
+    fn settle(&mut self) {
+        let open: Vec<bool> = self.events.iter().map(|event| self.is_open(event)).collect();
+        let mut open = open.into_iter();
+        self.events.retain(|_| open.next().unwrap_or(true));
     }
 
     /// Takes in an event of the successor's takeover.
@@ -237,6 +281,7 @@ impl Old {
             }
             Ok(())
         })?;
+        old.orders.values_mut().for_each(Order::settle);
         Ok(old)
     }
 }

@@ -144,14 +144,14 @@ fn what_is_no_ledger_exits_2() {
 fn a_newer_event_format_exits_2() {
     let mut events = sound_events();
     let mut raised = events.last().unwrap().clone();
-    let new = NewEvent::bare(FormatRaised { version: 4 });
+    let new = NewEvent::bare(FormatRaised { version: 5 });
     (raised.0.facts, raised.0.order, raised.0.instance) = (new.facts.clone(), None, None);
     raised.1 = new;
     events.push(raised);
     let forged = forge(events);
     let output = run(&["verify", text(&forged.ledger())]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("version 3"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("version 4"));
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //! What the two parties to an order still owe each other must be answered as before; all else stays behind, in a file
 //! that is kept. Specification: `docs/event-format.md`, "Successors".
 
-use quittance_events::facts::{CarriedInRow, RefundCarriedIn, Verdict};
+use quittance_events::facts::{CarriedInRow, Part, RefundCarriedIn, Verdict};
 use quittance_events::order::{AbortedCoin, Row};
-use quittance_events::{Facts, NewEvent, Order, RefundId, TokenId};
-use quittance_taler::Micros;
+use quittance_events::sale::Batch;
+use quittance_events::{Facts, NewEvent, Order, RefundId, Seq, TokenId};
+use quittance_taler::{CoinPub, Micros};
 
 /// What stands as `by` of the refunds that a successor carries in: no token told them, the predecessor did.
 ///
@@ -32,9 +33,9 @@ pub fn in_flight(order: &Order, now: Micros, after_loss: bool) -> bool {
 
 /// Whether the successor records this event of the order as it was, in its place among the others: contract, deposits,
 /// aborts and payment, so that they are judged as they were. An abort's final refusal is one of them: it lets the coin
-/// count for the payment, and is never sent again.
+/// count for the payment, and is never sent again. `seq` is the event's.
 #[must_use]
-pub fn is_repeated(order: &Order, facts: &Facts) -> bool {
+pub fn is_repeated(order: &Order, seq: Seq, facts: &Facts) -> bool {
     match facts {
         Facts::OrderCreated(_)
         | Facts::OrderClaimed(_)
@@ -52,13 +53,24 @@ pub fn is_repeated(order: &Order, facts: &Facts) -> bool {
                     .aborted(&f.coin_pub)
                     .is_some_and(|coin| coin.outcome.is_refused())
         }
-        // What the exchange decided is in the deposits, or came to nothing. What it did not, it may have taken.
-        Facts::DepositRequested(f) => f.coins.iter().any(|coin| {
-            let sale = order.sale.as_ref();
-            sale.is_some_and(|sale| sale.in_question(&coin.coin_pub).is_some())
-        }),
+        Facts::DepositRequested(f) => {
+            let before = f.part.map_or(0, |Part(i, _)| u64::from(i.saturating_sub(1)));
+            let batches = order.sale.iter().flat_map(|sale| &sale.batches);
+            let mut batches = batches.filter(|batch| batch.seq.get() + before == seq.get());
+            batches.any(|batch| is_open(order, batch))
+        }
         _ => false,
     }
+}
+
+/// What the exchange decided is in the deposits, or came to nothing. What it did not, it may have taken; and of a coin
+/// that an abort asks for without a deposit the batch alone says where.
+fn is_open(order: &Order, batch: &Batch) -> bool {
+    let is_asked = |coin: &CoinPub| {
+        let aborted = order.aborted(coin);
+        order.deposit(coin).is_none() && aborted.is_some_and(|aborted| aborted.permission.is_some())
+    };
+    !batch.is_decided() || batch.coins.iter().any(|coin| is_asked(&coin.coin_pub))
 }
 
 /// The order's refunds, after all that is repeated: asked again when a wallet picks them up, and a repeat of what an

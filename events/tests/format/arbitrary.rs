@@ -12,8 +12,8 @@ use quittance_events::{
     AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId, WebhookId,
 };
 use quittance_taler::{
-    Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub, MerchantPub,
-    Micros, Timestamp,
+    Amount, ClaimNonce, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub,
+    MerchantPub, Micros, Timestamp,
 };
 
 const SAFE: u64 = (1 << 53) - 1;
@@ -73,6 +73,24 @@ fn refund() -> impl Strategy<Value = RefundId> {
 
 fn number() -> impl Strategy<Value = u64> {
     0..=SAFE
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        Just(Verdict::Confirmed),
+        Just(Verdict::Refused),
+        Just(Verdict::Later),
+        Just(Verdict::Unproven),
+        Just(Verdict::Malformed)
+    ]
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    prop_oneof![
+        Just(Failure::Connect),
+        Just(Failure::Closed),
+        Just(Failure::Timeout)
+    ]
 }
 
 fn part() -> impl Strategy<Value = Option<Part>> {
@@ -151,6 +169,9 @@ fn deposit_recorded() -> impl Strategy<Value = DepositRecorded> {
         by: optional.5,
     })
 }
+
+#[path = "selling.rs"]
+mod selling;
 
 /// Facts of the kind with this name.
 #[expect(clippy::too_many_lines, reason = "one arm a kind, read as a table")]
@@ -292,42 +313,26 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
         })
         .prop_map(Facts::from)
         .boxed(),
-        "exchange_replied" => {
-            let verdict = prop_oneof![
-                Just(Verdict::Confirmed),
-                Just(Verdict::Refused),
-                Just(Verdict::Later),
-                Just(Verdict::Unproven),
-                Just(Verdict::Malformed)
-            ];
-            facts!(ExchangeReplied {
-                coin_pub: coin(),
-                rtransaction_id: refund(),
-                attempt: number(),
-                http_status: any::<u16>(),
-                error_code: of(number()),
-                exchange_pub: of(exchange()),
-                exchange_sig: of(sig()),
-                verdict: verdict,
-            })
-            .prop_map(Facts::from)
-            .boxed()
-        }
-        "exchange_unreached" => {
-            let failure = prop_oneof![
-                Just(Failure::Connect),
-                Just(Failure::Closed),
-                Just(Failure::Timeout)
-            ];
-            facts!(ExchangeUnreached {
-                coin_pub: coin(),
-                rtransaction_id: refund(),
-                attempt: number(),
-                failure: failure,
-            })
-            .prop_map(Facts::from)
-            .boxed()
-        }
+        "exchange_replied" => facts!(ExchangeReplied {
+            coin_pub: coin(),
+            rtransaction_id: refund(),
+            attempt: number(),
+            http_status: any::<u16>(),
+            error_code: of(number()),
+            exchange_pub: of(exchange()),
+            exchange_sig: of(sig()),
+            verdict: verdict(),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
+        "exchange_unreached" => facts!(ExchangeUnreached {
+            coin_pub: coin(),
+            rtransaction_id: refund(),
+            attempt: number(),
+            failure: failure(),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
         "refund_answered" => {
             let row = facts!(AnsweredRow {
                 coin_pub: coin(),
@@ -423,7 +428,9 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
         })
         .prop_map(Facts::from)
         .boxed(),
-        other => panic!("no strategy for {other}: a new kind needs one"),
+        other => {
+            selling::facts(other).unwrap_or_else(|| panic!("no strategy for {other}: a new kind needs one"))
+        }
     }
 }
 

@@ -331,13 +331,14 @@ fn newer_versions_and_unknown_kinds_are_told_as_such() {
     let event = of_every_kind(1).remove(0);
     let text = String::from_utf8(event.canonical()).unwrap();
     let newer = text
-        .replacen("\"v\":1}", "\"v\":4}", 1)
-        .replacen("\"v\":2}", "\"v\":4}", 1)
-        .replacen("\"v\":3}", "\"v\":4}", 1)
+        .replacen("\"v\":1}", "\"v\":5}", 1)
+        .replacen("\"v\":2}", "\"v\":5}", 1)
+        .replacen("\"v\":3}", "\"v\":5}", 1)
+        .replacen("\"v\":4}", "\"v\":5}", 1)
         .replacen("\"facts\"", "\"deeds\"", 1);
     assert!(matches!(
         Event::parse(newer.as_bytes()),
-        Err(EventError::UnknownVersion(4))
+        Err(EventError::UnknownVersion(5))
     ));
     let unknown = text.replacen("\"kind\":\"ledger_opened\"", "\"kind\":\"ledger_opines\"", 1);
     assert!(

@@ -53,6 +53,9 @@ fn a_kind_of_version_2_is_unknown_in_version_1() {
         let first = match *kind {
             "attachment_erased" | "ledger_key_rotated" => 2,
             "token_added" | "token_revoked" => 3,
+            "account_added" | "account_closed" | "order_created" | "order_claimed" | "order_deleted"
+            | "terms_forgotten" | "deposit_requested" | "deposit_replied" | "deposit_unreached"
+            | "session_paid" => 4,
             _ => 1,
         };
         assert_eq!(Facts::first_version(kind), first, "{kind}");
