@@ -21,6 +21,7 @@ pub mod instance;
 pub mod keyring;
 pub mod limits;
 pub mod logs;
+pub mod managed;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
@@ -29,6 +30,7 @@ pub mod paying;
 pub mod refusal;
 pub mod selling;
 pub mod service;
+pub mod settings;
 pub mod settle;
 #[cfg(feature = "simulation")]
 pub mod simulation;

@@ -107,6 +107,13 @@ pub const WITNESS_PAUSE_MAX: Duration = Duration::from_hours(1);
 /// Longest reply of a witness: a few signature lines.
 pub const WITNESS_REPLY_MAX: usize = 16 * 1024;
 
+/// Instances that are open at once through the API: a platform's shops. Each takes a few kilobytes of memory.
+pub const INSTANCES_MAX: usize = 1024;
+
+/// Name and settings of an instance as contract terms show them, in bytes: every order carries and keeps them, so a logo
+/// is a small one.
+pub const SETTINGS_MAX: usize = 16 * 1024;
+
 /// Open accounts of one instance. A shop has one or two; each new order looks at all.
 pub const ACCOUNTS_OPEN_MAX: usize = 16;
 

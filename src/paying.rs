@@ -13,7 +13,7 @@ use quittance_events::{Folded, Order, OrderKey, Seq};
 use quittance_taler::deposit::DepositTerms;
 use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaymentTerms, Price};
-use quittance_taler::{ErrorCode, MasterPub, Micros};
+use quittance_taler::{EddsaPrivateKey, ErrorCode, MasterPub, Micros};
 use serde_json::Value;
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::task::JoinSet;
@@ -175,6 +175,7 @@ pub fn too_slow() -> Refusal {
 struct Sending {
     service: Arc<Service>,
     key: OrderKey,
+    merchant: Arc<EddsaPrivateKey>,
     payment: Payment,
     terms: DepositTerms,
     price: Price,
@@ -205,6 +206,7 @@ impl Service {
 pub async fn pay(
     service: Arc<Service>,
     key: OrderKey,
+    merchant: Arc<EddsaPrivateKey>,
     payment: Payment,
     turn: Turn,
 ) -> Result<Order, RequestError> {
@@ -232,8 +234,7 @@ pub async fn pay(
     })?;
     let checked = check(&service, order, &payment, &shares, &terms, &price).await?;
     let decide = |order: Option<&Folded>, now| {
-        let merchant = &service.instances[&key.instance].merchant;
-        pay::decide(order, &payment, &checked, &price, configured, merchant, now)
+        pay::decide(order, &payment, &checked, &price, configured, &merchant, now)
     };
     let folded = service.decide_and_record_sale(&key, decide).await?;
     let (order, sale) = pay::sold(folded.as_ref())?;
@@ -248,6 +249,7 @@ pub async fn pay(
     let sending = Arc::new(Sending {
         service,
         key,
+        merchant,
         payment,
         terms,
         price,
@@ -415,7 +417,7 @@ impl Sending {
     ) -> Result<Arc<Order>, RequestError> {
         let service = &self.service;
         let events = |order: &Order, at: Micros| {
-            let merchant = &service.instances[&self.key.instance].merchant;
+            let merchant = &self.merchant;
             let outcome = match result {
                 Ok(reply) => {
                     let book = service.ledger.book();

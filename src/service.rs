@@ -2,7 +2,6 @@
 //! handler uses: decide and record, record and answer. A decision is recorded on the order state that it was made
 //! on, or made again; an answer is on disk before it leaves.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quittance_events::answer::Answer;
@@ -10,8 +9,8 @@ use quittance_events::facts::Undeposited;
 use quittance_events::order::RecordedAnswer;
 use quittance_events::store::{StoreError, permission_changes};
 use quittance_events::{
-    Append, AppendError, Appended, AttachmentName, Facts, Folded, InstanceId, Ledger, NewEvent, Order,
-    OrderKey, Seq, Stream,
+    Append, AppendError, Appended, AttachmentName, Facts, Folded, Ledger, NewEvent, Order, OrderKey, Seq,
+    Stream,
 };
 use quittance_taler::{CoinPub, Currency, Micros, json};
 use serde_json::Value;
@@ -23,8 +22,8 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
-use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
+use crate::managed::Instances;
 use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::paying::Paying;
@@ -37,7 +36,7 @@ pub struct Service {
     /// What is recorded.
     pub ledger: Arc<Ledger>,
     /// Whom it is for.
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub instances: Instances,
     /// Who refunds.
     pub exchanges: Arc<Exchanges>,
     /// The time.

@@ -151,6 +151,8 @@ impl Facts {
     pub fn needed_version(&self) -> u64 {
         match self {
             Facts::AbortRequested(f) if f.coins.iter().any(|coin| coin.state == AbortCoinState::Asked) => 4,
+            Facts::InstanceAdded(InstanceAdded { by: Some(_), .. })
+            | Facts::InstanceClosed(InstanceClosed { by: Some(_), .. }) => 4,
             facts => Facts::first_version(facts.kind()),
         }
     }

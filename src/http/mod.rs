@@ -11,6 +11,7 @@ mod delivery;
 pub mod door;
 mod error;
 mod health;
+mod instances;
 mod intake;
 mod ledger;
 mod list;
@@ -92,6 +93,11 @@ enum Endpoint {
     Account(Option<HashCode>),
     Webhooks,
     Webhook,
+    /// All of the service.
+    Instances,
+    /// One, whether the path or the manager names it.
+    Instance,
+    Auth,
 }
 
 impl Endpoint {
@@ -116,6 +122,9 @@ impl Endpoint {
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
             Endpoint::Webhooks | Endpoint::Webhook => "webhooks",
+            Endpoint::Instances => "instances",
+            Endpoint::Instance => "instance",
+            Endpoint::Auth => "auth",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -239,10 +248,16 @@ async fn answer(
         read(admission, private, headers, body).await?;
         return Ok(openapi::get());
     }
-    let id = instance_id(target.instance);
-    let instance = id.as_ref().and_then(|id| service.instances.get(id));
-    let bearer = bearer(&service, id.as_ref(), target.demand, headers).await?;
-    let (Some(id), Some(_)) = (id, instance) else {
+    let id = instance_id(target.managed.or(target.instance));
+    let open = id.as_ref().and_then(|id| service.instances.get(id));
+    // Who runs the service manages its instances, or who has all of the root instance.
+    let doorkeeper = if target.manages {
+        Some(InstanceId::root())
+    } else {
+        id.clone()
+    };
+    let bearer = bearer(&service, doorkeeper.as_ref(), target.demand, headers).await?;
+    let Some(id) = id.filter(|_| open.is_some() || target.endpoint == Endpoint::Instances) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
     tracing::Span::current().record("instance", id.as_str());
@@ -256,6 +271,7 @@ async fn answer(
     let call = Call {
         service,
         instance: id,
+        open,
         order,
         webhook: target.webhook.and_then(decoded),
         page: page::wanted(headers),
@@ -291,6 +307,14 @@ async fn answer(
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
             Endpoint::Accounts if method == "POST" => accounts::post(&call).await,
             Endpoint::Accounts => accounts::list(&call).await,
+            Endpoint::Instances if method == "POST" => instances::post(&call).await,
+            Endpoint::Instances => Ok(instances::list(&call)),
+            Endpoint::Instance => match method {
+                "PATCH" => instances::patch(&call).await,
+                "DELETE" => instances::delete(&call).await,
+                _ => Ok(instances::get(&call).await),
+            },
+            Endpoint::Auth => instances::auth(&call).await,
             Endpoint::Account(h_wire) => match method {
                 "PATCH" => accounts::patch(&call, h_wire),
                 "DELETE" => accounts::delete(&call, h_wire).await,
@@ -320,6 +344,8 @@ async fn answer(
 struct Call {
     service: Arc<Service>,
     instance: InstanceId,
+    /// As it was when the request came; it is `None` only where all instances are meant.
+    open: Option<Arc<Instance>>,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
     /// `None`: the path names no webhook that could exist.
@@ -369,7 +395,9 @@ impl Call {
     }
 
     fn instance(&self) -> &Instance {
-        &self.service.instances[&self.instance]
+        self.open
+            .as_ref()
+            .expect("endpoints of an instance come here with it open")
     }
 
     fn order(&self, unknown: ErrorCode) -> Result<&OrderKey, Refusal> {

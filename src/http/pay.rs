@@ -88,7 +88,8 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let turn = timeout_at(until, service.paying.turn(key)).await;
     let turn = turn.map_err(|_| paying::too_slow())?;
     // In a task of its own: what was sent is recorded though the wallet's time has run out.
-    let paid = paying::pay(Arc::clone(service), key.clone(), payment, turn);
+    let merchant = Arc::clone(&call.instance().merchant);
+    let paid = paying::pay(Arc::clone(service), key.clone(), merchant, payment, turn);
     let task = tokio::spawn(paid.in_current_span());
     let ended = timeout_at(until, task).await.map_err(|_| paying::too_slow())?;
     let order = ended.map_err(|_| RequestError::Task)??;

@@ -7,8 +7,8 @@ use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, list, orders, pay, refund,
-    shape, token, webhooks,
+    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
+    refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
 
@@ -114,6 +114,50 @@ const PLAIN: Route = Route {
     refusals: &[],
     has_page: false,
     spelt: &[],
+};
+
+/// An instance as itself and its manager see it.
+const INSTANCE: Route = Route {
+    endpoint: |_| Some(Endpoint::Instance),
+    demand: Demand::Scope(TokenScope::All),
+    summary: "An instance's name and settings.",
+    answers: &[(200, Body::Json(shape::<instances::Detail>))],
+    refusals: &[(404, Code::MerchantGenericInstanceUnknown)],
+    ..PLAIN
+};
+
+const INSTANCE_CHANGED: Route = Route {
+    method: "PATCH",
+    summary: "Changes the instance's name and settings.",
+    request: Some(shape::<instances::About>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::GenericParameterMalformed),
+        (404, Code::MerchantGenericInstanceUnknown),
+    ],
+    ..INSTANCE
+};
+
+const INSTANCE_CLOSED: Route = Route {
+    method: "DELETE",
+    summary: "Closes the instance. What it did stays in the ledger.",
+    answers: &[(204, Body::Empty)],
+    ..INSTANCE
+};
+
+const INSTANCE_AUTH: Route = Route {
+    method: "POST",
+    endpoint: |_| Some(Endpoint::Auth),
+    summary: "Sets the instance's token in the place of the one that was set before.",
+    request: Some(shape::<instances::Auth>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::MerchantPrivatePostInstanceAuthBadAuth),
+        (403, Code::GenericForbidden),
+        (404, Code::MerchantGenericInstanceUnknown),
+        (404, Code::MerchantGenericAccessTokenUnknown),
+    ],
+    ..INSTANCE
 };
 
 /// Every method of every path. Of two that fit the first counts.
@@ -492,6 +536,68 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private",
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's name and settings.",
+        ..INSTANCE
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "private/auth",
+        ..INSTANCE_AUTH
+    },
+    Route {
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "All open instances.",
+        answers: &[(200, Body::Json(shape::<instances::List>))],
+        ..INSTANCE
+    },
+    Route {
+        method: "POST",
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "Opens an instance.",
+        request: Some(shape::<instances::New>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPrivatePostInstancesBadAuth),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostInstancesAlreadyExists),
+        ],
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "management/instances/{id}/auth",
+        of_instances: false,
+        ..INSTANCE_AUTH
+    },
+    Route {
         path: "private/accounts",
         endpoint: |_| Some(Endpoint::Accounts),
         demand: Demand::Scope(TokenScope::Read),
@@ -670,6 +776,10 @@ pub(super) struct Target<'a> {
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
     pub(super) webhook: Option<&'a str>,
+    /// Which instance is managed.
+    pub(super) managed: Option<&'a str>,
+    /// Whether it is for who manages instances, rather than for one of them.
+    pub(super) manages: bool,
     pub(super) demand: Demand,
     pub(super) method: &'static str,
     template: &'static str,
@@ -708,6 +818,8 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         instance,
         order: route.path.contains("{order_id}").then_some(name),
         webhook: route.path.contains("{webhook_id}").then_some(name),
+        managed: route.path.contains("{id}").then_some(name),
+        manages: route.path.starts_with("management/"),
         demand: route.demand,
         method: route.method,
         template: route.path,

@@ -52,6 +52,15 @@ shapes! {
             r"(\.[0-9]{1,8})?$",
         ),
     });
+    Duration = |_g| json_schema!({
+        "type": "object",
+        "description": "microseconds, or forever",
+        "required": ["d_us"],
+        "properties": {"d_us": {"anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            {"const": "forever"},
+        ]}},
+    });
     Payto = |_g| json_schema!({
         "type": "string",
         "description": "RFC 8905, with a receiver-name where it names a bank account",

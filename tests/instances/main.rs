@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod managing;
 
 use quittance::token::Grant;
 use quittance::token_commands::{self, NewToken};

@@ -4,4 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deleted;
+mod listed;
+mod looked_at;
 mod made;
+mod watched;

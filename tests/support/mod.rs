@@ -235,7 +235,13 @@ impl Shop {
             .await
             .unwrap();
         Shop {
-            merchant_pub: app.service.instances[&InstanceId::root()].merchant.merchant_pub(),
+            merchant_pub: app
+                .service
+                .instances
+                .get(&InstanceId::root())
+                .unwrap()
+                .merchant
+                .merchant_pub(),
             clock,
             sandbox,
             folder,

@@ -198,14 +198,16 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
         "instance_added" => facts!(InstanceAdded {
             merchant_pub: merchant(),
             base_url: text(),
-            currency: currency()
+            currency: currency(),
+            by: of(by())
         })
         .prop_map(Facts::from)
         .boxed(),
         "instance_closed" => facts!(InstanceClosed {
             merchant_pub: merchant(),
             base_url: text(),
-            currency: currency()
+            currency: currency(),
+            by: of(by())
         })
         .prop_map(Facts::from)
         .boxed(),
