@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::access::Access;
+use crate::account::Accounts;
 use crate::admission::{Admission, Bounds};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -29,6 +30,7 @@ use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
 use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::refusal::RequestError;
+use crate::paying::Paying;
 use crate::service::Service;
 use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
@@ -312,6 +314,8 @@ pub(crate) async fn service(
         exchange_list: config.exchanges.clone(),
         base_url: config.base_url.clone(),
         access,
+        accounts: Accounts::default(),
+        paying: Paying::default(),
         metrics,
     }))
 }

@@ -1,5 +1,5 @@
 //! The commands that work on a ledger without serving it: `init`, `instance add`, `instance close`,
-//! `clock-correct`, `rotate-key`, `erase`, `backup`. Each but the last takes the ledger's lock, so none of them runs
+//! `account add`, `clock-correct`, `rotate-key`, `erase`, `backup`. Each but the last takes the ledger's lock, so none of them runs
 //! beside a service.
 
 use std::path::{Path, PathBuf};
@@ -12,14 +12,17 @@ use quittance_events::ledger::{self, OpenError};
 use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
 use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Seq, Stream};
-use quittance_taler::{Digest32, EddsaPrivateKey, Micros};
+use quittance_taler::payto::PaytoUri;
+use quittance_taler::{Digest32, EddsaPrivateKey, HashCode, Micros};
 use quittance_tlog::note::NoteSigner;
 
+use crate::account::WireAccount;
 use crate::app::{StartError, base_url, open_ledger, origin, paths};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decide::erasure::needed;
 use crate::instance::{InstanceFile, KeyFolder, make_key, read_key, read_token};
+use crate::limits::ACCOUNTS_OPEN_MAX;
 use crate::refusal::RequestError;
 use crate::token::Token;
 
@@ -181,6 +184,41 @@ pub fn close_instance(config: &Config, clock: &Clock, id: &InstanceId) -> Result
             currency,
         }),
     )
+}
+
+/// Opens an account that exchanges wire an instance's money to; gives its hash. Of the same payto URI as an open one it
+/// is that one.
+///
+/// # Errors
+/// The instance is not open or has too many accounts, or the ledger is in use.
+pub fn add_account(
+    config: &Config,
+    clock: &Clock,
+    id: &InstanceId,
+    payto_uri: &PaytoUri,
+) -> Result<HashCode, StartError> {
+    let ledger = open_ledger(config, "account add")?;
+    let book = ledger.book();
+    if !book.instances.contains_key(id) {
+        return Err(StartError::Instance(format!("instance {id} is not open")));
+    }
+    let open = || book.accounts(id).iter().filter(|account| account.open);
+    for account in open() {
+        let bytes = ledger
+            .attachment(account.seq, AttachmentName::Account)
+            .map_err(RequestError::from)?;
+        let known = bytes.and_then(|bytes| serde_json::from_slice::<WireAccount>(&bytes).ok());
+        if known.is_some_and(|known| known.payto_uri == *payto_uri) {
+            return Ok(account.added.h_wire);
+        }
+    }
+    if open().count() >= ACCOUNTS_OPEN_MAX {
+        let text = format!("an instance has at most {ACCOUNTS_OPEN_MAX} open accounts");
+        return Err(StartError::Instance(text));
+    }
+    let account = WireAccount::new(payto_uri.clone());
+    record(&ledger, Some(id), clock(), account.added(None))?;
+    Ok(account.h_wire())
 }
 
 /// Says that the clock was wrong: times are compared anew from here on.

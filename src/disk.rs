@@ -36,6 +36,8 @@ pub fn takes_on(facts: &Facts) -> bool {
             | Facts::AbortRequested(_)
             | Facts::AbortExtended(_)
             | Facts::AbortRefused(_)
+            | Facts::InstanceAdded(_)
+            | Facts::AccountAdded(_)
             | Facts::OrderCreated(_)
             | Facts::DepositRequested(_)
     )

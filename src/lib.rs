@@ -5,6 +5,7 @@
 //! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod access;
+pub mod account;
 pub mod admission;
 pub mod app;
 mod client;
@@ -24,6 +25,7 @@ pub mod logs;
 pub mod metrics;
 pub mod open;
 pub mod open_files;
+pub mod paying;
 pub mod refusal;
 pub mod service;
 pub mod settle;

@@ -23,6 +23,25 @@ pub const IMPORT_TELL_EVERY: Duration = Duration::from_secs(10);
 /// answer servable and its events few.
 pub const COINS_MAX: usize = 512;
 
+/// Coins of one payment. Wallets pay with a few dozen at the most; one batch of them fits an event, and one batch is what
+/// an exchange takes.
+pub const PAY_COINS_MAX: usize = 100;
+
+/// Batches of deposits that are asked for one order. A wallet whose coins were spent elsewhere tries a few times; without
+/// a bound whoever has claimed an order could grow the ledger with such coins.
+pub const BATCHES_MAX: usize = 100;
+
+/// Sessions in which one order is shown to be paid: a reader comes back in a new browser now and then.
+pub const SESSIONS_MAX: usize = 100;
+
+/// Batches whose attempts are counted beyond those that are recorded. The counts only spare the ledger, and are begun
+/// anew when there are more.
+pub const ATTEMPTS_COUNTED_MAX: usize = 65_536;
+
+/// An exchange is asked anew for its keys because of a coin that they do not explain at most this often, in seconds.
+/// New denominations are listed long before a wallet can pay with their coins, and such a coin may be made up.
+pub const KEYS_LOOK_AGAIN_S: u64 = 60;
+
 /// Coins that all aborts of one order may name together: whoever knows the contract could otherwise grow the
 /// ledger without end with coins that do not exist. Four wallets may compete over the largest order.
 pub const ABORTED_COINS_MAX: usize = 4 * COINS_MAX;
@@ -101,6 +120,12 @@ pub const WITNESS_PAUSE_MAX: Duration = Duration::from_hours(1);
 
 /// Longest reply of a witness: a few signature lines.
 pub const WITNESS_REPLY_MAX: usize = 16 * 1024;
+
+/// Open accounts of one instance. A shop has one or two; each new order looks at all.
+pub const ACCOUNTS_OPEN_MAX: usize = 16;
+
+/// Accounts whose payto URI and salt are kept in memory: those of many instances, at a kilobyte each at most.
+pub const ACCOUNTS_CACHED_MAX: usize = 1024;
 
 /// Connections served at once; those of trusted proxies have as many of their own. One that is silent costs a few KiB
 /// and a file descriptor. Beyond it new ones are told 503.

@@ -23,6 +23,7 @@ use quittance_events::ledger::vkey;
 use quittance_events::{AttachmentName, InstanceId, RefundId, Seq, TokenId};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
+use quittance_taler::payto::PaytoUri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Audit-first ledger service for GNU Taler merchants.
@@ -50,6 +51,9 @@ enum Command {
     /// Open or close a merchant instance
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Open an account that exchanges wire an instance's money to
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Make, list and revoke tokens of an instance, served or not
     #[command(subcommand)]
     Token(TokenCommand),
@@ -158,6 +162,21 @@ enum InstanceCommand {
         config: ConfigFile,
         #[arg(long)]
         id: InstanceId,
+    },
+}
+
+#[derive(Subcommand)]
+enum AccountCommand {
+    /// Open an account; prints its hash, `h_wire`. One that is open already stays as it is
+    Add {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Whose
+        #[arg(long, default_value = "default")]
+        id: InstanceId,
+        /// The account, such as payto://iban/DE89370400440532013000?receiver-name=Shop
+        #[arg(long, value_name = "URI")]
+        payto: PaytoUri,
     },
 }
 
@@ -331,6 +350,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Instance(InstanceCommand::Close { config, id }) => {
             commands::close_instance(&load(&config.config)?, &clock, &id)?;
+        }
+        Command::Account(AccountCommand::Add { config, id, payto }) => {
+            println!(
+                "{}",
+                commands::add_account(&load(&config.config)?, &clock, &id, &payto)?
+            );
         }
         Command::Token(command) => tokens(&command, &clock)?,
         Command::ClockCorrect { config, reason } => {

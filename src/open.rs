@@ -92,7 +92,7 @@ impl Settler {
         for (coin, id) in order.open_permissions() {
             if let Some(memory) = state.memory.get_mut(&(order.key.clone(), coin, id)) {
                 memory.place = Some(OpenPermission {
-                    exchange: order.deposit(&coin).map(|deposit| deposit.exchange_master_pub),
+                    exchange: order.exchange_of(&coin),
                     since: order.outcome(&coin, id).and_then(|outcome| outcome.since),
                 });
             }

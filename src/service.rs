@@ -12,10 +12,11 @@ use quittance_events::store::permission_changes;
 use quittance_events::{
     Append, AppendError, Appended, Facts, Folded, InstanceId, Ledger, NewEvent, Order, OrderKey, Seq, Stream,
 };
-use quittance_taler::{Currency, Micros};
+use quittance_taler::{CoinPub, Currency, Micros};
 use url::Url;
 
 use crate::access::Access;
+use crate::account::Accounts;
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
@@ -24,6 +25,7 @@ use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
 use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
+use crate::paying::Paying;
 use crate::refusal::{Refusal, RequestError};
 
 /// All that the handlers share.
@@ -54,6 +56,10 @@ pub struct Service {
     pub base_url: Url,
     /// Whose tokens are taken.
     pub access: Access,
+    /// Where exchanges wire to.
+    pub accounts: Accounts,
+    /// Payments on their way.
+    pub paying: Paying,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -65,6 +71,12 @@ pub struct Served {
     pub answer: Box<Answer>,
     /// Where it is recorded.
     pub recorded: RecordedAnswer,
+}
+
+/// What an exchange was asked for.
+enum Asked {
+    Refund(CoinPub),
+    Deposit(Seq),
 }
 
 impl Service {
@@ -120,16 +132,20 @@ impl Service {
         let verdicts: Vec<_> = events
             .iter()
             .filter_map(|event| match &event.facts {
-                Facts::ExchangeReplied(f) => Some((f.coin_pub, f.verdict)),
+                Facts::ExchangeReplied(f) => Some((Asked::Refund(f.coin_pub), f.verdict)),
+                Facts::DepositReplied(f) => Some((Asked::Deposit(f.batch), f.verdict)),
                 _ => None,
             })
             .collect();
         let stream = Stream::Order(key.clone(), decided_on);
         let appended = self.ledger.append(Append { stream, at, events }).await?;
         if let Some(order) = &appended.order() {
-            for (coin, verdict) in verdicts {
-                let exchange = order.deposit(&coin).map(|deposit| &deposit.exchange_master_pub);
-                self.metrics.judged(exchange, verdict);
+            for (asked, verdict) in verdicts {
+                let exchange = match asked {
+                    Asked::Refund(coin) => order.exchange_of(&coin),
+                    Asked::Deposit(batch) => order.sale.as_ref().and_then(|sale| sale.exchange_of_batch(batch)),
+                };
+                self.metrics.judged(exchange.as_ref(), verdict);
             }
         }
         let opened = changes.iter().any(|(.., opens)| *opens);

@@ -152,7 +152,7 @@ fn request(order: &Order, coin: &CoinPub, id: RefundId) -> Option<(MasterPub, Re
         merchant_pub: order.terms.merchant_pub,
         merchant_sig,
     };
-    Some((order.deposit(coin)?.exchange_master_pub, request))
+    Some((order.exchange_of(coin)?, request))
 }
 
 async fn call(service: &Arc<Service>, order: &Order, slot: Slot) -> End {

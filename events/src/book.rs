@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use quittance_taler::{ExchangePub, MasterPub, Micros};
+use quittance_taler::{ExchangePub, HashCode, MasterPub, Micros};
 
 use crate::event::{Event, FIRST_VERSION, Facts};
 use crate::facts::{AccountAdded, InstanceAdded, SignKey, TokenAdded};
@@ -114,6 +114,14 @@ impl Book {
     #[must_use]
     pub fn accounts(&self, instance: &InstanceId) -> &[Account] {
         self.accounts.get(instance).map_or(&[], Vec::as_slice)
+    }
+
+    /// The account of the instance that this hash names, whether new orders may name it or not.
+    #[must_use]
+    pub fn account(&self, instance: &InstanceId, h_wire: &HashCode) -> Option<&Account> {
+        self.accounts(instance)
+            .iter()
+            .rfind(|account| account.added.h_wire == *h_wire)
     }
 
     /// The format version of the event at this place.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use quittance_taler::{Digest32, Micros, json};
 
 use crate::facts::{
-    AbortAnswered, AbortExtended, AbortRefused, AbortRequested, AccountAdded, AccountClosed,
+    AbortAnswered, AbortCoinState, AbortExtended, AbortRefused, AbortRequested, AccountAdded, AccountClosed,
     AttachmentErased, ClockCorrected, DepositRecorded, DepositReplied, DepositRequested, DepositUnreached,
     ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded, InstanceClosed,
     LedgerKeyRotated, LedgerOpened, OrderClaimed, OrderCreated, OrderDeleted, OrderRecorded, Part,
@@ -141,6 +141,15 @@ impl Facts {
             | "terms_forgotten" | "deposit_requested" | "deposit_replied" | "deposit_unreached"
             | "session_paid" => 4,
             _ => FIRST_VERSION,
+        }
+    }
+
+    /// The version that first has these facts: some kinds have learned more since their first one.
+    #[must_use]
+    pub fn needed_version(&self) -> u64 {
+        match self {
+            Facts::AbortRequested(f) if f.coins.iter().any(|coin| coin.state == AbortCoinState::Asked) => 4,
+            facts => Facts::first_version(facts.kind()),
         }
     }
 
@@ -408,10 +417,17 @@ impl Event {
         if read.v < Facts::first_version(&read.kind) {
             return Err(EventError::UnknownKind(read.kind));
         }
+        let facts = Facts::read(&read.kind, read.facts)?;
+        if read.v < facts.needed_version() {
+            return Err(EventError::Shape(format!(
+                "a {} of version {} has no such facts",
+                read.kind, read.v
+            )));
+        }
         Ok(Event {
             at_us: read.at_us,
             attachments: read.attachments,
-            facts: Facts::read(&read.kind, read.facts)?,
+            facts,
             instance: read.instance,
             ledger: read.ledger.into(),
             order: read.order,

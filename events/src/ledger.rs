@@ -19,7 +19,7 @@ use crate::book::Book;
 use crate::cache::{Shared, bounded, lock};
 use crate::condition::Trouble;
 use crate::cosignature::{self, Cosignature};
-use crate::event::FORMAT_VERSION;
+use crate::event::{AttachmentName, FORMAT_VERSION};
 use crate::facts::KeyRole;
 use crate::ids::{OrderKey, RefundId, Seq};
 use crate::keys::KeyRing;
@@ -228,6 +228,14 @@ impl Ledger {
     pub fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, StoreError> {
         let folded = self.folded(key)?;
         Ok(folded.and_then(|folded| folded.order().cloned()))
+    }
+
+    /// The bytes of an event's attachment, `None` where it has none of that name or they are erased. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn attachment(&self, seq: Seq, name: AttachmentName) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|conn| store::read_attachment(conn, seq, name))
     }
 
     /// Permissions that may have been sent and are not decided, for the background to take up.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quittance_taler::{
-    Amount, AmountError, CoinPub, Currency, Digest32, EddsaSignature, Micros, Timestamp, amount,
+    Amount, AmountError, CoinPub, Currency, Digest32, EddsaSignature, MasterPub, Micros, Timestamp, amount,
 };
 
 use crate::event::{AttachmentName, Event, FORMAT_VERSION, Facts, NewEvent};
@@ -247,9 +247,11 @@ impl Order {
                         continue;
                     }
                     let permission = match (coin.state, coin.amount, coin.merchant_sig) {
-                        (AbortCoinState::Deposited, Some(amount), Some(sig)) => Some((amount, sig)),
+                        (AbortCoinState::Deposited | AbortCoinState::Asked, Some(amount), Some(sig)) => {
+                            Some((amount, sig))
+                        }
                         (AbortCoinState::Undeposited, None, None) => None,
-                        _ => return Err(fail("amount and signature go with a deposited coin and no other")),
+                        _ => return Err(fail("amount and signature go with what may be deposited and no other")),
                     };
                     self.name_in_abort(coin.coin_pub, permission, event.at_us);
                 }
@@ -322,7 +324,9 @@ impl Order {
                 .and_then(|sale| sale.unreached(f))
                 .ok_or_else(|| fail("no such batch of deposits"))?,
             Facts::SessionPaid(f) => {
-                self.sale_mut().ok_or_else(|| fail(UNSOLD))?.session = Some(f.session);
+                let sale = self.sale_mut().ok_or_else(|| fail(UNSOLD))?;
+                sale.session = Some(f.session);
+                sale.sessions += 1;
             }
             Facts::TermsForgotten(_) => {}
             Facts::OrderCreated(_) => return Err(fail("the order exists already")),
@@ -466,6 +470,14 @@ impl Order {
     #[must_use]
     pub fn deposit(&self, coin: &CoinPub) -> Option<&DepositRecorded> {
         self.deposits.iter().find(|deposit| deposit.coin_pub == *coin)
+    }
+
+    /// The exchange that has the coin's deposit, or that was asked to take one.
+    #[must_use]
+    pub fn exchange_of(&self, coin: &CoinPub) -> Option<MasterPub> {
+        let deposited = self.deposit(coin).map(|deposit| deposit.exchange_master_pub);
+        let asked = || self.sale.as_ref().and_then(|sale| sale.exchange_asked_of(coin));
+        deposited.or_else(asked)
     }
 
     /// The coin as an abort names it.

@@ -92,6 +92,7 @@ impl Folded {
                     deleted: false,
                     batches: Vec::new(),
                     session: None,
+                    sessions: 0,
                 });
                 *self = Folded::Recorded(Arc::new(order));
                 return Ok(());
@@ -150,6 +151,8 @@ pub struct Sale {
     pub batches: Vec<Batch>,
     /// Digest of the session in which it was shown to be paid last.
     pub session: Option<Digest32>,
+    /// How often that was recorded.
+    pub sessions: usize,
 }
 
 /// Coins of one payment at one exchange, which takes all of them or none.
@@ -258,6 +261,22 @@ impl Sale {
         let open = self.batches.iter().filter(|batch| !batch.is_decided());
         open.flat_map(|batch| batch.coins.iter().map(move |coin| (batch, coin)))
             .find(|(_, asked)| asked.coin_pub == *coin)
+    }
+
+    /// The exchange that was last asked to take this coin, whatever came of it.
+    #[must_use]
+    pub fn exchange_asked_of(&self, coin: &CoinPub) -> Option<MasterPub> {
+        let names = |batch: &&Batch| batch.coins.iter().any(|asked| asked.coin_pub == *coin);
+        let batch = self.batches.iter().rfind(names)?;
+        Some(batch.exchange_master_pub)
+    }
+
+    /// The exchange of this batch.
+    #[must_use]
+    pub fn exchange_of_batch(&self, seq: Seq) -> Option<MasterPub> {
+        let mut batches = self.batches.iter();
+        let batch = batches.find(|batch| batch.seq == seq)?;
+        Some(batch.exchange_master_pub)
     }
 
     /// How much was asked of this coin before, whatever came of it: a coin is never asked for two amounts.

@@ -116,7 +116,7 @@ pub fn permission_changes(facts: &Facts) -> Vec<(CoinPub, RefundId, bool)> {
         Facts::AbortRequested(f) => f
             .coins
             .iter()
-            .filter(|coin| coin.state == AbortCoinState::Deposited)
+            .filter(|coin| matches!(coin.state, AbortCoinState::Deposited | AbortCoinState::Asked))
             .map(|coin| (coin.coin_pub, RefundId::ABORT, true))
             .collect(),
         Facts::AbortExtended(f) => f
@@ -286,6 +286,19 @@ pub(crate) fn read_event(conn: &Connection, seq: Seq) -> Result<Option<Event>, S
         })
         .optional()?;
     sealed.map(|sealed| parse_stored(seq.sql(), &sealed)).transpose()
+}
+
+/// An attachment's bytes; `None` where there is none or they are erased.
+pub(crate) fn read_attachment(
+    conn: &Connection,
+    seq: Seq,
+    name: AttachmentName,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let bytes = conn
+        .prepare_cached("SELECT bytes FROM attachment WHERE seq = ?1 AND name = ?2")?
+        .query_row(params![seq.sql(), name.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(bytes.flatten())
 }
 
 /// Walks the events that belong to no order: genesis, instances, keys, erasures, clock corrections.

@@ -91,7 +91,7 @@ impl Placing<'_> {
         facts: Facts,
         attachments: &[(AttachmentName, Vec<u8>)],
     ) -> Result<&SealedEvent, AppendError> {
-        for version in self.book.version_at(self.head.size.next()) + 1..=Facts::first_version(facts.kind()) {
+        for version in self.book.version_at(self.head.size.next()) + 1..=facts.needed_version() {
             self.place(None, None, FormatRaised { version }.into(), &[])?;
         }
         if let Facts::ClockCorrected(correction) = &facts {

@@ -96,6 +96,7 @@ fn state_word(state: AbortCoinState) -> &'static str {
     match state {
         AbortCoinState::Deposited => "deposited",
         AbortCoinState::Undeposited => "undeposited",
+        AbortCoinState::Asked => "asked",
         AbortCoinState::Known => "known",
     }
 }

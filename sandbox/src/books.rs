@@ -1,23 +1,27 @@
 //! The exchange's books: which coins were deposited, what was refunded of them, and what the exchange says to a
-//! refund request. Pure: the same books, request, key and time give the same answer and the same new books. It
-//! never waits, never opens a socket and knows no faults.
+//! refund request and to a batch of deposits whose signatures are good. Pure: the same books, request, key and time
+//! give the same answer and the same new books. It never waits, never opens a socket and knows no faults.
 //!
-//! Follows `POST /coins/$COIN_PUB/refund` as taler-exchange 0.9.1 (protocol 14:0:2) answers it, its peculiarities
-//! included: an unknown coin is 404/1005 and not 404/1500, an amount below the refund fee is a 500/53 that looks
-//! as if it might pass and never does, conflicts carry the coin's `history`.
+//! Follows `POST /coins/$COIN_PUB/refund` and `POST /batch-deposit` as taler-exchange 0.9.1 (protocol 14:0:2) answers
+//! them, its peculiarities included: an unknown coin is 404/1005 and not 404/1500, an amount below the refund fee is
+//! a 500/53 that looks as if it might pass and never does, conflicts carry the coin's `history`. That of protocol 23
+//! differs in the conflicts of deposits, which have none.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use quittance_taler::deposit::DepositedCoin;
 use quittance_taler::time::TalerTimestamp;
 use quittance_taler::{
-    Amount, CoinPub, Currency, EddsaSignature, HashCode, MerchantPub, Micros, Timestamp, message, sum,
+    Amount, CoinPub, Currency, Digest32, EddsaSignature, HashCode, MerchantPub, Micros, Timestamp, message,
+    sum,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::keys::{Confirmation, SigningKey};
+use crate::batch::{Batch, denomination_unknown};
+use crate::keys::{Confirmation, Protocol, SigningKey};
 
 /// jansson, which the recorded exchange reads JSON with, has signed 64-bit integers.
 const RTRANSACTION_ID_MAX: u64 = u64::MAX >> 1;
@@ -26,7 +30,7 @@ const RTRANSACTION_ID_MAX: u64 = u64::MAX >> 1;
 const COIN_PUB_MALFORMED: &str = "The public key of given to a \"/coins/\" handler was malformed.";
 const JSON_INVALID: &str = "The JSON in the client's request was malformed (generic parse error).";
 const SIGNATURE_INVALID: &str = "The signature of the merchant is invalid.";
-const DENOMINATION_UNKNOWN: &str =
+pub(crate) const DENOMINATION_UNKNOWN: &str =
     "The exchange is not aware of the denomination key the wallet requested for the operation.";
 const DEPOSIT_NOT_FOUND: &str = "The exchange knows about the coin we were asked to refund, but not about the \
      specific /deposit operation.  Hence, we cannot issue a refund (as we do not know if this merchant public key \
@@ -38,12 +42,21 @@ const INCONSISTENT_AMOUNT: &str =
 const DEPOSIT_INSUFFICIENT: &str = "We could not process the refund request as the coin's transaction history \
      does not permit the requested refund because then refunds would exceed the deposit amount.  The \"history\" \
      in the response proves this.";
+const INSUFFICIENT_FUNDS: &str = "The respective coin did not have sufficient residual value for the operation.  \
+     The \"history\" in this response provides the \"residual_value\" of the coin, which may be less than its \
+     \"original_value\".";
+// Not recorded; the registry's sentences.
+const CONFLICTING_CONTRACT: &str =
+    "The same coin was already deposited for the same merchant and contract with other details.";
+const CONFLICTING_DENOMINATION: &str =
+    "The same coin was already used with a different denomination previously.";
+const SUM_OVERFLOW: &str = "The service could not compute an amount.";
 const DB_FETCH_FAILED: &str = "The service failed to fetch information from its database.";
 
 /// A coin spent at a merchant, as the test says it happened: the sandbox takes its word for it.
 ///
 /// What a real exchange knows besides (`h_wire`, `h_denom_pub`, `coin_sig`) is all zero wherever the sandbox shows
-/// the deposit.
+/// the deposit. A coin that was withdrawn and deposited by `POST /batch-deposit` has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deposit {
@@ -132,16 +145,28 @@ impl Reply {
         Reply::error(400, 22, JSON_INVALID)
     }
 
-    fn with(mut self, name: &str, value: Value) -> Reply {
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Reply {
         self.body[name] = value;
         self
     }
+}
+
+/// What a batch says of a deposit besides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Permission {
+    coin: DepositedCoin,
+    h_wire: HashCode,
+    timestamp: Timestamp,
+    wire_transfer_deadline: Timestamp,
+    wallet_data_hash: Option<HashCode>,
 }
 
 /// One thing that happened to a coin.
 enum Entry {
     Deposited {
         deposit: Deposit,
+        /// `None` where it was booked on a test's word.
+        permission: Option<Box<Permission>>,
         at: Timestamp,
         done: bool,
     },
@@ -198,10 +223,152 @@ impl Books {
         }
         entries.push(Entry::Deposited {
             deposit,
+            permission: None,
             at: now.floor_s(),
             done: false,
         });
         Ok(())
+    }
+
+    /// Answers a batch whose signatures are good: books all of its coins or none. What was booked before stays, and
+    /// is confirmed with its own time.
+    pub(crate) fn deposit_batch(
+        &mut self,
+        batch: &Batch,
+        signer: &SigningKey,
+        protocol: Protocol,
+        now: Micros,
+    ) -> Reply {
+        let mut booked = Vec::new();
+        let mut confirmed_at = now.floor_s();
+        let mut refusal = None;
+        for at in 0..batch.coins.len() {
+            match self.deposit_permitted(batch, at, now) {
+                Ok(Some(earlier)) => confirmed_at = earlier,
+                Ok(None) => {
+                    confirmed_at = now.floor_s();
+                    booked.push(batch.coins[at].coin.coin_pub);
+                }
+                Err(conflict) => {
+                    refusal = Some((conflict, &batch.coins[at].coin));
+                    break;
+                }
+            }
+        }
+        let coins: Vec<DepositedCoin> = batch.coins.iter().map(|coin| coin.coin).collect();
+        let reply = match refusal {
+            None => signer
+                .confirm_deposits(&batch.terms, &coins, confirmed_at, protocol.deposit_layout())
+                .map_or_else(|_| Reply::error(500, 62, SUM_OVERFLOW), Reply::ok),
+            Some((conflict, coin)) => {
+                self.take_back(&booked);
+                return self.deposit_conflict(conflict, coin, batch, protocol);
+            }
+        };
+        if reply.status != 200 {
+            self.take_back(&booked);
+        }
+        reply
+    }
+
+    /// Books one coin of a batch, or tells when it was booked before.
+    fn deposit_permitted(
+        &mut self,
+        batch: &Batch,
+        at: usize,
+        now: Micros,
+    ) -> Result<Option<Timestamp>, DepositConflict> {
+        let (terms, of_batch) = (&batch.terms, &batch.coins[at]);
+        let coin = of_batch.coin;
+        let deposit = Deposit {
+            coin_pub: coin.coin_pub,
+            h_contract: terms.h_contract,
+            merchant_pub: terms.merchant_pub,
+            amount_with_fee: coin.amount_with_fee,
+            deposit_fee: coin.deposit_fee,
+            refund_fee: of_batch.refund_fee,
+            refund_deadline: Some(terms.refund_deadline),
+        };
+        let permission = Some(Box::new(Permission {
+            coin,
+            h_wire: terms.h_wire,
+            timestamp: terms.timestamp,
+            wire_transfer_deadline: terms.wire_transfer_deadline,
+            wallet_data_hash: terms.wallet_data_hash,
+        }));
+        let entries = self.coins.entry(coin.coin_pub).or_default();
+        let of_other_denomination =
+            |entry: &Entry| entry.h_denom().is_some_and(|h_denom| h_denom != coin.h_denom);
+        if entries.iter().any(of_other_denomination) {
+            return Err(DepositConflict::Denomination);
+        }
+        for entry in entries.iter() {
+            if let Entry::Deposited {
+                deposit: earlier,
+                permission: permitted,
+                at,
+                ..
+            } = entry
+                && earlier.h_contract == deposit.h_contract
+                && earlier.merchant_pub == deposit.merchant_pub
+            {
+                let same = *earlier == deposit && *permitted == permission;
+                return if same {
+                    Ok(Some(*at))
+                } else {
+                    Err(DepositConflict::Contract)
+                };
+            }
+        }
+        if spent(entries, self.currency) + coin.amount_with_fee.units() > of_batch.value.units() {
+            return Err(DepositConflict::Funds);
+        }
+        entries.push(Entry::Deposited {
+            deposit,
+            permission,
+            at: now.floor_s(),
+            done: false,
+        });
+        Ok(None)
+    }
+
+    /// Undoes the newest entry of each coin.
+    fn take_back(&mut self, coins: &[CoinPub]) {
+        for coin in coins {
+            if let Some(entries) = self.coins.get_mut(coin) {
+                entries.pop();
+            }
+        }
+        // A coin that was never deposited is one that the exchange never saw.
+        self.coins.retain(|_, entries| !entries.is_empty());
+    }
+
+    fn deposit_conflict(
+        &self,
+        conflict: DepositConflict,
+        coin: &DepositedCoin,
+        batch: &Batch,
+        protocol: Protocol,
+    ) -> Reply {
+        let (code, hint) = match conflict {
+            DepositConflict::Denomination => (1003, CONFLICTING_DENOMINATION),
+            DepositConflict::Contract => (1206, CONFLICTING_CONTRACT),
+            DepositConflict::Funds => (1012, INSUFFICIENT_FUNDS),
+        };
+        let reply = Reply::error(409, code, hint);
+        if protocol == Protocol::V23 && conflict == DepositConflict::Contract {
+            return reply.with("h_wire", json!(batch.terms.h_wire));
+        }
+        let reply = reply
+            .with("coin_pub", json!(coin.coin_pub))
+            .with("h_denom_pub", json!(coin.h_denom));
+        match protocol {
+            Protocol::V14 => reply.with(
+                "history",
+                history(self.coins.get(&coin.coin_pub).map_or(&[], Vec::as_slice)),
+            ),
+            Protocol::V23 => reply,
+        }
     }
 
     /// Pays out deposits whose refund deadline has passed: refunds of them are gone for good. Returns how many.
@@ -249,15 +416,7 @@ impl Books {
         }
 
         let Some(entries) = self.coins.get_mut(&refund.coin_pub) else {
-            let affirmed = signer.affirm_denomination_unknown(now.floor_s(), &HashCode::from_bytes([0; 64]));
-            let mut reply = Reply {
-                status: 404,
-                body: affirmed,
-            };
-            reply = reply
-                .with("code", json!(1005))
-                .with("hint", json!(DENOMINATION_UNKNOWN));
-            return reply;
+            return denomination_unknown(signer, &HashCode::from_bytes([0; 64]), now);
         };
 
         // The fee is the denomination's, so this comes before it is known which deposit is meant.
@@ -326,7 +485,58 @@ impl Books {
     }
 }
 
+/// Why a coin cannot be deposited.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DepositConflict {
+    /// It is of another denomination.
+    Denomination,
+    /// It was deposited for this contract with other facts.
+    Contract,
+    /// It has not so much left.
+    Funds,
+}
+
+/// What a coin has given away, in units: its deposits, less what came back of them.
+fn spent(entries: &[Entry], currency: Currency) -> u128 {
+    let mut spent = 0;
+    for entry in entries {
+        match entry {
+            Entry::Deposited { deposit, .. } => {
+                spent += deposit.amount_with_fee.units();
+                // A deposit that is refunded whole has its fee back.
+                let refunds = entries.iter().filter_map(Entry::refund);
+                let of_this = refunds.filter(|refund| {
+                    refund.h_contract == deposit.h_contract && refund.merchant_pub == deposit.merchant_pub
+                });
+                if sum(currency, of_this.map(|refund| refund.amount)) == Ok(deposit.amount_with_fee) {
+                    spent -= deposit.deposit_fee.units();
+                }
+            }
+            Entry::Refunded { refund, fee, .. } => spent -= refund.amount.units() - fee.units(),
+        }
+    }
+    spent
+}
+
 impl Entry {
+    fn refund(&self) -> Option<&GrantedRefund> {
+        match self {
+            Entry::Refunded { refund, .. } => Some(refund),
+            Entry::Deposited { .. } => None,
+        }
+    }
+
+    /// The denomination, where a batch told it.
+    fn h_denom(&self) -> Option<HashCode> {
+        match self {
+            Entry::Deposited {
+                permission: Some(permission),
+                ..
+            } => Some(permission.coin.h_denom),
+            _ => None,
+        }
+    }
+
     fn deposit(&self) -> Option<&Deposit> {
         match self {
             Entry::Deposited { deposit, .. } => Some(deposit),
@@ -368,7 +578,12 @@ impl Entry {
 
     fn history(&self) -> Value {
         match self {
-            Entry::Deposited { deposit, at, .. } => json!({
+            Entry::Deposited {
+                deposit,
+                permission,
+                at,
+                ..
+            } => json!({
                 "type": "DEPOSIT",
                 "amount": deposit.amount_with_fee,
                 "deposit_fee": deposit.deposit_fee,
@@ -376,9 +591,12 @@ impl Entry {
                 "refund_deadline": deposit.refund_deadline.map_or(json!({ "t_s": 0 }), |at| json!(TalerTimestamp(at))),
                 "merchant_pub": deposit.merchant_pub,
                 "h_contract_terms": deposit.h_contract,
-                "h_wire": HashCode::from_bytes([0; 64]),
-                "h_age_commitment": quittance_taler::Digest32::from_bytes([0; 32]),
-                "coin_sig": EddsaSignature::from_bytes([0; 64]),
+                "h_wire": permission.as_ref().map_or(HashCode::from_bytes([0; 64]), |known| known.h_wire),
+                "h_age_commitment": permission
+                    .as_ref()
+                    .and_then(|known| known.coin.h_age_commitment)
+                    .unwrap_or(Digest32::from_bytes([0; 32])),
+                "coin_sig": permission.as_ref().map_or(EddsaSignature::from_bytes([0; 64]), |known| known.coin.coin_sig),
             }),
             Entry::Refunded {
                 refund,
@@ -399,15 +617,23 @@ impl Entry {
 
 /// A refusal with the coin's history, newest first, as proof.
 fn conflict(status: u16, code: u32, hint: &str, refund: &GrantedRefund, entries: &[Entry]) -> Reply {
-    let history: Vec<Value> = entries.iter().rev().map(Entry::history).collect();
+    let h_denom = entries.iter().find_map(Entry::h_denom);
     Reply::error(status, code, hint)
         .with("coin_pub", json!(refund.coin_pub))
-        .with("h_denom_pub", json!(HashCode::from_bytes([0; 64])))
-        .with("history", json!(history))
+        .with(
+            "h_denom_pub",
+            json!(h_denom.unwrap_or(HashCode::from_bytes([0; 64]))),
+        )
+        .with("history", history(entries))
+}
+
+/// Newest first.
+fn history(entries: &[Entry]) -> Value {
+    entries.iter().rev().map(Entry::history).collect()
 }
 
 /// Both in the exchange's currency: it is checked when deposits are booked and requests are read.
-fn less(left: &Amount, right: &Amount) -> bool {
+pub(crate) fn less(left: &Amount, right: &Amount) -> bool {
     left.try_cmp(right)
         .expect("all amounts in the books are in one currency")
         == Ordering::Less
@@ -440,13 +666,13 @@ fn read(coin_pub: CoinPub, body: &[u8], currency: Currency) -> Result<Request, R
     Ok(Request { refund, merchant_sig })
 }
 
-fn member<T: FromStr>(members: &Map<String, Value>, name: &str, line: u32) -> Result<T, Reply> {
+pub(crate) fn member<T: FromStr>(members: &Map<String, Value>, name: &str, line: u32) -> Result<T, Reply> {
     let text = members.get(name).and_then(Value::as_str);
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| malformed(name, line))
 }
 
-fn malformed(name: &str, line: u32) -> Reply {
+pub(crate) fn malformed(name: &str, line: u32) -> Reply {
     Reply::json_invalid()
         .with("field", json!(name))
         .with("line", json!(line))
@@ -537,7 +763,7 @@ mod tests {
     }
 
     fn keys() -> Keys {
-        Keys::new(1, now())
+        Keys::new(1, "TESTKUDOS".parse().unwrap(), now())
     }
 
     fn books(recording: &Recording) -> Books {

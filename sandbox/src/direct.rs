@@ -3,11 +3,13 @@
 
 use std::fmt;
 
-use quittance_taler::{ExchangePub, MasterPub};
+use quittance_taler::{Amount, ExchangePub, MasterPub};
 
 use crate::SandboxConfig;
 use crate::books::{Aggregate, Deposit, DepositError, GrantedRefund};
 use crate::faults::FaultKind;
+use crate::keys::Protocol;
+use crate::purse::{Purse, WithdrawError};
 use crate::server::{Broken, HTML, Sent, Shared, damaged};
 
 /// An exchange in memory.
@@ -60,6 +62,16 @@ impl Direct {
         self.0.state().books.deposit(deposit, now)
     }
 
+    /// See [`crate::Sandbox::withdraw`].
+    pub fn withdraw(&self, amount: Amount) -> Result<Purse, WithdrawError> {
+        self.0.withdraw(amount)
+    }
+
+    /// Speaks that protocol from now on.
+    pub fn speak(&self, protocol: Protocol) {
+        self.0.state().keys.protocol = protocol;
+    }
+
     /// Pays out the deposits whose refund deadline has passed. Returns how many.
     pub fn aggregate(&self, which: Aggregate) -> usize {
         let now = self.0.now();
@@ -81,5 +93,11 @@ impl Direct {
     pub fn refund(&self, coin: &str, body: &[u8], fault: Option<FaultKind>) -> DirectReply {
         let now = self.0.now();
         sent(damaged(fault, || self.0.state().refund(coin, body, fault, now)))
+    }
+
+    /// `POST /batch-deposit`.
+    pub fn batch_deposit(&self, body: &[u8], fault: Option<FaultKind>) -> DirectReply {
+        let now = self.0.now();
+        sent(damaged(fault, || self.0.state().batch_deposit(body, fault, now)))
     }
 }

@@ -18,7 +18,7 @@ const DEFAULT_CODE: u32 = 60;
 /// What goes wrong.
 ///
 /// With `Reset`, `Status` and `Html` the exchange does nothing; with all others it does what it was asked, so that
-/// a refund stands in its books whatever the client gets to see.
+/// a refund or a deposit stands in its books whatever the client gets to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
     /// The reply comes late, by the fault's `delay`, and is right.
@@ -40,7 +40,8 @@ pub enum FaultKind {
     Garbage,
     /// The status is right, the body is the first half, and `Content-Length` says it is whole.
     Truncated,
-    /// A confirmation's `exchange_sig` is wrong by one bit; of `/keys`, every `master_sig`.
+    /// A confirmation's `exchange_sig`, or each of `exchange_sigs`, is wrong by one bit; of `/keys`, every
+    /// `master_sig` of a signing key.
     WrongSignature,
     /// A confirmation by a signing key that `/keys` does not list; `/keys` itself leaves the current one out.
     UnknownKey,
@@ -55,6 +56,8 @@ pub enum FaultPath {
     Refund,
     /// `GET /keys`
     Keys,
+    /// `POST /batch-deposit`
+    Deposit,
 }
 
 /// A fault and the requests that meet it.
@@ -69,7 +72,7 @@ pub struct Fault {
     pub delay: Duration,
     /// Which requests meet it.
     pub path: FaultPath,
-    /// Only refund requests for this coin.
+    /// Only refund requests for this coin, or batches that hold it.
     pub coin_pub: Option<CoinPub>,
 }
 
@@ -199,9 +202,9 @@ impl Faults {
     }
 
     /// The fault that this request meets: the first one set that waits for it.
-    pub(crate) fn take(&mut self, path: FaultPath, coin: Option<CoinPub>) -> Option<Fault> {
+    pub(crate) fn take(&mut self, path: FaultPath, coins: &[CoinPub]) -> Option<Fault> {
         let waits =
-            |fault: &Fault| fault.path == path && (fault.coin_pub.is_none() || fault.coin_pub == coin);
+            |fault: &Fault| fault.path == path && fault.coin_pub.is_none_or(|coin| coins.contains(&coin));
         let at = self.0.iter().position(waits)?;
         let fault = self.0[at];
         if fault.times > 1 {
@@ -247,14 +250,15 @@ mod tests {
                 ..Fault::new(FaultKind::Delay)
             })
             .unwrap();
-        let mut met = |path, coin| faults.take(path, coin).map(|fault| fault.kind);
-        let other = Some(CoinPub::from_bytes([2; 32]));
-        assert_eq!(met(FaultPath::Refund, other), Some(FaultKind::Html));
-        assert_eq!(met(FaultPath::Refund, Some(coin)), Some(FaultKind::Reset));
-        assert_eq!(met(FaultPath::Refund, Some(coin)), Some(FaultKind::Html));
-        assert_eq!(met(FaultPath::Refund, Some(coin)), None);
-        assert_eq!(met(FaultPath::Keys, None), Some(FaultKind::Garbage));
-        assert_eq!(met(FaultPath::Keys, None), None);
+        let mut met = |path, coins: &[CoinPub]| faults.take(path, coins).map(|fault| fault.kind);
+        let other = CoinPub::from_bytes([2; 32]);
+        assert_eq!(met(FaultPath::Deposit, &[other, coin]), None);
+        assert_eq!(met(FaultPath::Refund, &[other]), Some(FaultKind::Html));
+        assert_eq!(met(FaultPath::Refund, &[other, coin]), Some(FaultKind::Reset));
+        assert_eq!(met(FaultPath::Refund, &[coin]), Some(FaultKind::Html));
+        assert_eq!(met(FaultPath::Refund, &[coin]), None);
+        assert_eq!(met(FaultPath::Keys, &[]), Some(FaultKind::Garbage));
+        assert_eq!(met(FaultPath::Keys, &[]), None);
     }
 
     #[test]

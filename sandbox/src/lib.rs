@@ -1,9 +1,13 @@
 //! An exchange for demos and tests: real keys, real signatures, and faults on demand.
 //!
-//! It answers `GET /keys` and `POST /coins/$COIN_PUB/refund` as taler-exchange 0.9.1 (protocol 14:0:2) was
-//! recorded to answer, and nothing else of an exchange: it issues no coins, moves no money, and its deposits are
-//! what a test says was deposited. Its keys follow from a small seed, its books live in memory, and whoever
+//! It answers `GET /keys`, `GET /wire`, `POST /batch-deposit` and `POST /coins/$COIN_PUB/refund` as taler-exchange
+//! 0.9.1 (protocol 14:0:2) was recorded to answer, or as one of protocol 23:0:6 does, and nothing else of an
+//! exchange: coins are had for the asking ([`Sandbox::withdraw`]), no money moves, and besides deposits by wallets
+//! it books what a test says was deposited. Its keys follow from a small seed, its books live in memory, and whoever
 //! reaches its port commands it. It is not a place for anything of value.
+//!
+//! [`Purse`] is the wallet to it: it keeps coins, picks some for a contract, signs, and makes the bodies of a wallet's
+//! requests.
 //!
 //! Over HTTP a test or a human commands it by these:
 //!
@@ -14,11 +18,16 @@
 //! | `GET /sandbox/books` | all deposits and refunds |
 //! | `POST /sandbox/aggregate` | pays out, see [`Aggregate`]; answers `{"aggregated":n}` |
 //! | `POST /sandbox/rotate` | goes over to a new signing key; answers `{"key":...}` |
+//! | `POST /sandbox/renew` | makes coins of new denominations from now on |
+//! | `POST /sandbox/protocol` | `{"protocol":14}` or 23, see [`Protocol`]: what it speaks from now on |
 
+mod batch;
 mod books;
+mod denominations;
 mod direct;
 mod faults;
 mod keys;
+mod purse;
 mod server;
 pub mod witness;
 
@@ -29,7 +38,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use quittance_taler::{Currency, ExchangePub, MasterPub, Micros};
+use quittance_taler::{Amount, Currency, ExchangePub, MasterPub, Micros};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -37,6 +46,8 @@ use tokio::task::JoinHandle;
 pub use books::{Aggregate, Deposit, DepositError, GrantedRefund};
 pub use direct::{Direct, DirectReply};
 pub use faults::{Fault, FaultError, FaultKind, FaultPath, MAX_DELAY, MAX_PENDING_FAULTS};
+pub use keys::{Protocol, ProtocolUnknown};
+pub use purse::{Coin, Payment, Purse, PurseError, Spent, WithdrawError};
 use server::Shared;
 pub use server::{Broken, MAX_BODY_BYTES, MAX_RECORDED_BYTES, MAX_RECORDED_REQUESTS};
 
@@ -150,6 +161,23 @@ impl Sandbox {
     pub fn deposit(&self, deposit: Deposit) -> Result<(), DepositError> {
         let now = self.shared.now();
         self.shared.state().books.deposit(deposit, now)
+    }
+
+    /// Makes coins of together this value, as few as can be, and puts them into a purse. Coins bear the fees that
+    /// `/keys` tells; nothing is charged for making them.
+    pub fn withdraw(&self, amount: Amount) -> Result<Purse, WithdrawError> {
+        self.shared.withdraw(amount)
+    }
+
+    /// Speaks that protocol from now on. Coins in purses are told with [`Purse::speak`].
+    pub fn speak(&self, protocol: Protocol) {
+        self.shared.state().keys.protocol = protocol;
+    }
+
+    /// Makes coins of new denominations from now on; `/keys` lists the older ones too, and their coins are good.
+    pub fn renew_denominations(&self) {
+        let now = self.shared.now();
+        self.shared.state().keys.renew_denominations(now);
     }
 
     /// Sets a fault for requests to come.

@@ -20,7 +20,7 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use quittance_taler::{CoinPub, Currency, Micros};
+use quittance_taler::{Amount, CoinPub, Micros};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,9 +28,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::batch::{Batch, named_coins};
 use crate::books::{Aggregate, Books, Deposit, Reply};
 use crate::faults::{Fault, FaultKind, FaultPath, Faults};
-use crate::keys::{Keys, spoil};
+use crate::keys::{Keys, Protocol, spoil};
+use crate::purse::{Purse, WithdrawError};
 use crate::{Clock, RecordedRequest, SandboxConfig};
 
 /// The largest request body: far above a refund request (some 500 bytes), and enough for hundreds of deposits.
@@ -48,7 +50,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What all connections and the handle share.
 pub(crate) struct Shared {
     addr: SocketAddr,
-    currency: Currency,
     clock: Clock,
     state: Mutex<State>,
 }
@@ -67,21 +68,23 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     requests: VecDeque<RecordedRequest>,
     recorded_bytes: usize,
+    /// How many coins were made.
+    withdrawn: u64,
 }
 
 impl Shared {
     pub(crate) fn new(config: &SandboxConfig, addr: SocketAddr) -> Shared {
         let clock = Arc::clone(&config.clock);
         let state = State {
-            keys: Keys::new(config.seed, clock()),
+            keys: Keys::new(config.seed, config.currency, clock()),
             books: Books::new(config.currency),
             faults: Faults::default(),
             requests: VecDeque::new(),
             recorded_bytes: 0,
+            withdrawn: 0,
         };
         Shared {
             addr,
-            currency: config.currency,
             clock,
             state: Mutex::new(state),
         }
@@ -107,7 +110,14 @@ impl Shared {
     /// What `/keys` says.
     pub(crate) fn keys(&self, met: Option<FaultKind>) -> Reply {
         let hide = met == Some(FaultKind::UnknownKey);
-        Reply::ok(self.state().keys.body(&self.base_url(), self.currency, hide))
+        Reply::ok(self.state().keys.body(&self.base_url(), hide))
+    }
+
+    /// Makes coins.
+    pub(crate) fn withdraw(&self, amount: Amount) -> Result<Purse, WithdrawError> {
+        let mut state = self.state();
+        let state = &mut *state;
+        Purse::withdrawn(&state.keys, &self.base_url(), amount, &mut state.withdrawn)
     }
 }
 
@@ -175,18 +185,24 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 /// What a request asks for.
 enum Route {
     Keys,
+    Wire,
+    BatchDeposit,
     Refund { coin: String },
     Deposits,
     Faults,
     Books,
     Aggregate,
     Rotate,
+    Renew,
+    Protocol,
 }
 
 impl Route {
     fn of(path: &str) -> Option<(Route, &'static str)> {
         Some(match path.strip_prefix('/')?.split('/').collect::<Vec<_>>()[..] {
             ["keys"] => (Route::Keys, "GET"),
+            ["wire"] => (Route::Wire, "GET"),
+            ["batch-deposit"] => (Route::BatchDeposit, "POST"),
             ["coins", coin, "refund"] => (
                 Route::Refund {
                     coin: coin.to_owned(),
@@ -198,6 +214,8 @@ impl Route {
             ["sandbox", "books"] => (Route::Books, "GET"),
             ["sandbox", "aggregate"] => (Route::Aggregate, "POST"),
             ["sandbox", "rotate"] => (Route::Rotate, "POST"),
+            ["sandbox", "renew"] => (Route::Renew, "POST"),
+            ["sandbox", "protocol"] => (Route::Protocol, "POST"),
             _ => return None,
         })
     }
@@ -220,7 +238,11 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
     let path = head.uri.path();
     shared.state().record(head.method.as_str(), path, &body);
 
-    let Some((route, method)) = Route::of(path) else {
+    let known = Route::of(path).filter(|(route, _)| {
+        // Its content moved into `/keys`.
+        !matches!(route, Route::Wire) || shared.state().keys.protocol == Protocol::V14
+    });
+    let Some((route, method)) = known else {
         let hint = "There is no endpoint defined for the URL provided by the client.";
         let mut reply = Reply::error(404, 21, hint);
         reply.body["detail"] = json!(path);
@@ -239,18 +261,26 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
     }
     match route {
         Route::Refund { coin } => {
-            let met = shared
-                .state()
-                .faults
-                .take(FaultPath::Refund, coin.parse::<CoinPub>().ok());
+            let coins: Vec<CoinPub> = coin.parse().into_iter().collect();
+            let met = shared.state().faults.take(FaultPath::Refund, &coins);
             let now = shared.now();
             let kind = met.map(|fault| fault.kind);
             faulty(met, || shared.state().refund(&coin, &body, kind, now)).await
         }
         Route::Keys => {
-            let met = shared.state().faults.take(FaultPath::Keys, None);
+            let met = shared.state().faults.take(FaultPath::Keys, &[]);
             faulty(met, || shared.keys(met.map(|fault| fault.kind))).await
         }
+        Route::BatchDeposit => {
+            let met = shared
+                .state()
+                .faults
+                .take(FaultPath::Deposit, &named_coins(&body));
+            let now = shared.now();
+            let kind = met.map(|fault| fault.kind);
+            faulty(met, || shared.state().batch_deposit(&body, kind, now)).await
+        }
+        Route::Wire => Ok(send(&Reply::ok(shared.state().keys.wire()))),
         other => Ok(send(&command(&other, &body, &shared))),
     }
 }
@@ -261,12 +291,26 @@ struct Deposits {
     deposits: Vec<Deposit>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Speaks {
+    protocol: Protocol,
+}
+
 /// The sandbox's own commands.
 fn command(route: &Route, body: &[u8], shared: &Shared) -> Reply {
     let now = shared.now();
     let done = match route {
         Route::Books => Ok(shared.state().books.show()),
         Route::Rotate => Ok(json!({ "key": shared.state().keys.rotate(now) })),
+        Route::Renew => {
+            shared.state().keys.renew_denominations(now);
+            Ok(json!({}))
+        }
+        Route::Protocol => read::<Speaks>(body).map(|Speaks { protocol }| {
+            shared.state().keys.protocol = protocol;
+            json!({})
+        }),
         Route::Aggregate => read::<Aggregate>(if body.is_empty() { b"{}" } else { body })
             .map(|which| json!({ "aggregated": shared.state().books.aggregate(which, now) })),
         Route::Faults => read(body).and_then(|fault| {
@@ -284,7 +328,7 @@ fn command(route: &Route, body: &[u8], shared: &Shared) -> Reply {
                 .try_for_each(|deposit| state.books.deposit(deposit, now));
             booked.map(|()| json!({})).map_err(|error| detailed(&error))
         }),
-        Route::Keys | Route::Refund { .. } => {
+        Route::Keys | Route::Wire | Route::BatchDeposit | Route::Refund { .. } => {
             unreachable!("the exchange's own endpoints are answered before")
         }
     };
@@ -363,6 +407,14 @@ fn spoil_signatures(body: &mut Value) {
     for sig in listed.filter_map(|key| key.get_mut("master_sig")) {
         *sig = json!(spoil(sig.as_str().expect("a signature is text")));
     }
+    let confirmed = body
+        .get_mut("exchange_sigs")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten();
+    for sig in confirmed.filter_map(|coin| coin.get_mut("exchange_sig")) {
+        *sig = json!(spoil(sig.as_str().expect("a signature is text")));
+    }
     if let Some(sig) = body.get_mut("exchange_sig") {
         *sig = json!(spoil(sig.as_str().expect("a signature is text")));
     }
@@ -371,13 +423,16 @@ fn spoil_signatures(body: &mut Value) {
 impl State {
     /// Asks the books for a refund.
     pub(crate) fn refund(&mut self, coin: &str, body: &[u8], met: Option<FaultKind>, now: Micros) -> Reply {
-        let unknown = met == Some(FaultKind::UnknownKey);
-        let signer = if unknown {
-            self.keys.stranger()
-        } else {
-            self.keys.current()
-        };
-        self.books.refund(coin, body, signer, now)
+        self.books.refund(coin, body, self.keys.signer(met), now)
+    }
+
+    /// Asks the books for a batch of deposits.
+    pub(crate) fn batch_deposit(&mut self, body: &[u8], met: Option<FaultKind>, now: Micros) -> Reply {
+        let signer = self.keys.signer(met);
+        match Batch::read(body, &self.keys, signer, now) {
+            Ok(batch) => self.books.deposit_batch(&batch, signer, self.keys.protocol, now),
+            Err(refusal) => refusal,
+        }
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {

@@ -104,14 +104,17 @@ fn abort_coin(order: &Order, coin: &CoinPub, merchant: &EddsaPrivateKey) -> Abor
     if order.aborted(coin).is_some() {
         return bare(AbortCoinState::Known);
     }
-    let Some(deposit) = order.deposit(coin) else {
-        return bare(AbortCoinState::Undeposited);
+    // The recorded deposit, not the request's contribution, is what the exchange has. One that was asked for and is not
+    // decided it may have: it says so itself.
+    let asked = || order.sale.as_ref()?.in_question(coin);
+    let (state, amount) = match (order.deposit(coin), asked()) {
+        (Some(deposit), _) => (AbortCoinState::Deposited, deposit.amount_with_fee),
+        (None, Some((_, asked))) => (AbortCoinState::Asked, asked.amount_with_fee),
+        (None, None) => return bare(AbortCoinState::Undeposited),
     };
-    // The recorded deposit, not the request's contribution, is what the exchange has.
-    let amount = deposit.amount_with_fee;
     AbortCoin {
         coin_pub: *coin,
-        state: AbortCoinState::Deposited,
+        state,
         amount: Some(amount),
         merchant_sig: Some(permit(
             merchant,

@@ -87,12 +87,12 @@ pub struct ToldRefund {
     pub execution_time: TalerTimestamp,
 }
 
-fn malformed(detail: impl std::fmt::Display) -> Refusal {
+pub(super) fn malformed(detail: impl std::fmt::Display) -> Refusal {
     Refusal::new(ErrorCode::GenericParameterMalformed).detail(detail)
 }
 
 /// Something else is recorded. Taler's table has this code with 500; a shop that tells two stories is no fault of ours.
-fn conflict(detail: impl std::fmt::Display) -> Refusal {
+pub(super) fn conflict(detail: impl std::fmt::Display) -> Refusal {
     Refusal::new(ErrorCode::GenericDbInvariantFailure)
         .status(409)
         .detail(detail)
@@ -112,6 +112,9 @@ pub fn decide(
     by: &TokenId,
 ) -> Result<Vec<NewEvent>, Refusal> {
     let order = order.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
+    if order.sale.is_some() {
+        return Err(conflict("the order is sold here: its wallet pays here, too"));
+    }
     if request.deposits.len() > COINS_MAX || request.refunds.len() > COINS_MAX {
         return Err(malformed(format!("at most {COINS_MAX} coins in one request")));
     }
@@ -262,7 +265,7 @@ fn same(known: &DepositRecorded, told: &DepositRecorded) -> bool {
 
 /// The exchange that the contract terms name at this address. Addresses are compared as URLs: a missing last slash
 /// or a capital in the host names no other exchange.
-fn named_exchange(order: &Order, url: &str) -> Option<MasterPub> {
+pub(super) fn named_exchange(order: &Order, url: &str) -> Option<MasterPub> {
     let normal = |url: &str| {
         let mut url = Url::parse(url).ok()?;
         if !url.path().ends_with('/') {

@@ -6,6 +6,7 @@ pub mod approval;
 pub mod deposits;
 pub mod erasure;
 pub mod order;
+pub mod pay;
 pub mod refund;
 mod spread;
 pub mod takeover;

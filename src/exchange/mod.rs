@@ -1,14 +1,15 @@
 //! Exchanges: where they are, what they are asked, and how their signing keys are learnt. An exchange is its master
 //! public key; it is called only at the address that the configuration gives for that key, whatever a wallet or
 //! contract says. Nothing here records a reply or knows an order; settling does.
-//! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`.
+//! Specification: Taler's exchange API, `GET /keys` and `POST /coins/$COIN_PUB/refund`; deposits in `deposit.rs`.
 
+pub mod deposit;
 mod gate;
 pub mod keys;
 pub mod verdict;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use quittance_events::book::Book;
@@ -86,6 +87,7 @@ struct Exchange {
     client: Client,
     gate: Arc<Gate>,
     fetch: Mutex<Fetched>,
+    listed: RwLock<Option<deposit::Listed>>,
 }
 
 /// The last fetch of `/keys` in this process.
@@ -127,6 +129,7 @@ impl Exchanges {
                 client: Client::new(&config.base_url, config.connect_to, "application/json", roots)?,
                 gate: Arc::new(gate),
                 fetch: Mutex::default(),
+                listed: RwLock::default(),
             };
             by_master.insert(config.master_key, Arc::new(exchange));
         }
@@ -268,6 +271,7 @@ impl Exchanges {
                 return Err(KeysFailure::Failed);
             }
         };
+        exchange.list(&reply.body, now, self.at_once()).await;
         if self.ledger.book().latest_signkeys(&seen.master_pub) == Some(seen.signkeys.as_slice()) {
             self.metrics.fetched_keys(url, "unchanged");
             return Ok(());
@@ -288,6 +292,14 @@ impl Exchanges {
                 Err(KeysFailure::Unrecorded)
             }
         }
+    }
+
+    /// Whether work must not go to another thread, which would come back at a moment of its own.
+    fn at_once(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        return self.ledger.is_stepped();
+        #[cfg(not(feature = "simulation"))]
+        false
     }
 
     /// Leave to make one call to the exchange. Waits for a place among the calls under way, for a bounded time.

@@ -30,12 +30,24 @@ pub fn claimed_proof(reply: &Reply) -> Option<(ExchangePub, EddsaSignature)> {
 }
 
 /// The `code` of a JSON object, where it is a number that a code can be.
-fn error_code(body: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn error_code(body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body.as_object()?
         .get("code")?
         .as_u64()
         .filter(|code| *code <= SAFE_INTEGER_MAX)
+}
+
+/// What a reply of this status and code proves, with a confirmation that verifies or without.
+pub(super) fn verdict_of(http_status: u16, error_code: Option<u64>, is_proof: bool) -> Verdict {
+    match (http_status, error_code) {
+        (200, _) if is_proof => Verdict::Confirmed,
+        (200, _) => Verdict::Unproven,
+        (408 | 425 | 429 | 451 | 500..=599, _) => Verdict::Later,
+        (400..=499, Some(_)) => Verdict::Refused,
+        _ => Verdict::Malformed,
+    }
 }
 
 /// What the reply proves about the order's permission, as of `at`.
@@ -51,15 +63,8 @@ pub fn judge(
     let status = reply.http_status;
     let code = error_code(&reply.body);
     let proof = claimed_proof(reply);
-    let verdict = match (status, code) {
-        (200, _) if proof.is_some_and(|proof| confirms(order, coin, id, proof, book, at)) => {
-            Verdict::Confirmed
-        }
-        (200, _) => Verdict::Unproven,
-        (408 | 425 | 429 | 451 | 500..=599, _) => Verdict::Later,
-        (400..=499, Some(_)) => Verdict::Refused,
-        _ => Verdict::Malformed,
-    };
+    let is_proof = proof.is_some_and(|proof| confirms(order, coin, id, proof, book, at));
+    let verdict = verdict_of(status, code, is_proof);
     ExchangeReplied {
         coin_pub: coin,
         rtransaction_id: id,
@@ -87,13 +92,13 @@ fn confirms(
             .map(|(amount, _)| amount),
         id => order.row(&coin, id).map(|row| row.amount),
     };
-    let (Some(amount), Some(deposit)) = (amount, order.deposit(&coin)) else {
+    let (Some(amount), Some(exchange)) = (amount, order.exchange_of(&coin)) else {
         return false;
     };
     let terms = &order.terms;
     let message =
         message::refund_confirmation(&terms.h_contract, &coin, &terms.merchant_pub, id.get(), &amount);
-    book.signkey_valid(&deposit.exchange_master_pub, &key, at) && key.verify(&message, &sig)
+    book.signkey_valid(&exchange, &key, at) && key.verify(&message, &sig)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use quittance_taler::json::objects;
 use quittance_taler::{Amount, CoinPub, Currency, ErrorCode, HashCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 use warp::reply::Response;
 
@@ -76,11 +76,15 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let request = read(&call.body, service.currency)?;
     let key = call.order(ErrorCode::MerchantPostOrdersIdAbortContractNotFound)?;
 
+    // A payment's deposits are not overtaken by their refunds: it ends first, and what it brought is decided on.
+    let turn = timeout_at(until, service.paying.turn(key)).await;
+    let turn = turn.map_err(|_| Refusal::new(ErrorCode::MerchantGenericExchangeTimeout).status(408))?;
     let merchant = &call.instance().merchant;
     let order = service
         .decide_and_record(key, |order, _| decide(order, &request, merchant))
         .await?;
     let order = order.ok_or(RequestError::Contended)?;
+    drop(turn);
 
     let is_open = |coin: &&CoinPub| order.aborted(coin).is_some_and(AbortedCoin::is_open);
     let open = request

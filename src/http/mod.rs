@@ -3,6 +3,7 @@
 //! warp. Specification: Taler's merchant API for the endpoints it has, `docs/protocol-choices.md` for the rest.
 
 mod abort;
+mod accounts;
 mod approve;
 mod config;
 mod delivery;
@@ -13,6 +14,7 @@ mod intake;
 mod ledger;
 mod observe;
 pub mod openapi;
+mod pay;
 mod refund;
 mod reply;
 mod routes;
@@ -32,8 +34,8 @@ use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
 use quittance_events::{InstanceId, OrderKey, TokenId};
-use quittance_taler::ErrorCode;
 use quittance_taler::json::read_object;
+use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
@@ -55,6 +57,8 @@ enum Endpoint {
     Health,
     Config,
     Status,
+    Pay,
+    Paid,
     Abort,
     Refund,
     Approve,
@@ -66,6 +70,9 @@ enum Endpoint {
     Tokens,
     /// By serial.
     TokenOf(u64),
+    Accounts,
+    /// `None`: the path has no hash.
+    Account(Option<HashCode>),
 }
 
 impl Endpoint {
@@ -76,6 +83,8 @@ impl Endpoint {
             Endpoint::Health => "health",
             Endpoint::Config => "config",
             Endpoint::Status => "status",
+            Endpoint::Pay => "pay",
+            Endpoint::Paid => "paid",
             Endpoint::Abort => "abort",
             Endpoint::Refund => "refund",
             Endpoint::Approve => "approve",
@@ -83,6 +92,7 @@ impl Endpoint {
             Endpoint::RecordDeposits => "record_deposits",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
+            Endpoint::Accounts | Endpoint::Account(_) => "accounts",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -159,11 +169,11 @@ async fn respond(
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
     let endpoint = target.endpoint;
-    if !target.methods().any(|taken| taken == method) {
-        return error::wrong_method(&target.methods().collect::<Vec<_>>());
-    }
-    let deletes = method == "DELETE";
-    match answer(service, &target, deletes, query, headers, ticket, body).await {
+    let target = match target.taking(method) {
+        Ok(target) => target,
+        Err(methods) => return error::wrong_method(&methods),
+    };
+    match answer(service, &target, query, headers, ticket, body).await {
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
@@ -178,7 +188,6 @@ async fn respond(
 async fn answer(
     service: Arc<Service>,
     target: &Target<'_>,
-    deletes: bool,
     query: String,
     headers: &HeaderMap,
     ticket: Option<Ticket>,
@@ -222,21 +231,30 @@ async fn answer(
         query,
         body,
     };
-    let endpoint = target.endpoint;
+    let (method, endpoint) = (target.method, target.endpoint);
     // In a task of its own: a client that hangs up must not stop a decision half-way.
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Status => status::get(&call).await,
+            Endpoint::Pay => pay::post(&call).await,
+            Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
             Endpoint::Refund => refund::post(&call).await,
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
-            Endpoint::Token if deletes => token::delete(&call).await,
+            Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
+            Endpoint::Accounts if method == "POST" => accounts::post(&call).await,
+            Endpoint::Accounts => accounts::list(&call).await,
+            Endpoint::Account(h_wire) => match method {
+                "PATCH" => accounts::patch(&call, h_wire),
+                "DELETE" => accounts::delete(&call, h_wire).await,
+                _ => accounts::get(&call, h_wire).await,
+            },
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }
@@ -377,6 +395,8 @@ mod tests {
         for (path, endpoint, order) in [
             ("config", Endpoint::Config, None),
             ("orders/a", Endpoint::Status, Some("a")),
+            ("orders/a/pay", Endpoint::Pay, Some("a")),
+            ("orders/a/paid", Endpoint::Paid, Some("a")),
             ("orders/a/abort", Endpoint::Abort, Some("a")),
             ("orders/a/refund", Endpoint::Refund, Some("a")),
             ("private/orders/a/refund", Endpoint::Approve, Some("a")),
@@ -403,7 +423,7 @@ mod tests {
             "/health/",
             "/orders",
             "/orders/a/",
-            "/orders/a/pay",
+            "/orders/a/pays",
             "/instances/shop",
             "/private/orders/a",
         ] {

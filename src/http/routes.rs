@@ -6,7 +6,7 @@ use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Endpoint, abort, approve, config, health, intake, ledger, refund, shape, token};
+use super::{Endpoint, abort, accounts, approve, config, health, intake, ledger, pay, refund, shape, token};
 use crate::decide::deposits::DepositsRequest;
 use crate::decide::order::ToldOrder;
 
@@ -110,6 +110,54 @@ pub(super) static ROUTES: &[Route] = &[
             (400, Code::GenericParameterMalformed),
             (403, Code::MerchantGetOrdersIdInvalidToken),
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/pay",
+        endpoint: |_| Some(Endpoint::Pay),
+        summary: "A wallet pays an order with coins.",
+        request: Some(shape::<pay::Request>),
+        answers: &[(200, Body::Json(shape::<pay::Reply>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantGenericExchangeUntrusted),
+            (400, Code::MerchantPostOrdersIdPayDenominationKeyNotFound),
+            (400, Code::MerchantPostOrdersIdPayFeesExceedPayment),
+            (400, Code::MerchantPostOrdersIdPayInsufficientDueToFees),
+            (400, Code::MerchantPostOrdersIdPayPaymentInsufficient),
+            (402, Code::MerchantPostOrdersIdPayRefunded),
+            (403, Code::MerchantPostOrdersIdPayCoinSignatureInvalid),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::GenericDbInvariantFailure),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPostOrdersIdPayInsufficientFunds),
+            (409, Code::MerchantPostOrdersIdPayAlreadyPaid),
+            (409, Code::MerchantPostOrdersIdPayReplayAfterRefund),
+            (410, Code::MerchantPostOrdersIdPayOfferExpired),
+            (410, Code::MerchantPostOrdersIdPayDenominationDepositExpired),
+            (502, Code::MerchantGenericExchangeKeysFailure),
+            (502, Code::MerchantGenericExchangeConnectFailure),
+            (502, Code::MerchantGenericExchangeReplyMalformed),
+            (502, Code::MerchantGenericExchangeUnexpectedStatus),
+            (502, Code::MerchantPostOrdersIdPayExchangeFailed),
+            (504, Code::MerchantGenericExchangeTimeout),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "orders/{order_id}/paid",
+        endpoint: |_| Some(Endpoint::Paid),
+        summary: "A wallet shows in another session that it has paid.",
+        request: Some(shape::<pay::Paid>),
+        answers: &[(200, Body::Json(shape::<pay::Shown>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPostOrdersIdPaidContractHashMismatch),
+            (403, Code::MerchantPostOrdersIdPaidCoinSignatureInvalid),
             (404, Code::MerchantGenericOrderUnknown),
         ],
         ..PLAIN
@@ -254,6 +302,58 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private/accounts",
+        endpoint: |_| Some(Endpoint::Accounts),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's accounts.",
+        answers: &[(200, Body::Json(shape::<accounts::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/accounts",
+        endpoint: |_| Some(Endpoint::Accounts),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Opens an account that exchanges wire to.",
+        request: Some(shape::<accounts::Request>),
+        answers: &[(200, Body::Json(shape::<accounts::Added>))],
+        refusals: &[
+            (400, Code::GenericPaytoUriMalformed),
+            (403, Code::GenericForbidden),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/accounts/{h_wire}",
+        endpoint: |h_wire| Some(Endpoint::Account(decoded(h_wire))),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "One of them.",
+        answers: &[(200, Body::Json(shape::<accounts::Detail>))],
+        refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/accounts/{h_wire}",
+        endpoint: |h_wire| Some(Endpoint::Account(decoded(h_wire))),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes nothing: what Taler's merchant would change of an account is not kept.",
+        request: Some(shape::<accounts::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/accounts/{h_wire}",
+        endpoint: |h_wire| Some(Endpoint::Account(decoded(h_wire))),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Closes an account: no new order names it.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
         path: "ledger/checkpoint",
         endpoint: |_| Some(Endpoint::Ledger(ledger::File::Checkpoint)),
         of_instances: false,
@@ -324,20 +424,26 @@ pub(super) struct Target<'a> {
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
     pub(super) demand: Demand,
+    pub(super) method: &'static str,
     template: &'static str,
 }
 
 impl Target<'_> {
-    /// The methods that it takes.
-    pub(super) fn methods(&self) -> impl Iterator<Item = &'static str> {
-        ROUTES
-            .iter()
-            .filter(|route| route.path == self.template)
-            .map(|route| route.method)
+    /// This path as the method has it, or the methods that it takes.
+    pub(super) fn taking(self, method: &str) -> Result<Self, Vec<&'static str>> {
+        let routes = || ROUTES.iter().filter(|route| route.path == self.template);
+        match routes().find(|route| route.method == method) {
+            Some(route) => Ok(Target {
+                demand: route.demand,
+                method: route.method,
+                ..self
+            }),
+            None => Err(routes().map(|route| route.method).collect()),
+        }
     }
 }
 
-/// What a path names.
+/// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
     let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
@@ -355,6 +461,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         instance,
         order: route.path.contains("{order_id}").then_some(name),
         demand: route.demand,
+        method: route.method,
         template: route.path,
     })
 }

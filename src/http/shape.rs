@@ -50,6 +50,12 @@ shapes! {
             r"(\.[0-9]{1,8})?$",
         ),
     });
+    Payto = |_g| json_schema!({
+        "type": "string",
+        "description": "RFC 8905, with a receiver-name where it names a bank account",
+        "pattern": "^[Pp][Aa][Yy][Tt][Oo]://",
+        "maxLength": 1024,
+    });
     Timestamp = |_g| json_schema!({
         "type": "object",
         "description": "seconds since 1970, or never",

@@ -4,7 +4,8 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, approve, instance_id, intake, refund, status, token};
+use super::{Endpoint, abort, accounts, approve, instance_id, intake, pay, refund, status, token};
+use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
 
 /// Finds the endpoint and reads path, query and body as it does, in the service's order as far as neither token nor
@@ -18,9 +19,9 @@ pub fn understand(
     currency: Currency,
 ) -> Result<(), Refusal> {
     let target = find(path).ok_or_else(|| Refusal::new(ErrorCode::GenericEndpointUnknown))?;
-    if !target.methods().any(|taken| taken == method) {
-        return Err(Refusal::new(ErrorCode::GenericMethodInvalid));
-    }
+    let target = target
+        .taking(method)
+        .map_err(|_| Refusal::new(ErrorCode::GenericMethodInvalid))?;
     instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
         Endpoint::OpenApi
@@ -29,9 +30,13 @@ pub fn understand(
         | Endpoint::Ledger(_)
         | Endpoint::Tokens
         | Endpoint::TokenOf(_) => {}
+        Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
+        Endpoint::Accounts | Endpoint::Account(_) => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Pay => Payment::read(body).map(drop)?,
+        Endpoint::Paid => pay::read_paid(body).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
         Endpoint::Refund => refund::read(body).map(drop)?,
         Endpoint::Approve => approve::read(body).map(drop)?,

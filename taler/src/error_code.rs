@@ -52,6 +52,8 @@ error_codes! {
         "There is no endpoint at this path.";
     GenericJsonInvalid 22 "GENERIC_JSON_INVALID" 400
         "The JSON in the request is malformed or lacks something required.";
+    GenericPaytoUriMalformed 24 "GENERIC_PAYTO_URI_MALFORMED" 400
+        "The payto URI is malformed.";
     GenericParameterMalformed 26 "GENERIC_PARAMETER_MALFORMED" 400
         "A parameter of the request is malformed.";
     GenericUriTooLong 31 "GENERIC_URI_TOO_LONG" 414
@@ -106,6 +108,8 @@ error_codes! {
         "The reply of the exchange is malformed or proves nothing.";
     MerchantGenericExchangeUnexpectedStatus 2014 "MERCHANT_GENERIC_EXCHANGE_UNEXPECTED_STATUS" 502
         "The exchange answered with an unexpected status.";
+    MerchantGenericAccountUnknown 2022 "MERCHANT_GENERIC_ACCOUNT_UNKNOWN" 404
+        "The instance has no such account.";
     MerchantGenericCurrencyMismatch 2024 "MERCHANT_GENERIC_CURRENCY_MISMATCH" 409
         "The currency of the amount is not the one in use here.";
     MerchantGenericExchangeUntrusted 2025 "MERCHANT_GENERIC_EXCHANGE_UNTRUSTED" 400
@@ -116,10 +120,37 @@ error_codes! {
         "The token is not that of the order.";
     MerchantGetOrdersIdInvalidContractHash 2106 "MERCHANT_GET_ORDERS_ID_INVALID_CONTRACT_HASH" 403
         "The contract hash is not that of the order.";
+    MerchantPostOrdersIdPayInsufficientFunds 2150 "MERCHANT_POST_ORDERS_ID_PAY_INSUFFICIENT_FUNDS" 409
+        "The exchange says that a coin was spent before; the reply of the exchange tells which.";
+    MerchantPostOrdersIdPayDenominationKeyNotFound 2151 "MERCHANT_POST_ORDERS_ID_PAY_DENOMINATION_KEY_NOT_FOUND" 400
+        "The exchange has no denomination like that of a coin.";
+    MerchantPostOrdersIdPayFeesExceedPayment 2154 "MERCHANT_POST_ORDERS_ID_PAY_FEES_EXCEED_PAYMENT" 400
+        "The fees are above what the coins pay.";
+    MerchantPostOrdersIdPayInsufficientDueToFees 2155 "MERCHANT_POST_ORDERS_ID_PAY_INSUFFICIENT_DUE_TO_FEES" 400
+        "The coins cover the amount of the order, but not the fees beyond those that the merchant bears.";
     MerchantPostOrdersIdPayPaymentInsufficient 2156 "MERCHANT_POST_ORDERS_ID_PAY_PAYMENT_INSUFFICIENT" 400
         "The coins do not cover the amount of the order.";
+    MerchantPostOrdersIdPayCoinSignatureInvalid 2157 "MERCHANT_POST_ORDERS_ID_PAY_COIN_SIGNATURE_INVALID" 403
+        "The signature of a coin is invalid.";
+    MerchantPostOrdersIdPayAlreadyPaid 2160 "MERCHANT_POST_ORDERS_ID_PAY_ALREADY_PAID" 409
+        "The order is paid already, with other coins.";
+    MerchantPostOrdersIdPayOfferExpired 2161 "MERCHANT_POST_ORDERS_ID_PAY_OFFER_EXPIRED" 410
+        "The offer has expired: its deadline for paying is over.";
+    MerchantPostOrdersIdPayDenominationDepositExpired
+        2165 "MERCHANT_POST_ORDERS_ID_PAY_DENOMINATION_DEPOSIT_EXPIRED" 410
+        "The denomination of a coin is not taken at this time.";
+    MerchantPostOrdersIdPayRefunded 2167 "MERCHANT_POST_ORDERS_ID_PAY_REFUNDED" 402
+        "A coin of the payment is given back to its wallet.";
     MerchantPrivatePostRefundAfterWireDeadline 2169 "MERCHANT_PRIVATE_POST_REFUND_AFTER_WIRE_DEADLINE" 410
         "The wire transfer deadline is over, so that no refund is possible any more.";
+    MerchantPostOrdersIdPayExchangeFailed 2170 "MERCHANT_POST_ORDERS_ID_PAY_EXCHANGE_FAILED" 502
+        "The exchange refused the deposit of a coin.";
+    MerchantPostOrdersIdPayReplayAfterRefund 2190 "MERCHANT_POST_ORDERS_ID_PAY_REPLAY_AFTER_REFUND" 409
+        "The order was paid like this and refunded since: ask for the refunds.";
+    MerchantPostOrdersIdPaidContractHashMismatch 2200 "MERCHANT_POST_ORDERS_ID_PAID_CONTRACT_HASH_MISMATCH" 400
+        "The contract hash is not that of the order that is said to be paid.";
+    MerchantPostOrdersIdPaidCoinSignatureInvalid 2201 "MERCHANT_POST_ORDERS_ID_PAID_COIN_SIGNATURE_INVALID" 403
+        "The signature does not show that the order is paid.";
     MerchantPostOrdersIdAbortContractNotFound 2253 "MERCHANT_POST_ORDERS_ID_ABORT_CONTRACT_NOT_FOUND" 404
         "There is no contract for the order that was to be aborted.";
     MerchantPostOrdersIdAbortRefundRefusedPaymentComplete
@@ -151,9 +182,10 @@ mod tests {
     fn table_is_in_order_and_speaks_in_sentences() {
         let codes: Vec<u32> = ErrorCode::ALL.iter().map(|code| code.code()).collect();
         let expected = [
-            16, 20, 21, 22, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 77, 1005, 1500, 1501, 1502, 1503,
-            1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2024, 2025, 2042, 2105, 2106, 2156,
-            2169, 2253, 2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
+            16, 20, 21, 22, 24, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 77, 1005, 1500, 1501, 1502, 1503,
+            1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2022, 2024, 2025, 2042, 2105, 2106,
+            2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2190, 2200, 2201, 2253,
+            2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

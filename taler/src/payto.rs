@@ -91,9 +91,15 @@ impl PaytoUri {
     /// as written.
     #[must_use]
     pub fn h_wire(&self, salt: &WireSalt) -> HashCode {
-        let account = [self.0.as_bytes(), &[0]].concat();
-        HashCode::from_bytes(hkdf(salt.as_bytes(), &account, H_WIRE_INFO))
+        h_wire(&self.0, salt)
     }
+}
+
+/// The hash of an account that someone else took for one, whatever it is.
+#[must_use]
+pub fn h_wire(account: &str, salt: &WireSalt) -> HashCode {
+    let account = [account.as_bytes(), &[0]].concat();
+    HashCode::from_bytes(hkdf(salt.as_bytes(), &account, H_WIRE_INFO))
 }
 
 struct Parts<'a> {

@@ -97,7 +97,9 @@ impl RsaPublicKey {
             && signature.modpow(&self.exponent, &self.modulus) == expected
     }
 
-    fn full_domain_hash(&self, hash: &HashCode) -> BigUint {
+    /// What a signature over `hash` is the root of: the hash spread over all of the modulus' range.
+    #[must_use]
+    pub fn full_domain_hash(&self, hash: &HashCode) -> BigUint {
         let bits = self.modulus.bits();
         let bytes = usize::try_from(bits.div_ceil(8)).expect("a modulus has at most 1024 bytes");
         let surplus = bits.next_multiple_of(8) - bits;

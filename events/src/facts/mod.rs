@@ -1,4 +1,5 @@
-//! What happened, kind by kind: the facts of event format versions 1 to 3, and in `selling` those of version 4. Facts hold what sums and times need (codes,
+//! What happened, kind by kind: the facts of event format versions 1 to 3, and in
+//! `selling` those of version 4. Facts hold what sums and times need (codes,
 //! numbers, keys, token ids) and never free text: texts and raw bytes are attachments, which can be erased for a
 //! lawful reason. This module gives each kind its shape; it decides nothing. Format: `docs/event-format.md`.
 //!
@@ -278,10 +279,10 @@ facts! {
         coin_pub: CoinPub,
         /// What the ledger knew of it.
         state: AbortCoinState,
-        /// Deposited only: the recorded deposit, which is what is refunded.
+        /// Of the recorded deposit, or of the batch that asks for one: what is refunded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         amount: Option<Amount>,
-        /// Deposited only: the merchant's signature over the refund request with id 0.
+        /// With an amount: the merchant's signature over the refund request with id 0.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         merchant_sig: Option<EddsaSignature>,
     }
@@ -593,6 +594,8 @@ pub enum AbortCoinState {
     Deposited,
     /// Not deposited, as far as the ledger was told.
     Undeposited,
+    /// In a batch that its exchange has not decided: if it is deposited, its money goes back. Of version 4.
+    Asked,
     /// Already under an earlier abort.
     Known,
 }

@@ -19,16 +19,18 @@ facts! {
         h_wire: HashCode,
         /// The method of its payto URI.
         wire_method: String,
-        /// Whose token added it.
-        by: TokenId,
+        /// Whose token added it. Absent: the operator, by command.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TokenId>,
     }
 
     /// An account is in no new order from here on. Deposits for orders that name it are made all the same.
     AccountClosed {
         /// Which.
         h_wire: HashCode,
-        /// Whose token closed it.
-        by: TokenId,
+        /// Whose token closed it. Absent: the operator, by command.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TokenId>,
     }
 
     /// A shop offers something: an order that no wallet has claimed. Attachment `terms`: the contract terms without

@@ -252,6 +252,7 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
             let state = prop_oneof![
                 Just(State::Deposited),
                 Just(State::Undeposited),
+                Just(State::Asked),
                 Just(State::Known)
             ];
             let one = facts!(AbortCoin {
@@ -433,13 +434,13 @@ pub(crate) fn event(kind: &str) -> impl Strategy<Value = Event> + use<> {
             |(at_us, attachments, facts, instance, ledger, order, prev, seq, version)| Event {
                 at_us,
                 attachments,
-                facts,
                 instance,
                 ledger: ledger.into(),
                 order,
                 prev,
                 seq,
-                version,
+                version: version.max(facts.needed_version()),
+                facts,
             },
         )
 }

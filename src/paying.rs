@@ -1,0 +1,441 @@
+//! Payments on their way: one payment or abort of an order at a time, batches sent and their replies recorded. Whoever
+//! pays waits for its exchanges for a bounded time; what goes on after that records its replies all the same, and
+//! completes the payment if they are all there. Nothing is deposited again in the background: the wallet asks again, or
+//! aborts. Decides nothing; `decide/pay.rs` does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quittance_events::facts::{DepositUnreached, Failure, Verdict};
+use quittance_events::sale::{Batch, Sale};
+use quittance_events::store::StoreError;
+use quittance_events::{AttachmentName, Folded, Order, OrderKey, Seq};
+use quittance_taler::deposit::DepositTerms;
+use quittance_taler::exchange_keys::ExchangeKeys;
+use quittance_taler::payment::{PaymentTerms, Price};
+use quittance_taler::{ErrorCode, MasterPub, Micros};
+use serde_json::Value;
+use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
+use tokio::task::JoinSet;
+
+use crate::account::WireAccount;
+use crate::decide::pay::{
+    self, Checked, Outcome, Payment, Share, Standing, Unfit, as_signed, deposit_terms,
+};
+use crate::exchange::verdict::error_code;
+use crate::exchange::{KeysFailure, Reply, Unsent, deposit};
+use crate::limits::ATTEMPTS_COUNTED_MAX;
+use crate::refusal::{Refusal, RequestError};
+use crate::service::{Served, Service};
+
+type OrderTurns = HashMap<OrderKey, Arc<Turns<()>>>;
+
+/// What this process knows of payments beyond the ledger.
+#[derive(Default)]
+pub struct Paying {
+    turns: Arc<Mutex<OrderTurns>>,
+    /// Attempts at undecided batches, recorded or not.
+    attempts: Mutex<HashMap<(OrderKey, Seq), u64>>,
+}
+
+/// The right to be the only payment or abort of an order.
+pub struct Turn {
+    key: OrderKey,
+    turns: Arc<Mutex<OrderTurns>>,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Plain data, each change of it whole before the next can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = lock(&self.turns);
+        drop(self.guard.take());
+        // Only the map has it: nobody holds it or waits.
+        if turns.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            turns.remove(&self.key);
+        }
+    }
+}
+
+impl Paying {
+    /// Waits until no other payment or abort of the order is under way.
+    pub async fn turn(&self, key: &OrderKey) -> Turn {
+        let turn = Arc::clone(lock(&self.turns).entry(key.clone()).or_default());
+        let mut mine = Turn {
+            key: key.clone(),
+            turns: Arc::clone(&self.turns),
+            guard: None,
+        };
+        mine.guard = Some(turn.lock_owned().await);
+        mine
+    }
+
+    /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded.
+    fn attempt(&self, key: &OrderKey, batch: Seq, recorded: u64) -> u64 {
+        let mut attempts = lock(&self.attempts);
+        if attempts.len() >= ATTEMPTS_COUNTED_MAX {
+            attempts.clear();
+        }
+        let attempt = attempts.entry((key.clone(), batch)).or_default();
+        *attempt = recorded.max(*attempt) + 1;
+        *attempt
+    }
+
+    fn decided(&self, key: &OrderKey, batch: Seq) {
+        lock(&self.attempts).remove(&(key.clone(), batch));
+    }
+}
+
+/// Why a batch is not deposited.
+enum Trouble {
+    NoKeys(KeysFailure),
+    Unsent(Unsent),
+    Unreached(Failure),
+    Replied(Verdict, Reply),
+}
+
+/// The exchange's code for a coin that was spent before.
+const INSUFFICIENT_FUNDS: u64 = 1012;
+
+impl Trouble {
+    /// The first is told: a wallet can do something about a coin that was spent before.
+    fn rank(&self) -> u8 {
+        match self {
+            Trouble::Replied(Verdict::Refused, reply) if is_overspent(reply) => 0,
+            Trouble::Replied(Verdict::Refused, _) => 1,
+            Trouble::Replied(..) => 2,
+            Trouble::Unreached(_) => 3,
+            Trouble::NoKeys(_) => 4,
+            Trouble::Unsent(_) => 5,
+        }
+    }
+
+    /// As the wallet is told. Wallets give up for good at a 400 or 410, so none of these is one.
+    fn refusal(&self, exchange_url: &str) -> Refusal {
+        let refusal = match self {
+            Trouble::NoKeys(failure) => no_keys(*failure),
+            Trouble::Unsent(Unsent::Busy) | Trouble::Unreached(Failure::Timeout) => too_slow(),
+            Trouble::Unsent(Unsent::Down) | Trouble::Unreached(Failure::Connect | Failure::Closed) => {
+                Refusal::new(ErrorCode::MerchantGenericExchangeConnectFailure).status(502)
+            }
+            Trouble::Replied(verdict, reply) => {
+                let code = match verdict {
+                    Verdict::Refused if is_overspent(reply) => {
+                        ErrorCode::MerchantPostOrdersIdPayInsufficientFunds
+                    }
+                    Verdict::Refused => ErrorCode::MerchantPostOrdersIdPayExchangeFailed,
+                    Verdict::Later => ErrorCode::MerchantGenericExchangeUnexpectedStatus,
+                    _ => ErrorCode::MerchantGenericExchangeReplyMalformed,
+                };
+                replied(Refusal::new(code), reply)
+            }
+        };
+        refusal.member("exchange_url", exchange_url)
+    }
+}
+
+fn is_overspent(reply: &Reply) -> bool {
+    reply.http_status == 409 && error_code(&reply.body) == Some(INSUFFICIENT_FUNDS)
+}
+
+/// With the exchange's status, code and whole reply, under the names of old and of new.
+fn replied(refusal: Refusal, reply: &Reply) -> Refusal {
+    let mut refusal = refusal
+        .member("exchange_http_status", reply.http_status)
+        .member("exchange_hc", reply.http_status);
+    if let Some(code) = error_code(&reply.body) {
+        refusal = refusal.member("exchange_code", code).member("exchange_ec", code);
+    }
+    match serde_json::from_slice::<Value>(&reply.body) {
+        Ok(body @ Value::Object(_)) => refusal.member("exchange_reply", body),
+        _ => refusal,
+    }
+}
+
+fn no_keys(failure: KeysFailure) -> Refusal {
+    match failure {
+        KeysFailure::Timeout => too_slow(),
+        KeysFailure::Failed => Refusal::new(ErrorCode::MerchantGenericExchangeKeysFailure),
+        KeysFailure::Unrecorded => Refusal::new(ErrorCode::GenericDbStoreFailed),
+    }
+}
+
+/// The time for the request ran out; the wallet comes again.
+#[must_use]
+pub fn too_slow() -> Refusal {
+    Refusal::new(ErrorCode::MerchantGenericExchangeTimeout)
+}
+
+/// All that a payment's batches have in common.
+struct Sending {
+    service: Arc<Service>,
+    key: OrderKey,
+    payment: Payment,
+    terms: DepositTerms,
+    price: Price,
+    account: Arc<WireAccount>,
+    /// Until every reply is recorded.
+    _turn: Turn,
+}
+
+impl Service {
+    /// What is asked of the order's payment: the contract's word on amount and fees.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or the contract is not there any more.
+    async fn price(&self, key: &OrderKey, sale: &Sale) -> Result<Price, RequestError> {
+        let damaged = |why: &str| StoreError::Damaged(format!("the contract of order {key}: {why}"));
+        let terms = self.attachment(sale.offer.seq, AttachmentName::Terms).await?;
+        let terms = terms.ok_or_else(|| damaged("it was erased"))?;
+        let terms = serde_json::from_slice(&terms).map_err(|e| damaged(&e.to_string()))?;
+        let terms = PaymentTerms::read(&terms).map_err(|e| damaged(&e.to_string()))?;
+        Ok(terms.price)
+    }
+}
+
+/// Takes a wallet's payment as far as it goes: `Ok` where the order is paid by it. `turn` is the order's.
+///
+/// # Errors
+/// Why it is not.
+pub async fn pay(
+    service: Arc<Service>,
+    key: OrderKey,
+    payment: Payment,
+    turn: Turn,
+) -> Result<Order, RequestError> {
+    let folded = service.folded(&key).await?;
+    let configured = |exchange: &MasterPub| service.exchanges.is_configured(exchange);
+    let (standing, shares) = pay::standing(
+        folded.as_ref(),
+        &payment,
+        configured,
+        service.now(folded.as_ref()),
+    )?;
+    let Standing::Open(order, sale) = standing else {
+        let decide = |order: Option<&Folded>, now| match pay::standing(order, &payment, configured, now)?.0 {
+            Standing::Paid(_, sale) => pay::in_session(sale, payment.session),
+            Standing::Open(..) => Ok(Vec::new()),
+        };
+        let folded = service.decide_and_record_sale(&key, decide).await?;
+        return paid(folded).ok_or(RequestError::Contended);
+    };
+    let (terms, price) = (deposit_terms(order, sale), service.price(&key, sale).await?);
+    let account = service.account(&key.instance, &sale.offer.created.h_wire).await?;
+    let account = account.ok_or_else(|| {
+        tracing::error!(order = %key, "the account that the contract names is not there any more");
+        Refusal::new(ErrorCode::GenericDbInvariantFailure)
+    })?;
+    let checked = check(&service, order, &payment, &shares, &terms, &price).await?;
+    let decide = |order: Option<&Folded>, now| {
+        let merchant = &service.instances[&key.instance].merchant;
+        pay::decide(order, &payment, &checked, &price, configured, merchant, now)
+    };
+    let folded = service.decide_and_record_sale(&key, decide).await?;
+    let (order, sale) = pay::sold(folded.as_ref())?;
+    if order.payment.is_some() {
+        return Ok(order.clone());
+    }
+    let batches: Vec<Batch> = checked
+        .wanted
+        .iter()
+        .filter_map(|wanted| pay::undecided(sale, wanted).cloned())
+        .collect();
+    let sending = Arc::new(Sending {
+        service,
+        key,
+        payment,
+        terms,
+        price,
+        account,
+        _turn: turn,
+    });
+    sending.send(order, batches).await
+}
+
+fn paid(folded: Option<Folded>) -> Option<Order> {
+    let order = folded?.order()?.as_ref().clone();
+    order.payment.is_some().then_some(order)
+}
+
+/// Checks the coins, and once more against newer keys where those in memory do not explain one.
+async fn check(
+    service: &Arc<Service>,
+    order: &Order,
+    payment: &Payment,
+    shares: &[Share],
+    terms: &DepositTerms,
+    price: &Price,
+) -> Result<Checked, RequestError> {
+    let mut looked_again = false;
+    loop {
+        let all = shares.iter().map(|share| async move {
+            let keys = service.exchanges.coins(share.exchange).await;
+            keys.map(|keys| (share.exchange, keys))
+        });
+        let keys: Result<Vec<_>, _> = futures_util::future::join_all(all).await.into_iter().collect();
+        let keys = keys.map_err(no_keys)?;
+        let unfit = match checked(service, order, payment, shares, (*terms, *price), keys).await? {
+            Ok(checked) => return Ok(checked),
+            Err(unfit) => unfit,
+        };
+        match unfit.look_again {
+            Some(exchange) if !looked_again && service.exchanges.look_for_coin(exchange).await => {
+                looked_again = true;
+            }
+            _ => return Err(unfit.refusal.into()),
+        }
+    }
+}
+
+async fn checked(
+    service: &Arc<Service>,
+    order: &Order,
+    payment: &Payment,
+    shares: &[Share],
+    (terms, price): (DepositTerms, Price),
+    keys: Vec<(MasterPub, Arc<ExchangeKeys>)>,
+) -> Result<Result<Checked, Unfit>, RequestError> {
+    let now = service.now(Some(&Folded::Recorded(Arc::new(order.clone()))));
+    let (order, payment, shares) = (order.clone(), payment.clone(), shares.to_vec());
+    let work = move || {
+        let keys = |wanted: &MasterPub| {
+            let mut keys = keys.iter();
+            keys.find(|(master, _)| master == wanted)
+                .map(|(_, keys)| Arc::clone(keys))
+        };
+        pay::check(&order, &payment, &shares, &terms, &price, keys, now)
+    };
+    #[cfg(feature = "simulation")]
+    if service.ledger.is_stepped() {
+        return Ok(work());
+    }
+    // Two signatures a coin, one of them RSA: milliseconds that others on this thread would wait for.
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| RequestError::Task)
+}
+
+impl Sending {
+    /// Sends the batches side by side, and records each reply as it comes.
+    async fn send(self: &Arc<Self>, order: &Order, batches: Vec<Batch>) -> Result<Order, RequestError> {
+        let mut calls = JoinSet::new();
+        for batch in batches {
+            let (this, order) = (Arc::clone(self), order.clone());
+            calls.spawn(async move { this.send_one(&order, batch).await });
+        }
+        let mut troubles = Vec::new();
+        while let Some(ended) = calls.join_next().await {
+            troubles.extend(ended.map_err(|_| RequestError::Task)??);
+        }
+        if let Some(order) = paid(self.service.folded(&self.key).await?) {
+            return Ok(order);
+        }
+        let worst = troubles.into_iter().min_by_key(|(_, trouble)| trouble.rank());
+        match worst {
+            Some((url, trouble)) => Err(trouble.refusal(&url).into()),
+            None => Err(Refusal::new(ErrorCode::MerchantPostOrdersIdPayPaymentInsufficient).into()),
+        }
+    }
+
+    /// One attempt at a batch. Gives what kept it from being deposited, and where.
+    async fn send_one(
+        &self,
+        order: &Order,
+        batch: Batch,
+    ) -> Result<Option<(String, Trouble)>, RequestError> {
+        let (service, master) = (&self.service, batch.exchange_master_pub);
+        let trouble = |trouble| Ok(Some((batch.exchange_url.clone(), trouble)));
+        if let Err(failure) = service.exchanges.ready(master).await {
+            return trouble(Trouble::NoKeys(failure));
+        }
+        let pass = match service.exchanges.enter(&master).await {
+            Ok(pass) => pass,
+            Err(unsent) => return trouble(Trouble::Unsent(unsent)),
+        };
+        let attempt = service.paying.attempt(&self.key, batch.seq, batch.attempt);
+        let result = service.exchanges.deposit(pass, &master, &self.request(order, &batch)).await;
+        if let Ok(reply) = &result
+            && let Some(claimed) = deposit::claimed(reply)
+            && !service.ledger.book().knows_signkey(&master, &claimed.exchange_pub)
+        {
+            // The exchange may have a new signing key. Without it the reply is unproven, which the judgement says.
+            let _ = service.exchanges.look_again(master).await;
+        }
+        let order = self.record(&batch, attempt, &result).await?;
+        let decided = order.sale.as_ref().and_then(|sale| {
+            let mut batches = sale.batches.iter();
+            batches.find(|known| known.seq == batch.seq)
+        });
+        if decided.is_some_and(Batch::is_decided) {
+            service.paying.decided(&self.key, batch.seq);
+        }
+        match result {
+            Err(failure) => trouble(Trouble::Unreached(failure)),
+            Ok(reply) => {
+                let book = service.ledger.book();
+                let at = service.now(Some(&Folded::Recorded(Arc::clone(&order))));
+                let verdict = deposit::judge(&batch, &self.terms, attempt, &reply, &book, at).verdict;
+                if verdict == Verdict::Confirmed {
+                    return Ok(None);
+                }
+                trouble(Trouble::Replied(verdict, reply))
+            }
+        }
+    }
+
+    fn request(&self, order: &Order, batch: &Batch) -> Value {
+        let signed = as_signed(&batch.coins).into_iter().filter_map(|coin| {
+            let mut paid = self.payment.coins.iter();
+            let paid = paid.find(|paid| paid.coin_pub == coin.coin_pub)?;
+            Some((coin, paid.ub_sig.clone()))
+        });
+        let claim = order.sale.as_ref().and_then(|sale| sale.claim.as_ref());
+        self.terms.batch_request(
+            &self.account.payto_uri,
+            &self.account.salt,
+            &signed.collect::<Vec<_>>(),
+            claim.map(|claim| &claim.contract_sig),
+        )
+    }
+
+    /// Records an attempt, and that the order is paid if that makes it so. What was asked for is recorded whatever the
+    /// disk's reserve: it is settled, not taken on.
+    async fn record(
+        &self,
+        batch: &Batch,
+        attempt: u64,
+        result: &Result<Reply, Failure>,
+    ) -> Result<Arc<Order>, RequestError> {
+        let service = &self.service;
+        let events = |order: &Order, at: Micros| {
+            let merchant = &service.instances[&self.key.instance].merchant;
+            let outcome = match result {
+                Ok(reply) => {
+                    let book = service.ledger.book();
+                    let facts = deposit::judge(batch, &self.terms, attempt, reply, &book, at);
+                    Outcome::Replied(facts, reply.body.clone())
+                }
+                Err(failure) => Outcome::Unreached(DepositUnreached {
+                    batch: batch.seq,
+                    attempt,
+                    failure: *failure,
+                }),
+            };
+            let mut events = pay::recorded(order, &outcome, merchant);
+            // An order that does not take these refuses them at the append, too.
+            if let Ok(after) = order.preview(at, &events) {
+                events.extend(pay::completed(&after, &self.payment, &self.price, merchant));
+            }
+            events
+        };
+        let recorded: Result<Result<Served, ()>, _> = service
+            .record_and_answer(&self.key, events, |_, _| Ok(Err(())))
+            .await;
+        let _: Result<Served, ()> = recorded?;
+        service.order(&self.key).await?.ok_or(RequestError::Contended)
+    }
+}
