@@ -115,7 +115,15 @@ impl Service {
         Ok(Some(account))
     }
 
-    pub(crate) async fn attachment(&self, seq: Seq, name: AttachmentName) -> Result<Option<Vec<u8>>, RequestError> {
+    /// An attachment's bytes; `None` where there is none or they are erased.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub(crate) async fn attachment(
+        &self,
+        seq: Seq,
+        name: AttachmentName,
+    ) -> Result<Option<Vec<u8>>, RequestError> {
         // A thread that reads would come back at a moment of its own.
         #[cfg(feature = "simulation")]
         if self.ledger.is_stepped() {

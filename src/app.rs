@@ -29,13 +29,14 @@ use crate::http::{door, scrape};
 use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
 use crate::metrics::Metrics;
 use crate::open::Settler;
-use crate::refusal::RequestError;
 use crate::paying::Paying;
+use crate::refusal::RequestError;
 use crate::service::Service;
 use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
+use crate::waiters::Waiters;
 use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
@@ -246,6 +247,7 @@ impl App {
     /// Stops taking connections, lets requests finish, signs the last checkpoint.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.service.waiters.close();
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(error = logs::ended(&error), "a part of the service had failed");
@@ -315,6 +317,7 @@ pub(crate) async fn service(
         base_url: config.base_url.clone(),
         access,
         accounts: Accounts::default(),
+        waiters: Waiters::default(),
         paying: Paying::default(),
         metrics,
     }))

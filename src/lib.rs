@@ -27,6 +27,7 @@ pub mod open;
 pub mod open_files;
 pub mod paying;
 pub mod refusal;
+pub mod selling;
 pub mod service;
 pub mod settle;
 #[cfg(feature = "simulation")]
@@ -35,4 +36,5 @@ pub mod takeover;
 pub mod token;
 pub mod token_commands;
 pub mod token_file;
+pub mod waiters;
 pub mod witness;

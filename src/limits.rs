@@ -127,6 +127,14 @@ pub const ACCOUNTS_OPEN_MAX: usize = 16;
 /// Accounts whose payto URI and salt are kept in memory: those of many instances, at a kilobyte each at most.
 pub const ACCOUNTS_CACHED_MAX: usize = 1024;
 
+/// Longest that a client may wait for something to happen to an order. Below the minute after which proxies give up, and
+/// clients ask again; near to [`DRAIN_TIME`], though who waits is sent away when the service stops.
+pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
+
+/// Who waits for something to happen, in all: each costs a task and a connection, and no work. Beyond it one is answered
+/// at once, as without a wish to wait.
+pub const WAITERS_MAX: usize = 2048;
+
 /// Connections served at once; those of trusted proxies have as many of their own. One that is silent costs a few KiB
 /// and a file descriptor. Beyond it new ones are told 503.
 pub const CONNECTIONS_MAX: usize = 4096;

@@ -19,9 +19,7 @@ use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
 use crate::account::WireAccount;
-use crate::decide::pay::{
-    self, Checked, Outcome, Payment, Share, Standing, Unfit, as_signed, deposit_terms,
-};
+use crate::decide::pay::{self, Checked, Outcome, Payment, Share, Standing, Unfit, as_signed, deposit_terms};
 use crate::exchange::verdict::error_code;
 use crate::exchange::{KeysFailure, Reply, Unsent, deposit};
 use crate::limits::ATTEMPTS_COUNTED_MAX;
@@ -55,7 +53,10 @@ impl Drop for Turn {
         let mut turns = lock(&self.turns);
         drop(self.guard.take());
         // Only the map has it: nobody holds it or waits.
-        if turns.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+        if turns
+            .get(&self.key)
+            .is_some_and(|turn| Arc::strong_count(turn) == 1)
+        {
             turns.remove(&self.key);
         }
     }
@@ -342,11 +343,7 @@ impl Sending {
     }
 
     /// One attempt at a batch. Gives what kept it from being deposited, and where.
-    async fn send_one(
-        &self,
-        order: &Order,
-        batch: Batch,
-    ) -> Result<Option<(String, Trouble)>, RequestError> {
+    async fn send_one(&self, order: &Order, batch: Batch) -> Result<Option<(String, Trouble)>, RequestError> {
         let (service, master) = (&self.service, batch.exchange_master_pub);
         let trouble = |trouble| Ok(Some((batch.exchange_url.clone(), trouble)));
         if let Err(failure) = service.exchanges.ready(master).await {
@@ -357,10 +354,16 @@ impl Sending {
             Err(unsent) => return trouble(Trouble::Unsent(unsent)),
         };
         let attempt = service.paying.attempt(&self.key, batch.seq, batch.attempt);
-        let result = service.exchanges.deposit(pass, &master, &self.request(order, &batch)).await;
+        let result = service
+            .exchanges
+            .deposit(pass, &master, &self.request(order, &batch))
+            .await;
         if let Ok(reply) = &result
             && let Some(claimed) = deposit::claimed(reply)
-            && !service.ledger.book().knows_signkey(&master, &claimed.exchange_pub)
+            && !service
+                .ledger
+                .book()
+                .knows_signkey(&master, &claimed.exchange_pub)
         {
             // The exchange may have a new signing key. Without it the reply is unproven, which the judgement says.
             let _ = service.exchanges.look_again(master).await;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use quittance_events::answer::Answer;
 use quittance_events::facts::Undeposited;
 use quittance_events::order::RecordedAnswer;
-use quittance_events::store::permission_changes;
+use quittance_events::store::{StoreError, permission_changes};
 use quittance_events::{
-    Append, AppendError, Appended, Facts, Folded, InstanceId, Ledger, NewEvent, Order, OrderKey, Seq, Stream,
+    Append, AppendError, Appended, AttachmentName, Facts, Folded, InstanceId, Ledger, NewEvent, Order,
+    OrderKey, Seq, Stream,
 };
-use quittance_taler::{CoinPub, Currency, Micros};
+use quittance_taler::{CoinPub, Currency, Micros, json};
+use serde_json::Value;
 use url::Url;
 
 use crate::access::Access;
@@ -27,6 +29,7 @@ use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::paying::Paying;
 use crate::refusal::{Refusal, RequestError};
+use crate::waiters::{Topic, Waiters};
 
 /// All that the handlers share.
 pub struct Service {
@@ -58,10 +61,24 @@ pub struct Service {
     pub access: Access,
     /// Where exchanges wire to.
     pub accounts: Accounts,
+    /// Who waits for something to happen to an order.
+    pub waiters: Waiters,
     /// Payments on their way.
     pub paying: Paying,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// Whether a list of orders is another one with this.
+fn is_listed(facts: &Facts) -> bool {
+    matches!(
+        facts,
+        Facts::OrderCreated(_)
+            | Facts::OrderRecorded(_)
+            | Facts::PaymentCompleted(_)
+            | Facts::RefundApproved(_)
+            | Facts::RefundCarriedIn(_)
+    )
 }
 
 /// An answer that is on disk.
@@ -104,13 +121,27 @@ impl Service {
         Ok(read.map_err(|_| RequestError::Task)??)
     }
 
-    /// The order as it stands, where it has a contract.
+    /// The order as it stands, where it has a contract and was not taken back.
     ///
     /// # Errors
     /// The ledger cannot be read.
     pub async fn order(&self, key: &OrderKey) -> Result<Option<Arc<Order>>, RequestError> {
         let folded = self.folded(key).await?;
-        Ok(folded.and_then(|folded| folded.order().cloned()))
+        let known = folded.filter(|folded| !folded.is_deleted());
+        Ok(known.and_then(|folded| folded.order().cloned()))
+    }
+
+    /// The contract terms behind an event, as JSON; `None` where they are erased.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or they are not what was recorded.
+    pub async fn terms(&self, seq: Seq) -> Result<Option<Value>, RequestError> {
+        let Some(bytes) = self.attachment(seq, AttachmentName::Terms).await? else {
+            return Ok(None);
+        };
+        let terms = json::parse_strict(&bytes);
+        let terms = terms.map_err(|e| StoreError::Damaged(format!("the terms of event {seq}: {e}")))?;
+        Ok(Some(terms))
     }
 
     /// Records events of an order that were decided on its state as of `decided_on`. What they open, the background
@@ -138,12 +169,19 @@ impl Service {
             })
             .collect();
         let stream = Stream::Order(key.clone(), decided_on);
+        let is_listed = events.iter().any(|event| is_listed(&event.facts));
         let appended = self.ledger.append(Append { stream, at, events }).await?;
+        self.waiters.tell(&Topic::Order(key.clone()));
+        if is_listed {
+            self.waiters.tell(&Topic::Orders(key.instance.clone()));
+        }
         if let Some(order) = &appended.order() {
             for (asked, verdict) in verdicts {
                 let exchange = match asked {
                     Asked::Refund(coin) => order.exchange_of(&coin),
-                    Asked::Deposit(batch) => order.sale.as_ref().and_then(|sale| sale.exchange_of_batch(batch)),
+                    Asked::Deposit(batch) => {
+                        order.sale.as_ref().and_then(|sale| sale.exchange_of_batch(batch))
+                    }
                 };
                 self.metrics.judged(exchange.as_ref(), verdict);
             }
@@ -166,7 +204,7 @@ impl Service {
     }
 
     /// Makes a decision on the order's latest state and records it; gives the order afterwards. An order that nobody has
-    /// claimed has no contract, and is none here.
+    /// claimed has no contract, and is none here; nor is one that was taken back.
     ///
     /// # Errors
     /// The decision's refusal (whose own events are recorded), or what kept it from being recorded.
@@ -175,8 +213,10 @@ impl Service {
         key: &OrderKey,
         decide: impl Fn(Option<&Order>, Micros) -> Result<Vec<NewEvent>, Refusal>,
     ) -> Result<Option<Arc<Order>>, RequestError> {
-        let of_order =
-            |folded: Option<&Folded>, at| decide(folded.and_then(Folded::order).map(AsRef::as_ref), at);
+        let of_order = |folded: Option<&Folded>, at| {
+            let known = folded.filter(|folded| !folded.is_deleted());
+            decide(known.and_then(Folded::order).map(AsRef::as_ref), at)
+        };
         let folded = self.decide_and_record_sale(key, of_order).await?;
         Ok(folded.and_then(|folded| folded.order().cloned()))
     }

@@ -74,6 +74,11 @@ impl Shared {
         lock(&self.state).orders.get(key).cloned()
     }
 
+    /// As [`Shared::cached`], for who looks at many orders and should not keep others from staying.
+    pub(crate) fn peeked(&self, key: &OrderKey) -> Option<Folded> {
+        lock(&self.state).orders.peek(key).cloned()
+    }
+
     /// The order as committed; `read` folds it from the file where it is not in memory.
     pub(crate) fn folded(
         &self,

@@ -211,6 +211,10 @@ impl Ledger {
         self.shared.cached(key)
     }
 
+    pub(crate) fn peeked(&self, key: &OrderKey) -> Option<Folded> {
+        self.shared.peeked(key)
+    }
+
     /// What an order's events add up to, folded from the file where it is not in memory. Blocks on the disk then.
     ///
     /// # Errors

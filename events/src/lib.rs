@@ -23,6 +23,7 @@ pub mod ids;
 pub mod keys;
 pub mod ledger;
 pub mod limits;
+pub mod listing;
 mod opening;
 pub mod order;
 mod outcome;

@@ -31,6 +31,12 @@ pub struct FoldError {
     pub what: &'static str,
 }
 
+/// The first event of a decision of which this event is that part: parts follow each other.
+fn first_part(seq: Seq, part: Option<Part>) -> Seq {
+    let before = part.map_or(0, |Part(i, _)| u64::from(i.saturating_sub(1)));
+    Seq::new(seq.get().saturating_sub(before)).unwrap_or(seq)
+}
+
 /// A permission of an approval, or one carried in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -42,6 +48,8 @@ pub struct Row {
     pub amount: Amount,
     /// When it was approved.
     pub execution_s: Timestamp,
+    /// The event that approved it (the first part), whose attachment `reason` says why; that which carried it in.
+    pub approval: Seq,
     /// The merchant's signature.
     pub merchant_sig: EddsaSignature,
     /// Made elsewhere before a takeover.
@@ -88,6 +96,8 @@ pub struct Payment {
     pub paid: Amount,
     /// The coins that it counts.
     pub coins: BTreeSet<CoinPub>,
+    /// When it was completed.
+    pub at: Micros,
 }
 
 /// A recorded answer.
@@ -123,6 +133,8 @@ pub struct Order {
     pub key: OrderKey,
     /// The contract.
     pub terms: Arc<OrderRecorded>,
+    /// The event whose attachment `terms` has the contract terms as they are now.
+    pub terms_at: Seq,
     /// Deposits in recorded order.
     pub deposits: Vec<DepositRecorded>,
     /// The payment, once complete.
@@ -162,6 +174,7 @@ impl Order {
         Ok(Order {
             key: event.order_key().ok_or_else(|| fail("it names no order"))?,
             terms: Arc::new(terms.clone()),
+            terms_at: event.seq,
             deposits: Vec::new(),
             payment: None,
             rows: Vec::new(),
@@ -198,6 +211,7 @@ impl Order {
                 let payment = self.payment.get_or_insert_with(|| Payment {
                     paid: f.paid,
                     coins: BTreeSet::new(),
+                    at: event.at_us,
                 });
                 payment.coins.extend(f.coins.iter().copied());
             }
@@ -211,6 +225,7 @@ impl Order {
                             rtransaction_id: row.rtransaction_id,
                             amount: row.amount,
                             execution_s: row.execution_s,
+                            approval: first_part(event.seq, f.part),
                             merchant_sig: row.merchant_sig,
                             carried_in: true,
                             // The shop may have sent it before; it is asked again as any that was sent.
@@ -226,6 +241,7 @@ impl Order {
                 rtransaction_id: row.rtransaction_id,
                 amount: row.amount,
                 execution_s: f.execution_s,
+                approval: first_part(event.seq, f.part),
                 merchant_sig: row.merchant_sig,
                 carried_in: false,
                 requested: false,
@@ -251,7 +267,11 @@ impl Order {
                             Some((amount, sig))
                         }
                         (AbortCoinState::Undeposited, None, None) => None,
-                        _ => return Err(fail("amount and signature go with what may be deposited and no other")),
+                        _ => {
+                            return Err(fail(
+                                "amount and signature go with what may be deposited and no other",
+                            ));
+                        }
                     };
                     self.name_in_abort(coin.coin_pub, permission, event.at_us);
                 }
@@ -328,7 +348,7 @@ impl Order {
                 sale.session = Some(f.session);
                 sale.sessions += 1;
             }
-            Facts::TermsForgotten(_) => {}
+            Facts::TermsForgotten(_) => self.terms_at = event.seq,
             Facts::OrderCreated(_) => return Err(fail("the order exists already")),
             Facts::LedgerOpened(_)
             | Facts::AccountAdded(_)
@@ -509,6 +529,12 @@ impl Order {
     pub fn counts(&self, coin: &CoinPub) -> bool {
         self.aborted(coin)
             .is_none_or(|aborted| aborted.outcome.is_refused() && !aborted.outcome.says_no_deposit())
+    }
+
+    /// Whether the shop took it back: then it is unknown to everybody.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.sale.as_ref().is_some_and(|sale| sale.deleted)
     }
 
     /// The order's currency.

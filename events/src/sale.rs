@@ -119,6 +119,24 @@ impl Folded {
         }
     }
 
+    /// Whether the shop took it back: then it is unknown to everybody, and its name stays used.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        match self {
+            Folded::Offered(offer) => offer.deleted,
+            Folded::Recorded(order) => order.is_deleted(),
+        }
+    }
+
+    /// The offer that it began with, where it was made here.
+    #[must_use]
+    pub fn offer(&self) -> Option<&Arc<Offer>> {
+        match self {
+            Folded::Offered(offer) => Some(offer),
+            Folded::Recorded(order) => order.sale.as_ref().map(|sale| &sale.offer),
+        }
+    }
+
     /// The last event that moved it.
     #[must_use]
     pub fn moved(&self) -> Seq {

@@ -8,6 +8,7 @@ pub mod erasure;
 pub mod order;
 pub mod pay;
 pub mod refund;
+pub mod sale;
 mod spread;
 pub mod takeover;
 #[cfg(test)]

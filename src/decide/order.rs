@@ -1,7 +1,7 @@
 //! Decides whether contract terms become an order. Specification: the intake, `docs/protocol-choices.md`.
 
 use quittance_events::facts::{NamedExchange, OrderRecorded};
-use quittance_events::{AttachmentName, NewEvent, Order, OrderId, TokenId};
+use quittance_events::{AttachmentName, Folded, NewEvent, OrderId, TokenId};
 use quittance_taler::{ContractTerms, Currency, ErrorCode, HashCode, MerchantPub, contract_hash, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -65,9 +65,9 @@ impl OrderRequest {
 /// Records the order, once. Equal terms again change nothing.
 ///
 /// # Errors
-/// The terms are another merchant's, another currency's, or not those recorded before.
+/// The terms are another merchant's, another currency's, or not those recorded before; or the order is sold here.
 pub fn decide(
-    order: Option<&Order>,
+    folded: Option<&Folded>,
     request: &OrderRequest,
     merchant_pub: &MerchantPub,
     currency: Currency,
@@ -84,7 +84,11 @@ pub fn decide(
         return Err(Refusal::new(ErrorCode::MerchantGenericCurrencyMismatch)
             .detail(format!("this instance sells in {currency}")));
     }
-    if let Some(order) = order {
+    if folded.is_some_and(|folded| folded.offer().is_some()) {
+        return Err(Refusal::new(ErrorCode::MerchantPrivatePostOrdersAlreadyExists)
+            .detail("an order of this id was made here"));
+    }
+    if let Some(order) = folded.and_then(Folded::order) {
         if order.terms.h_contract == request.h_contract && order.terms.choice_index == terms.choice_index {
             return Ok(Vec::new());
         }

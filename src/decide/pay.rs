@@ -15,9 +15,7 @@ use quittance_taler::denomination::DepositWindow;
 use quittance_taler::deposit::{DepositLayout, DepositReply, DepositSignatures, DepositTerms, DepositedCoin};
 use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaidCoin, PayRequest, Price, Sufficiency};
-use quittance_taler::{
-    CoinPub, Digest32, EddsaPrivateKey, ErrorCode, HashCode, MasterPub, Micros, sum,
-};
+use quittance_taler::{CoinPub, Digest32, EddsaPrivateKey, ErrorCode, HashCode, MasterPub, Micros, sum};
 
 use super::deposits::{conflict, malformed, named_exchange};
 use super::permit;
@@ -326,21 +324,15 @@ fn fit(
     }
     let units = coin.contribution.units();
     if units > denomination.value.units() {
-        return Err(malformed(format!(
-            "coin {coin_pub} is worth {} at most",
-            denomination.value
-        ))
-        .into());
+        return Err(malformed(format!("coin {coin_pub} is worth {} at most", denomination.value)).into());
     }
     if units < denomination.fees.deposit.units() {
-        return Err(
-            Refusal::new(ErrorCode::MerchantPostOrdersIdPayFeesExceedPayment)
-                .detail(format!(
-                    "coin {coin_pub}: its deposit costs {}",
-                    denomination.fees.deposit
-                ))
-                .into(),
-        );
+        return Err(Refusal::new(ErrorCode::MerchantPostOrdersIdPayFeesExceedPayment)
+            .detail(format!(
+                "coin {coin_pub}: its deposit costs {}",
+                denomination.fees.deposit
+            ))
+            .into());
     }
     if !terms.is_permitted(&coin.deposited(denomination.fees.deposit), layout) {
         return Err(
@@ -515,9 +507,7 @@ pub fn recorded(order: &Order, outcome: &Outcome, merchant: &EddsaPrivateKey) ->
             return vec![NewEvent::bare(facts.clone())];
         }
         Outcome::Unreached(_) => return Vec::new(),
-        Outcome::Replied(facts, _)
-            if !facts.verdict.is_conclusive() && !facts.attempt.is_power_of_two() =>
-        {
+        Outcome::Replied(facts, _) if !facts.verdict.is_conclusive() && !facts.attempt.is_power_of_two() => {
             return Vec::new();
         }
         Outcome::Replied(facts, body) => (facts, body),
@@ -637,10 +627,7 @@ pub fn completed(
         .deposits
         .iter()
         .filter(|deposit| coins.contains(&deposit.coin_pub));
-    let Ok(paid) = sum(
-        order.currency(),
-        counted.map(|deposit| deposit.amount_with_fee),
-    ) else {
+    let Ok(paid) = sum(order.currency(), counted.map(|deposit| deposit.amount_with_fee)) else {
         return Vec::new();
     };
     let mut events: Vec<NewEvent> = extended(back).into_iter().collect();

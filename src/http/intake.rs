@@ -46,7 +46,7 @@ pub(super) async fn post_order(call: &Call) -> Result<Response, RequestError> {
     let merchant_pub = call.instance().merchant.merchant_pub();
     let currency = call.service.currency;
     let decide = |order: Option<&_>, _| order::decide(order, &request, &merchant_pub, currency, call.by());
-    call.service.decide_and_record(&key, decide).await?;
+    call.service.decide_and_record_sale(&key, decide).await?;
     Ok(reply::json(
         StatusCode::OK,
         &OrderReply {

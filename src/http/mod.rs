@@ -5,6 +5,7 @@
 mod abort;
 mod accounts;
 mod approve;
+mod claim;
 mod config;
 mod delivery;
 pub mod door;
@@ -14,7 +15,9 @@ mod intake;
 mod ledger;
 mod observe;
 pub mod openapi;
+mod orders;
 mod pay;
+mod query;
 mod refund;
 mod reply;
 mod routes;
@@ -64,6 +67,9 @@ enum Endpoint {
     Approve,
     RecordOrder,
     RecordDeposits,
+    Claim,
+    /// The instance's orders.
+    Orders,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
@@ -90,6 +96,8 @@ impl Endpoint {
             Endpoint::Approve => "approve",
             Endpoint::RecordOrder => "record_order",
             Endpoint::RecordDeposits => "record_deposits",
+            Endpoint::Claim => "claim",
+            Endpoint::Orders => "orders",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
@@ -244,6 +252,8 @@ async fn answer(
             Endpoint::Approve => approve::post(&call).await,
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
+            Endpoint::Claim => claim::post(&call).await,
+            Endpoint::Orders => orders::post(&call).await,
             Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
@@ -321,13 +331,13 @@ async fn bearer(
     if bearer.token.is_expired((service.clock)()) {
         return Err(Refusal::new(ErrorCode::GenericTokenExpired));
     }
-    match demand {
-        Demand::Scope(scope) if !bearer.may(scope) => {
-            Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
-                .detail(format!("it needs scope {}", scope.as_str())))
-        }
-        _ => Ok(Some(bearer)),
+    let scopes = demand.scopes();
+    if scopes.is_empty() || scopes.iter().any(|scope| bearer.may(*scope)) {
+        return Ok(Some(bearer));
     }
+    let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+    Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
+        .detail(format!("it needs scope {}", scopes.join(" or "))))
 }
 
 /// A body, with its place among the large ones where it needs one.

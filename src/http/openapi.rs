@@ -75,7 +75,7 @@ impl Route {
                 (401, Code::GenericTokenExpired),
             ]);
         }
-        if matches!(self.demand, Demand::Scope(_)) {
+        if !self.demand.scopes().is_empty() {
             all.push((403, Code::GenericTokenPermissionInsufficient));
         }
         all.sort_by_key(|(status, code)| (*status, code.code()));
@@ -105,9 +105,15 @@ impl Route {
         for (status, body) in self.answers {
             responses.insert(status.to_string(), answer(*status, *body, generator));
         }
-        let summary = match self.demand {
-            Demand::Scope(scope) => format!("{} Needs a token with scope {}.", self.summary, scope.as_str()),
-            _ => self.summary.to_owned(),
+        let scopes: Vec<_> = self.demand.scopes().iter().map(|scope| scope.as_str()).collect();
+        let summary = if scopes.is_empty() {
+            self.summary.to_owned()
+        } else {
+            format!(
+                "{} Needs a token with scope {}.",
+                self.summary,
+                scopes.join(" or ")
+            )
         };
         let mut operation = json!({
             "summary": summary,

@@ -12,6 +12,7 @@ use warp::reply::Response;
 
 use super::door::UnderWay;
 use crate::service::{Served, Service};
+use crate::waiters::Topic;
 
 pub(super) const JSON: &str = "application/json";
 
@@ -33,9 +34,12 @@ impl Delivery {
                 at,
                 events: vec![NewEvent::bare(RefundDelivered { answer: self.answer })],
             };
-            if let Err(error) = self.service.ledger.append(append).await {
+            match self.service.ledger.append(append).await {
+                Ok(_) => self.service.waiters.tell(&Topic::Order(self.key)),
                 // The wallet has its answer; without this it is only asked to come once more.
-                tracing::warn!(order = %self.key, answer = %self.answer, %error, "a delivery was not recorded");
+                Err(error) => {
+                    tracing::warn!(order = %self.key, answer = %self.answer, %error, "a delivery was not recorded");
+                }
             }
             drop(under_way);
         });

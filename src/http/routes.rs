@@ -6,7 +6,10 @@ use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Endpoint, abort, accounts, approve, config, health, intake, ledger, pay, refund, shape, token};
+use super::{
+    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, orders, pay, refund, shape,
+    token,
+};
 use crate::decide::deposits::DepositsRequest;
 use crate::decide::order::ToldOrder;
 
@@ -19,7 +22,23 @@ pub(super) enum Demand {
     AnyToken,
     /// Whoever bears one with this scope.
     Scope(TokenScope),
+    /// Whoever bears one with one of these.
+    Scopes(&'static [TokenScope]),
 }
+
+impl Demand {
+    /// The scopes that do; none where any token does, or none is needed.
+    pub(super) fn scopes(&self) -> &[TokenScope] {
+        match self {
+            Demand::Nothing | Demand::AnyToken => &[],
+            Demand::Scope(scope) => std::slice::from_ref(scope),
+            Demand::Scopes(scopes) => scopes,
+        }
+    }
+}
+
+/// Who may sell: whose tokens tell of orders, and whose grant refunds, as Taler's `order-mgmt` does both.
+const SELLING: &[TokenScope] = &[TokenScope::Orders, TokenScope::Refunds];
 
 /// A body's schema.
 pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
@@ -116,6 +135,20 @@ pub(super) static ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "orders/{order_id}/claim",
+        endpoint: |_| Some(Endpoint::Claim),
+        summary: "A wallet takes an order for itself and gets its contract.",
+        request: Some(shape::<claim::Request>),
+        answers: &[(200, Body::Json(shape::<claim::Reply>))],
+        refusals: &[
+            (404, Code::MerchantPostOrdersIdClaimNotFound),
+            (409, Code::MerchantPostOrdersIdClaimAlreadyClaimed),
+            (410, Code::MerchantPostOrdersIdPayOfferExpired),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
         path: "orders/{order_id}/pay",
         endpoint: |_| Some(Endpoint::Pay),
         summary: "A wallet pays an order with coins.",
@@ -198,6 +231,29 @@ pub(super) static ROUTES: &[Route] = &[
         refusals: &[
             (403, Code::MerchantGenericContractHashDoesNotMatchOrder),
             (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/orders",
+        endpoint: |_| Some(Endpoint::Orders),
+        demand: Demand::Scopes(SELLING),
+        summary: "The merchant offers something.",
+        request: Some(shape::<shape::OrderRequest>),
+        answers: &[(200, Body::Json(shape::<orders::Made>))],
+        refusals: &[
+            (400, Code::MerchantPrivatePostOrdersProposalParseError),
+            (400, Code::MerchantPrivatePostOrdersRefundAfterWireDeadline),
+            (400, Code::MerchantPrivatePostOrdersDeliveryDateInPast),
+            (400, Code::MerchantPrivatePostOrdersWireDeadlineIsNever),
+            (400, Code::MerchantPrivatePostOrdersPayDeadlineInPast),
+            (400, Code::MerchantPrivatePostOrdersRefundDeadlineInPast),
+            (404, Code::MerchantPrivatePostOrdersInstanceConfigurationLacksWire),
+            (409, Code::MerchantGenericCurrencyMismatch),
+            (409, Code::MerchantPrivatePostOrdersAlreadyExists),
+            (409, Code::MerchantPrivatePostOrdersNoExchangesForWireMethod),
+            (501, Code::GenericFeatureNotImplemented),
         ],
         ..PLAIN
     },

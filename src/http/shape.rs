@@ -41,6 +41,7 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 shapes! {
     Bytes32 = |_g| base32(52, "32 bytes in Crockford base32");
+    Bytes16 = |_g| base32(26, "16 bytes in Crockford base32");
     Bytes64 = |_g| base32(103, "64 bytes in Crockford base32");
     Amount = |_g| json_schema!({
         "type": "string",
@@ -86,6 +87,42 @@ shapes! {
                 "properties": {"url": of::<HttpUrl>(g), "master_pub": of::<Bytes32>(g)},
             }},
         },
+    });
+    OrderRequest = |g| json_schema!({
+        "type": "object",
+        "required": ["order"],
+        "properties": {
+            "order": {
+                "type": "object",
+                "description": "Taler's order of version 0: what is to stand in the contract terms. What it leaves open is \
+                    completed, and members that are not known are carried through.",
+                "required": ["amount", "summary"],
+                "properties": {
+                    "amount": of::<Amount>(g),
+                    "summary": {"type": "string", "minLength": 1, "maxLength": 4096},
+                    "order_id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+                    "fulfillment_url": {"type": "string"},
+                    "fulfillment_message": {"type": "string"},
+                    "timestamp": of::<Timestamp>(g),
+                    "pay_deadline": of::<Timestamp>(g),
+                    "refund_deadline": of::<Timestamp>(g),
+                    "wire_transfer_deadline": of::<Timestamp>(g),
+                },
+            },
+            "refund_delay": of::<Delay>(g),
+            "create_token": {"type": "boolean"},
+            "payment_target": {"type": "string"},
+            "session_id": {"type": "string"},
+        },
+    });
+    Delay = |_g| json_schema!({
+        "type": "object",
+        "description": "microseconds, or forever",
+        "required": ["d_us"],
+        "properties": {"d_us": {"anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            {"const": "forever"},
+        ]}},
     });
     Document = |_g| json_schema!({
         "type": "object",

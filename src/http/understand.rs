@@ -4,7 +4,9 @@
 use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
-use super::{Endpoint, abort, accounts, approve, instance_id, intake, pay, refund, status, token};
+use super::{
+    Endpoint, abort, accounts, approve, claim, instance_id, intake, orders, pay, refund, status, token,
+};
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
 
@@ -32,6 +34,9 @@ pub fn understand(
         | Endpoint::TokenOf(_) => {}
         Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
         Endpoint::Accounts | Endpoint::Account(_) => {}
+        Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
+        Endpoint::Orders => {}
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
         Endpoint::Status => status::h_contract(query).map(drop)?,

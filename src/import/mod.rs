@@ -270,22 +270,13 @@ impl Import<'_> {
             let refusal = Refusal::new(ErrorCode::MerchantGenericInstanceUnknown);
             return Err((key, reason(&refusal)));
         };
-        let order = match folded {
-            None => None,
-            Some(Folded::Recorded(order)) if order.sale.is_none() => Some(order.as_ref()),
-            // What its wallets pay is recorded as they do.
-            Some(_) => {
-                let refusal = Refusal::new(ErrorCode::MerchantPrivatePostOrdersAlreadyExists)
-                    .detail("Quittance sells this order itself");
-                return Err((key, reason(&refusal)));
-            }
-        };
         let merchant = &instance.merchant;
         let merchant_pub = merchant.merchant_pub();
-        let mut events = match order::decide(order, &request, &merchant_pub, self.config.currency, &self.by) {
+        let mut events = match order::decide(folded, &request, &merchant_pub, self.config.currency, &self.by) {
             Ok(events) => events,
             Err(refusal) => return Err((key, reason(&refusal))),
         };
+        let order = folded.and_then(Folded::order).map(AsRef::as_ref);
         let begun = match order {
             Some(_) => None,
             None => match Order::preview_begun(&key, at, &events) {

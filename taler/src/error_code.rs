@@ -76,6 +76,8 @@ error_codes! {
         "The request contradicts what is already recorded.";
     GenericInternalInvariantFailure 60 "GENERIC_INTERNAL_INVARIANT_FAILURE" 500
         "The service met an internal error.";
+    GenericFeatureNotImplemented 76 "GENERIC_FEATURE_NOT_IMPLEMENTED" 501
+        "This is not done here.";
     GenericOsResourceAllocationFailure 77 "GENERIC_OS_RESOURCE_ALLOCATION_FAILURE" 500
         "The service has no room for the request at the moment.";
     ExchangeGenericDenominationKeyUnknown 1005 "EXCHANGE_GENERIC_DENOMINATION_KEY_UNKNOWN" 404
@@ -160,10 +162,35 @@ error_codes! {
         "The contract hash is not that of the order that was to be aborted.";
     MerchantPostOrdersIdAbortCoinsArrayEmpty 2256 "MERCHANT_POST_ORDERS_ID_ABORT_COINS_ARRAY_EMPTY" 400
         "The abort names no coins.";
+    MerchantPostOrdersIdClaimNotFound 2300 "MERCHANT_POST_ORDERS_ID_CLAIM_NOT_FOUND" 404
+        "There is no such order to be claimed with this token.";
+    MerchantPostOrdersIdClaimAlreadyClaimed 2301 "MERCHANT_POST_ORDERS_ID_CLAIM_ALREADY_CLAIMED" 409
+        "Another wallet has claimed the order.";
+    MerchantPrivatePostOrdersInstanceConfigurationLacksWire
+        2500 "MERCHANT_PRIVATE_POST_ORDERS_INSTANCE_CONFIGURATION_LACKS_WIRE" 404
+        "The instance has no open account of this sort to be paid into.";
     MerchantPrivatePostOrdersProposalParseError 2502 "MERCHANT_PRIVATE_POST_ORDERS_PROPOSAL_PARSE_ERROR" 400
         "The contract terms are malformed or do not fit this merchant.";
     MerchantPrivatePostOrdersAlreadyExists 2503 "MERCHANT_PRIVATE_POST_ORDERS_ALREADY_EXISTS" 409
         "There is an order of this id with other contract terms.";
+    MerchantPrivatePostOrdersRefundAfterWireDeadline
+        2504 "MERCHANT_PRIVATE_POST_ORDERS_REFUND_AFTER_WIRE_DEADLINE" 400
+        "The refund deadline is after the wire transfer deadline.";
+    MerchantPrivatePostOrdersDeliveryDateInPast 2505 "MERCHANT_PRIVATE_POST_ORDERS_DELIVERY_DATE_IN_PAST" 400
+        "The delivery date is past.";
+    MerchantPrivatePostOrdersWireDeadlineIsNever 2506 "MERCHANT_PRIVATE_POST_ORDERS_WIRE_DEADLINE_IS_NEVER" 400
+        "The wire transfer deadline would be never.";
+    MerchantPrivatePostOrdersPayDeadlineInPast 2507 "MERCHANT_PRIVATE_POST_ORDERS_PAY_DEADLINE_IN_PAST" 400
+        "The pay deadline is past.";
+    MerchantPrivatePostOrdersRefundDeadlineInPast 2508 "MERCHANT_PRIVATE_POST_ORDERS_REFUND_DEADLINE_IN_PAST" 400
+        "The refund deadline is past.";
+    MerchantPrivatePostOrdersNoExchangesForWireMethod
+        2509 "MERCHANT_PRIVATE_POST_ORDERS_NO_EXCHANGES_FOR_WIRE_METHOD" 409
+        "No exchange is configured that coins could come from.";
+    MerchantPrivateDeleteOrdersAwaitingPayment 2520 "MERCHANT_PRIVATE_DELETE_ORDERS_AWAITING_PAYMENT" 409
+        "The order may still be paid.";
+    MerchantPrivateDeleteOrdersAlreadyPaid 2521 "MERCHANT_PRIVATE_DELETE_ORDERS_ALREADY_PAID" 409
+        "The order is paid.";
     MerchantPrivatePostOrdersIdRefundInconsistentAmount
         2530 "MERCHANT_PRIVATE_POST_ORDERS_ID_REFUND_INCONSISTENT_AMOUNT" 409
         "The refund total is lower than the one granted, above what was paid, or cannot be spread over the coins.";
@@ -182,10 +209,11 @@ mod tests {
     fn table_is_in_order_and_speaks_in_sentences() {
         let codes: Vec<u32> = ErrorCode::ALL.iter().map(|code| code.code()).collect();
         let expected = [
-            16, 20, 21, 22, 24, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 77, 1005, 1500, 1501, 1502, 1503,
-            1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2022, 2024, 2025, 2042, 2105, 2106,
-            2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2190, 2200, 2201, 2253,
-            2254, 2255, 2256, 2502, 2503, 2530, 2531, 2532,
+            16, 20, 21, 22, 24, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 76, 77, 1005, 1500, 1501, 1502,
+            1503, 1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2022, 2024, 2025, 2042, 2105,
+            2106, 2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2190, 2200, 2201,
+            2253, 2254, 2255, 2256, 2300, 2301, 2500, 2502, 2503, 2504, 2505, 2506, 2507, 2508, 2509, 2520,
+            2521, 2530, 2531, 2532,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

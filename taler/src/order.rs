@@ -203,6 +203,71 @@ impl OrderRequest {
             session_id: optional(&members, "session_id")?,
         })
     }
+
+    /// The id that the order brings along.
+    pub fn own_id(&self) -> Result<Option<String>, OrderError> {
+        optional(&self.order, "order_id")
+    }
+
+    /// Whether this request, made now as it was then, asks for what was offered: the same order, whatever salts were made
+    /// for it and whatever the merchant has written into the offer beside.
+    #[must_use]
+    pub fn asks_for(&self, offered: &Offer, seller: &Seller, defaults: &OrderDefaults) -> bool {
+        // Only deadlines that the request leaves open hang on the time, and those of its own were good then.
+        let then = if self.order.contains_key("timestamp") {
+            Timestamp::EPOCH
+        } else {
+            offered.read.timestamp
+        };
+        let id = &offered.read.order_id;
+        let Ok(again) = Offer::new(self, seller, defaults, then, id, || ANY_SALT) else {
+            return false;
+        };
+        let said = |offer: &Offer| {
+            let mut terms = offer.terms.clone();
+            terms.retain(|name, _| !RESERVED.contains(&name.as_str()));
+            Value::Object(terms)
+        };
+        is_alike(&said(&again), &said(offered))
+    }
+}
+
+/// Stands where any salt will do.
+const ANY_SALT: [u8; 32] = [0; 32];
+
+/// Whether two terms say the same, the first with [`ANY_SALT`] where one was to be made.
+fn is_alike(again: &Value, offered: &Value) -> bool {
+    match (again, offered) {
+        (Value::Object(again), Value::Object(offered)) => {
+            let alike = |(name, value): (&String, &Value)| {
+                offered.get(name).is_some_and(|offered| {
+                    if name == "$forgettable" {
+                        salts_alike(value, offered)
+                    } else {
+                        is_alike(value, offered)
+                    }
+                })
+            };
+            again.len() == offered.len() && again.iter().all(alike)
+        }
+        (Value::Array(again), Value::Array(offered)) => {
+            again.len() == offered.len() && again.iter().zip(offered).all(|(a, b)| is_alike(a, b))
+        }
+        _ => again == offered,
+    }
+}
+
+fn salts_alike(again: &Value, offered: &Value) -> bool {
+    let (Some(again), Some(offered)) = (again.as_object(), offered.as_object()) else {
+        return again == offered;
+    };
+    let any: Value = base32::encode(&ANY_SALT).into();
+    let alike = |(name, salt): (&String, &Value)| {
+        offered
+            .get(name)
+            .is_some_and(|offered| salt == offered || *salt == any)
+    };
+    again.len() == offered.len() && again.iter().all(alike)
 }
 
 /// The body of `POST orders/$ID/claim`.
@@ -229,6 +294,7 @@ impl ClaimRequest {
 pub struct Offer {
     terms: Map<String, Value>,
     read: ContractTerms,
+    pay_deadline: Timestamp,
 }
 
 impl Offer {
@@ -297,6 +363,7 @@ impl Offer {
 
     fn of_terms(terms: Map<String, Value>) -> Result<Offer, OrderError> {
         let offer = Offer {
+            pay_deadline: required::<TalerTimestamp>(&terms, "pay_deadline")?.0,
             read: ContractTerms::read(&Value::Object(terms.clone()), None)?,
             terms,
         };
@@ -315,6 +382,12 @@ impl Offer {
     #[must_use]
     pub fn terms(&self) -> Value {
         Value::Object(self.terms.clone())
+    }
+
+    /// Until when it can be paid.
+    #[must_use]
+    pub fn pay_deadline(&self) -> Timestamp {
+        self.pay_deadline
     }
 
     /// What refunds need of them.
@@ -613,6 +686,46 @@ mod tests {
             json!({"t_s": NOW + 7260}),
             "after the later one"
         );
+    }
+
+    #[test]
+    fn the_same_request_again_asks_for_the_same() {
+        let mut body = order(&json!({
+            "extra": {"name": "x", "$forgettable": {"name": true}},
+            "fulfillment_url": "https://shop.example/${ORDER_ID}",
+        }));
+        body["refund_delay"] = json!({"d_us": 7_200_000_000_u64});
+        let offered = offer_of(&body).unwrap();
+        let request = |body: &Value| OrderRequest::read(body.to_string().as_bytes()).unwrap();
+        assert!(request(&body).asks_for(&offered, &seller(), &defaults()));
+        // What the merchant writes of itself may have changed since.
+        let mut other = seller();
+        other.merchant["name"] = json!("Shop & Sons");
+        assert!(request(&body).asks_for(&offered, &other, &defaults()));
+        let different = |path: &str, value: Value| {
+            let mut body = body.clone();
+            *body.pointer_mut(path).unwrap() = value;
+            assert!(
+                !request(&body).asks_for(&offered, &seller(), &defaults()),
+                "{path}"
+            );
+        };
+        different("/order/amount", json!("KUDOS:8"));
+        different("/order/extra", json!({"name": "x"}));
+        different("/order/extra/name", json!("y"));
+        different("/order/extra/$forgettable/name", json!("a salt"));
+        different("/refund_delay", json!({"d_us": 3_600_000_000_u64}));
+        let mut more = body.clone();
+        more["order"]["delivery"] = json!({});
+        assert!(!request(&more).asks_for(&offered, &seller(), &defaults()));
+        // With deadlines of its own that are past by now.
+        let dated = order(&json!({
+            "timestamp": {"t_s": NOW - 100}, "pay_deadline": {"t_s": NOW + 1}, "order_id": "mine",
+        }));
+        let offered = offer_of(&dated).unwrap();
+        assert_eq!(offered.pay_deadline(), Timestamp::from_s(NOW + 1).unwrap());
+        assert!(request(&dated).asks_for(&offered, &seller(), &defaults()));
+        assert_eq!(request(&dated).own_id(), Ok(Some("mine".to_owned())));
     }
 
     #[test]

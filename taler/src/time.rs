@@ -30,6 +30,8 @@ pub enum TimeError {
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// 1970 began.
+    pub const EPOCH: Timestamp = Timestamp(0);
     /// The end of time.
     pub const NEVER: Timestamp = Timestamp(u64::MAX);
 

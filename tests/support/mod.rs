@@ -6,6 +6,7 @@
 )]
 
 pub mod openapi;
+pub mod selling;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! Which contract terms become an order.
 
-use quittance_events::{AttachmentName, Facts};
+use std::sync::Arc;
+
+use quittance_events::{AttachmentName, Facts, Folded};
 use quittance_taler::{ContractTerms, MerchantPub, TermsExchange};
 
 use super::*;
@@ -29,7 +31,14 @@ fn request() -> OrderRequest {
 
 fn record(order: Option<&Order>, request: &OrderRequest) -> Decided {
     let currency = "KUDOS".parse().unwrap();
-    decide(order, request, &merchant().merchant_pub(), currency, &by())
+    let folded = order.map(|order| Folded::Recorded(Arc::new(order.clone())));
+    decide(
+        folded.as_ref(),
+        request,
+        &merchant().merchant_pub(),
+        currency,
+        &by(),
+    )
 }
 
 #[test]
