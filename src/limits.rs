@@ -131,6 +131,16 @@ pub const ACCOUNTS_CACHED_MAX: usize = 1024;
 /// clients ask again; near to [`DRAIN_TIME`], though who waits is sent away when the service stops.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 
+/// Orders in one list: clients show pages of tens.
+pub const LISTED_MAX: usize = 500;
+
+/// Orders that one list looks at. Each may have to be folded from the disk, which takes some 50 microseconds; with filters
+/// that fit few a client asks for the next piece.
+pub const LIST_ORDERS_MAX: u64 = 2000;
+
+/// Rows of the index, of all instances, that one list passes: a fraction of a microsecond each.
+pub const LIST_ROWS_MAX: u64 = 200_000;
+
 /// Who waits for something to happen, in all: each costs a task and a connection, and no work. Beyond it one is answered
 /// at once, as without a wish to wait.
 pub const WAITERS_MAX: usize = 2048;

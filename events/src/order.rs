@@ -63,6 +63,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether a wallet may still get it. `past`: the order's wire deadline is.
+    #[must_use]
+    pub fn is_pending(&self, past: bool) -> bool {
+        !self.taken && !self.outcome.is_refused() && (self.requested || !past)
+    }
+
     /// Requested, and the exchange has not decided.
     #[must_use]
     pub fn is_open(&self) -> bool {

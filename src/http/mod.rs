@@ -13,8 +13,10 @@ mod error;
 mod health;
 mod intake;
 mod ledger;
+mod list;
 mod observe;
 pub mod openapi;
+mod order;
 mod orders;
 mod pay;
 mod query;
@@ -31,7 +33,8 @@ mod token;
 pub mod understand;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Buf;
 use door::Ticket;
@@ -41,6 +44,8 @@ use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
@@ -52,6 +57,7 @@ use crate::instance::Instance;
 use crate::limits::BODY_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
+use crate::waiters::{Topic, Waiter};
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +76,8 @@ enum Endpoint {
     Claim,
     /// The instance's orders.
     Orders,
+    /// One of them, for the shop.
+    Order,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
@@ -98,6 +106,7 @@ impl Endpoint {
             Endpoint::RecordDeposits => "record_deposits",
             Endpoint::Claim => "claim",
             Endpoint::Orders => "orders",
+            Endpoint::Order => "order",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
@@ -108,7 +117,7 @@ impl Endpoint {
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
     fn storage_code(self) -> ErrorCode {
         match self {
-            Endpoint::Refund | Endpoint::Status | Endpoint::Ledger(_) => ErrorCode::GenericDbFetchFailed,
+            Endpoint::Refund | Endpoint::Status | Endpoint::Order | Endpoint::Ledger(_) => ErrorCode::GenericDbFetchFailed,
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
@@ -238,6 +247,7 @@ async fn answer(
         bearer,
         query,
         body,
+        place: Mutex::new(Some(place)),
     };
     let (method, endpoint) = (target.method, target.endpoint);
     // In a task of its own: a client that hangs up must not stop a decision half-way.
@@ -253,7 +263,10 @@ async fn answer(
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
             Endpoint::Claim => claim::post(&call).await,
-            Endpoint::Orders => orders::post(&call).await,
+            Endpoint::Orders if method == "POST" => orders::post(&call).await,
+            Endpoint::Orders => list::get(&call).await,
+            Endpoint::Order if method == "DELETE" => order::delete(&call).await,
+            Endpoint::Order => order::get(&call).await,
             Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
@@ -269,10 +282,12 @@ async fn answer(
                 unreachable!("they are answered without an instance")
             }
         };
-        drop((place, large, ticket));
+        drop((call, large, ticket));
         answer
     };
     let task = tokio::spawn(work.in_current_span());
+    // Who only looks leaves nothing half-way, and may have hung up long before what he waits for comes.
+    let _looking = (method == "GET").then(|| UntilDropped(task.abort_handle()));
     task.await.map_err(|_| RequestError::Task)?
 }
 
@@ -286,9 +301,44 @@ struct Call {
     bearer: Option<Bearer>,
     query: String,
     body: Vec<u8>,
+    /// Its place among the requests that are worked on, while it is.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// A task that ends with whoever asked for it.
+struct UntilDropped(AbortHandle);
+
+impl Drop for UntilDropped {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Call {
+    /// Begins to wait, where the client would and may.
+    fn waiter(&self, timeout: Duration, topic: impl FnOnce() -> Topic) -> Option<Waiter> {
+        if timeout.is_zero() {
+            None
+        } else {
+            self.service.waiters.begin(topic())
+        }
+    }
+
+    /// Waits for something to happen, without a place among the requests that are worked on. Whether it did by then.
+    async fn wait(&self, waiter: &mut Option<Waiter>, until: Instant) -> Result<bool, Refusal> {
+        let Some(waiter) = waiter else {
+            return Ok(false);
+        };
+        // Plain data, whole before anything can panic.
+        let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(place().take());
+        let happened = waiter.wait(until).await;
+        if happened {
+            *place() = Some(self.service.admission.work(self.bearer.is_some())?);
+        }
+        Ok(happened)
+    }
+
     fn instance(&self) -> &Instance {
         &self.service.instances[&self.instance]
     }

@@ -12,7 +12,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::reply;
-use super::routes::{Body, Demand, ROUTES, Route};
+use super::routes::{Body, Demand, ROUTES, Route, Shape};
 use quittance_events::receipt::HEADER;
 
 const JSON: &str = "application/json";
@@ -118,7 +118,7 @@ impl Route {
         let mut operation = json!({
             "summary": summary,
             "operationId": id(self.method, path),
-            "parameters": parameters(path),
+            "parameters": parameters(path, self.query, generator),
             "responses": responses,
             "security": if self.demand == Demand::Nothing { json!([]) } else { json!([{"token": []}]) },
         });
@@ -198,8 +198,12 @@ fn answer(status: u16, body: Body, generator: &mut SchemaGenerator) -> Value {
     response
 }
 
-/// The names in a path, and what may stand for each; and the one parameter that a query can have.
-fn parameters(path: &str) -> Value {
+/// The names in a path and in a query, and what may stand for each.
+fn parameters(
+    path: &str,
+    query: &[(&str, Shape, &str)],
+    generator: &mut SchemaGenerator,
+) -> Value {
     let names = path
         .split('{')
         .skip(1)
@@ -222,10 +226,9 @@ fn parameters(path: &str) -> Value {
             json!({"name": name, "in": "path", "required": true, "schema": schema})
         })
         .collect();
-    if path.ends_with("/orders/{order_id}") {
-        let schema = json!({"type": "string", "pattern": "^[0-9A-Za-z]{103}$"});
-        let what = "the contract's hash, which only customer and merchant know";
-        parameters.push(json!({"name": "h_contract", "in": "query", "schema": schema, "description": what}));
+    for (name, shape, what) in query {
+        let schema = shape(generator);
+        parameters.push(json!({"name": name, "in": "query", "schema": schema, "description": what}));
     }
     parameters.into()
 }

@@ -4,10 +4,10 @@
 use percent_encoding::percent_decode_str;
 use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, orders, pay, refund, shape,
+    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, list, orders, pay, refund, shape,
     token,
 };
 use crate::decide::deposits::DepositsRequest;
@@ -65,6 +65,8 @@ pub(super) struct Route {
     pub(super) of_instances: bool,
     pub(super) demand: Demand,
     pub(super) summary: &'static str,
+    /// What may stand behind the question mark: name, schema, meaning.
+    pub(super) query: &'static [(&'static str, Shape, &'static str)],
     pub(super) request: Option<Shape>,
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
@@ -77,6 +79,26 @@ fn shape<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+/// As it is written, where nobody looks at what could be read in other ways.
+fn hash(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^[0-9A-Za-z]{103}$"})
+}
+
+fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0, "maximum": 9_007_199_254_u64})
+}
+
+fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": -9_007_199_254_i64, "maximum": 9_007_199_254_i64})
+}
+
+/// Who may look at orders: whoever has anything to do with them.
+const LOOKING: &[TokenScope] = &[TokenScope::Read, TokenScope::Orders, TokenScope::Refunds];
+
 /// Nothing said: a public endpoint of every instance.
 const PLAIN: Route = Route {
     method: "GET",
@@ -85,6 +107,7 @@ const PLAIN: Route = Route {
     of_instances: true,
     demand: Demand::Nothing,
     summary: "",
+    query: &[],
     request: None,
     answers: &[],
     refusals: &[],
@@ -120,9 +143,18 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         path: "orders/{order_id}",
         endpoint: |_| Some(Endpoint::Status),
-        summary: "Whether a wallet should come for refunds.",
+        summary: "What wallets and customers see of an order: to be paid, somebody else's, or paid, with its refunds.",
+        query: &[
+            ("h_contract", hash, "the contract's hash, which only customer and merchant know"),
+            ("token", shape::<shape::Bytes16>, "the order's claim token"),
+            ("session_id", text, "the session in which it is to be paid"),
+            ("timeout_ms", count, "how long to wait for it to be paid, or for what is said below, 30 seconds at most"),
+            ("await_refund_obtained", text, "yes: waits until no refund is left to be picked up"),
+            ("refund", shape::<shape::Amount>, "waits until more than this is refunded"),
+        ],
         answers: &[
             (200, Body::Json(shape::<shape::Status>)),
+            (202, Body::Json(shape::<shape::Elsewhere>)),
             (402, Body::Json(shape::<shape::Unpaid>)),
         ],
         refusals: &[
@@ -254,6 +286,61 @@ pub(super) static ROUTES: &[Route] = &[
             (409, Code::MerchantPrivatePostOrdersAlreadyExists),
             (409, Code::MerchantPrivatePostOrdersNoExchangesForWireMethod),
             (501, Code::GenericFeatureNotImplemented),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/orders",
+        endpoint: |_| Some(Endpoint::Orders),
+        demand: Demand::Scopes(LOOKING),
+        summary: "The instance's orders.",
+        query: &[
+            ("paid", text, "YES or NO: only orders that are or are not; ALL"),
+            ("refunded", text, "YES or NO: only orders of which something was or nothing was; ALL"),
+            ("wired", text, "NO or ALL: what an exchange has wired is not known"),
+            ("date_s", count, "only orders from before or, oldest first, from after this second"),
+            ("limit", number, "at most so many orders beyond the offset, from the oldest; negative: from the newest"),
+            ("offset", count, "a row_id"),
+            ("delta", number, "limit, as it was called before"),
+            ("start", count, "offset, as it was called before"),
+            ("timeout_ms", count, "oldest first: how long to wait for an order, 30 seconds at most"),
+        ],
+        answers: &[(200, Body::Json(shape::<list::List>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (501, Code::GenericFeatureNotImplemented),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Order),
+        demand: Demand::Scopes(LOOKING),
+        summary: "How an order stands.",
+        query: &[
+            ("session_id", text, "the session in which it is to be paid"),
+            ("timeout_ms", count, "how long to wait for its payment, 30 seconds at most"),
+        ],
+        answers: &[(200, Body::Json(shape::<shape::OrderState>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Order),
+        demand: Demand::Scopes(SELLING),
+        summary: "Takes an order back that nobody has paid.",
+        query: &[("force", text, "yes: although a wallet has claimed it and may still pay it")],
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::MerchantPrivateDeleteOrdersAwaitingPayment),
+            (409, Code::MerchantPrivateDeleteOrdersAlreadyPaid),
         ],
         ..PLAIN
     },

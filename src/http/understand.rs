@@ -5,7 +5,7 @@ use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
 use super::{
-    Endpoint, abort, accounts, approve, claim, instance_id, intake, orders, pay, refund, status, token,
+    Endpoint, abort, accounts, approve, claim, instance_id, intake, list, order, orders, pay, refund, status, token,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
@@ -36,10 +36,12 @@ pub fn understand(
         Endpoint::Accounts | Endpoint::Account(_) => {}
         Endpoint::Claim => claim::read(body).map(drop)?,
         Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
-        Endpoint::Orders => {}
+        Endpoint::Orders => list::read(query).map(drop)?,
+        Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
+        Endpoint::Order => order::check(query)?,
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
-        Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Status => status::read(query, currency).map(drop)?,
         Endpoint::Pay => Payment::read(body).map(drop)?,
         Endpoint::Paid => pay::read_paid(body).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,
