@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quittance_events::facts::{DepositUnreached, Failure, Verdict};
-use quittance_events::sale::{Batch, Sale};
+use quittance_events::sale::Batch;
 use quittance_events::store::StoreError;
-use quittance_events::{AttachmentName, Folded, Order, OrderKey, Seq};
+use quittance_events::{Folded, Order, OrderKey, Seq};
 use quittance_taler::deposit::DepositTerms;
 use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaymentTerms, Price};
@@ -188,12 +188,11 @@ impl Service {
     ///
     /// # Errors
     /// The ledger cannot be read, or the contract is not there any more.
-    async fn price(&self, key: &OrderKey, sale: &Sale) -> Result<Price, RequestError> {
-        let damaged = |why: &str| StoreError::Damaged(format!("the contract of order {key}: {why}"));
-        let terms = self.attachment(sale.offer.seq, AttachmentName::Terms).await?;
-        let terms = terms.ok_or_else(|| damaged("it was erased"))?;
-        let terms = serde_json::from_slice(&terms).map_err(|e| damaged(&e.to_string()))?;
-        let terms = PaymentTerms::read(&terms).map_err(|e| damaged(&e.to_string()))?;
+    async fn price(&self, order: &Order) -> Result<Price, RequestError> {
+        let damaged = |why: String| StoreError::Damaged(format!("the contract of order {}: {why}", order.key));
+        let terms = self.terms(order.terms_at).await?;
+        let terms = terms.ok_or_else(|| damaged("it was erased".to_owned()))?;
+        let terms = PaymentTerms::read(&terms).map_err(|error| damaged(error.to_string()))?;
         Ok(terms.price)
     }
 }
@@ -224,7 +223,7 @@ pub async fn pay(
         let folded = service.decide_and_record_sale(&key, decide).await?;
         return paid(folded).ok_or(RequestError::Contended);
     };
-    let (terms, price) = (deposit_terms(order, sale), service.price(&key, sale).await?);
+    let (terms, price) = (deposit_terms(order, sale), service.price(order).await?);
     let account = service.account(&key.instance, &sale.offer.created.h_wire).await?;
     let account = account.ok_or_else(|| {
         tracing::error!(order = %key, "the account that the contract names is not there any more");

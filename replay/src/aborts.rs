@@ -10,7 +10,8 @@ use serde::Deserialize;
 use crate::case::Case;
 use crate::findings::Mark;
 use crate::fold::{OrderFold, amount_of};
-use crate::parts::Decision;
+use crate::judge::Ledger;
+use crate::owed::Owed;
 use crate::rules;
 
 /// Refusals that are recorded for one order: a wallet must not fill a ledger.
@@ -32,7 +33,7 @@ struct RequestCoin {
 }
 
 /// An accepted abort.
-pub(crate) fn requested(order: &mut OrderFold, f: &AbortRequested, case: &mut Case) {
+pub(crate) fn requested(order: &mut OrderFold, f: &AbortRequested, ledger: Ledger, case: &mut Case) {
     case.checked.aborts += 1;
     if order.payment.is_some() {
         let draft = case
@@ -49,11 +50,21 @@ pub(crate) fn requested(order: &mut OrderFold, f: &AbortRequested, case: &mut Ca
             AbortCoinState::Known
         } else if order.deposit(&coin.coin_pub).is_some() {
             AbortCoinState::Deposited
+        } else if order
+            .sale
+            .as_ref()
+            .and_then(|sale| sale.in_question(&coin.coin_pub))
+            .is_some()
+        {
+            AbortCoinState::Asked
         } else {
             AbortCoinState::Undeposited
         };
         is_new |= expected != AbortCoinState::Known;
-        if coin.state != expected {
+        // A batch that its exchange decided after the abort is not taken over.
+        let is_old = ledger.taking_over
+            && (coin.state, expected) == (AbortCoinState::Asked, AbortCoinState::Undeposited);
+        if coin.state != expected && !is_old {
             let draft = case
                 .draft(
                     &rules::ABORT_STATE,
@@ -64,7 +75,7 @@ pub(crate) fn requested(order: &mut OrderFold, f: &AbortRequested, case: &mut Ca
             case.find(draft, &[mark, permission], &[mark, permission]);
         }
         match (coin.state, coin.amount, &coin.merchant_sig) {
-            (AbortCoinState::Deposited, Some(amount), Some(signature)) => {
+            (AbortCoinState::Deposited | AbortCoinState::Asked, Some(amount), Some(signature)) => {
                 permission_rules(order, coin.coin_pub, amount, signature, case);
                 order.name_in_abort(coin.coin_pub, Some(amount));
             }
@@ -72,7 +83,7 @@ pub(crate) fn requested(order: &mut OrderFold, f: &AbortRequested, case: &mut Ca
             (AbortCoinState::Known, None, None) => {}
             _ => {
                 let text = format!(
-                    "coin {}: amount and signature go with a deposited coin and no other",
+                    "coin {}: amount and signature go with what may be deposited and no other",
                     coin.coin_pub
                 );
                 let draft = case
@@ -148,7 +159,8 @@ fn permission_rules(
 ) {
     let permission = Mark::Permission(coin, RefundId::ABORT);
     case.money(amount).aborted.add(amount);
-    if let Some(deposited) = order.deposited(&coin).filter(|deposited| *deposited != amount) {
+    let deposited = order.deposited(&coin).or_else(|| order.asked_of(&coin));
+    if let Some(deposited) = deposited.filter(|deposited| *deposited != amount) {
         let difference = if deposited.currency() == amount.currency() {
             amount_of(amount.currency(), deposited.units().abs_diff(amount.units()))
         } else {
@@ -171,7 +183,7 @@ fn permission_rules(
 }
 
 /// Late deposits are given back.
-pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, case: &mut Case) {
+pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, ledger: Ledger, case: &mut Case) {
     case.checked.aborts += 1;
     for coin in &f.coins {
         let permission = Mark::Permission(coin.coin_pub, RefundId::ABORT);
@@ -182,13 +194,26 @@ pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, case: &mut Case
         } else {
             first
         };
-        let wrong = match order.deposit(&coin.coin_pub) {
-            None => Some("there is no deposit"),
-            Some(deposit) if deposit.seq < run_start => Some("its deposit is of an earlier commit"),
-            Some(_) if !order.owed.contains(&coin.coin_pub) => {
-                Some("no abort had named it, and the order was not paid before")
+        let named = coin.coin_pub;
+        let is_owed = order.owed.contains(&Owed::GivenBack(named));
+        let sale = order
+            .sale
+            .as_ref()
+            .filter(|_| order.payment.is_none() && !is_owed);
+        // A batch that its exchange decided afterwards is not taken over.
+        let is_asked = sale.is_some_and(|sale| ledger.taking_over || sale.in_question(&named).is_some());
+        let deposit = order.deposit(&named);
+        let wrong = match (deposit, sale) {
+            (None, _) if !is_asked => Some("there is no deposit"),
+            (_, Some(_)) if order.aborted.contains_key(&named) => Some("an abort gives it back already"),
+            // Of several wallets one pays: what others deposited, or may have, goes back right before that payment.
+            (_, Some(_)) => {
+                order.owed.push(Owed::Payment(first, named));
+                None
             }
-            Some(_) => None,
+            (Some(deposit), None) if deposit.seq < run_start => Some("its deposit is of an earlier commit"),
+            (Some(_), None) if !is_owed => Some("no abort had named it, and the order was not paid before"),
+            _ => None,
         };
         if let Some(what) = wrong {
             let text = format!("coin {}: {what}", coin.coin_pub);
@@ -201,28 +226,8 @@ pub(crate) fn extended(order: &mut OrderFold, f: &AbortExtended, case: &mut Case
         }
         permission_rules(order, coin.coin_pub, coin.amount, &coin.merchant_sig, case);
         order.name_in_abort(coin.coin_pub, Some(coin.amount));
-        order.owed.retain(|owed| *owed != coin.coin_pub);
+        order.owed.retain(|owed| *owed != Owed::GivenBack(coin.coin_pub));
     }
-}
-
-/// Deposits of a commit that is over now and did not give them back, with the deposit's sequence.
-pub(crate) fn left_owing(order: &mut OrderFold) -> Vec<(u64, CoinPub, Amount)> {
-    let owed = std::mem::take(&mut order.owed);
-    owed.into_iter()
-        .filter_map(|coin| {
-            order
-                .deposit(&coin)
-                .map(|d| (d.seq, coin, d.facts.amount_with_fee))
-        })
-        .collect()
-}
-
-/// Likewise, where a decision is not of that commit.
-pub(crate) fn left_owing_before(order: &mut OrderFold, next: &Decision) -> Vec<(u64, CoinPub, Amount)> {
-    if order.is_same_commit(next.first(), next.event.at_us) {
-        return Vec::new();
-    }
-    left_owing(order)
 }
 
 /// A 412.

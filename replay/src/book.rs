@@ -10,11 +10,12 @@ use quittance_events::copy::{Copy, CopyError};
 use quittance_events::{OrderKey, RefundId};
 use quittance_taler::{CoinPub, MasterPub};
 
-use crate::aborts;
+use crate::accounts::Accounts;
 use crate::case::SigningKeys;
 use crate::findings::Marks;
 use crate::fold::OrderFold;
 use crate::judge::{Again, Ledger};
+use crate::owed;
 use crate::parts::Decision;
 
 /// Weight of the states kept, in units of about half a KiB: about 60 MB, and 10,000 orders of the usual size.
@@ -49,9 +50,9 @@ impl Place {
 pub(crate) struct Slot {
     pub(crate) key: Arc<OrderKey>,
     pub(crate) marks: Marks,
-    /// That events came before its `order_recorded` was told once.
+    /// That events came before its first was told once.
     pub(crate) told_unborn: bool,
-    /// It was recorded.
+    /// It was recorded or offered.
     is_born: bool,
     /// Index of the last place.
     last: u32,
@@ -76,6 +77,7 @@ pub(crate) struct Source<'a> {
     pub(crate) copy: &'a Copy,
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
+    pub(crate) accounts: &'a Accounts,
     pub(crate) ledger: Ledger,
 }
 
@@ -142,12 +144,12 @@ impl Book {
         self.slots.get(index(number)).map(|slot| &*slot.key)
     }
 
-    /// How many orders were recorded.
+    /// How many orders were recorded or offered.
     pub(crate) fn born(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_born).count()
     }
 
-    /// Takes an order's state out to judge its next decision; none before it is recorded.
+    /// Takes an order's state out to judge its next decision; none before it is recorded or offered.
     ///
     /// # Errors
     /// It was dropped and its events cannot be read any more.
@@ -164,7 +166,7 @@ impl Book {
         let mut state = self.fold_again(number, next.row, source)?;
         if let Some(order) = &mut state {
             // Of a commit that is over, what it left owing was told then.
-            let _told_before = aborts::left_owing_before(order, next);
+            let _told_before = owed::left_before(order, next);
         }
         Ok(state)
     }
@@ -210,6 +212,7 @@ impl Book {
             key: &slot.key,
             signing_keys: source.signing_keys,
             exchange_keys: source.exchange_keys,
+            accounts: source.accounts,
             ledger: source.ledger,
         };
         again.fold(source.copy, &seqs)

@@ -6,6 +6,7 @@ use quittance_events::facts::SignKey;
 use quittance_events::{Facts, OrderKey};
 use quittance_taler::{Amount, ExchangePub, MasterPub, Micros, message};
 
+use crate::accounts::Accounts;
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
 use crate::parts::Decision;
 use crate::report::{Checked, Money, money_of};
@@ -69,6 +70,7 @@ pub(crate) struct Case<'a> {
     pub(crate) money: &'a mut BTreeMap<String, Money>,
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
+    pub(crate) accounts: &'a Accounts,
     /// The decision was judged before: only what it makes of the order's state is wanted.
     pub(crate) is_again: bool,
 }
@@ -123,6 +125,8 @@ impl Case<'_> {
 pub(crate) fn named_amounts(facts: &Facts) -> Vec<Amount> {
     match facts {
         Facts::OrderRecorded(f) => vec![f.amount],
+        Facts::OrderCreated(f) => vec![f.amount],
+        Facts::DepositRequested(f) => f.coins.iter().map(|coin| coin.amount_with_fee).collect(),
         Facts::DepositRecorded(f) => vec![f.amount_with_fee],
         Facts::PaymentCompleted(f) => vec![f.paid],
         Facts::RefundCarriedIn(f) => f.rows.iter().map(|row| row.amount).collect(),

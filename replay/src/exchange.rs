@@ -95,7 +95,7 @@ struct Confirmation {
 
 /// The `code` of a JSON object, where it is an integer that the format can hold. Read without the number rules: a
 /// final refusal stays one whatever numbers its history has.
-fn code_of(body: &[u8]) -> Option<u64> {
+pub(crate) fn code_of(body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body.as_object()?
         .get("code")?
@@ -128,13 +128,7 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
     let why_not = proof.map_or(Some("the reply holds no confirmation"), |proof| {
         unconfirmed(order, f, amount, proof, case)
     });
-    let verdict = match (f.http_status, code) {
-        (200, _) if why_not.is_none() => Verdict::Confirmed,
-        (200, _) => Verdict::Unproven,
-        (408 | 425 | 429 | 451 | 500..=599, _) => Verdict::Later,
-        (400..=499, Some(_)) => Verdict::Refused,
-        _ => Verdict::Malformed,
-    };
+    let verdict = verdict_of(f.http_status, code, why_not.is_none());
     let depends = [Mark::Terms, Mark::Coin(f.coin_pub), permission];
     if verdict != f.verdict || code != f.error_code || proof != recorded_proof {
         let rule = if f.verdict == Verdict::Confirmed {
@@ -182,7 +176,18 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
     settle(order, (f.coin_pub, f.rtransaction_id), amount, said, case);
 }
 
-fn verdict_word(verdict: Verdict) -> &'static str {
+/// What a reply proves: of a 200 its confirmation, of all others their status and code.
+pub(crate) fn verdict_of(http_status: u16, code: Option<u64>, is_proven: bool) -> Verdict {
+    match (http_status, code) {
+        (200, _) if is_proven => Verdict::Confirmed,
+        (200, _) => Verdict::Unproven,
+        (408 | 425 | 429 | 451 | 500..=599, _) => Verdict::Later,
+        (400..=499, Some(_)) => Verdict::Refused,
+        _ => Verdict::Malformed,
+    }
+}
+
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Confirmed => "confirmed",
         Verdict::Refused => "refused",
@@ -200,10 +205,9 @@ fn unconfirmed(
     (key, signature): (ExchangePub, EddsaSignature),
     case: &Case,
 ) -> Option<&'static str> {
-    let Some(deposit) = order.deposit(&f.coin_pub) else {
+    let Some(master) = &order.exchange_of(&f.coin_pub) else {
         return Some("no deposit says at which exchange");
     };
-    let master = &deposit.facts.exchange_master_pub;
     let terms = &order.terms;
     if !terms
         .exchanges
@@ -309,10 +313,9 @@ fn settle(
 }
 
 fn pinned(order: &OrderFold, coin: CoinPub, amount: Amount, permission: Mark, case: &mut Case) {
-    let Some(deposit) = order.deposit(&coin) else {
+    let Some(master) = order.exchange_of(&coin) else {
         return;
     };
-    let master = deposit.facts.exchange_master_pub;
     if !case.exchange_keys.is_empty() && !case.exchange_keys.contains(&master) {
         let text = format!("the confirming exchange {master} is none of those given");
         let draft = case.draft(&rules::EXCHANGE_PINNED, text).stake([amount]);

@@ -6,9 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::facts::{DepositRecorded, Failure, OrderRecorded, Verdict};
-use quittance_events::{OrderKey, RefundId};
-use quittance_taler::{Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, Micros, Timestamp};
+use quittance_events::{AttachmentName, OrderKey, RefundId};
+use quittance_taler::{
+    Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, MasterPub, Micros, Timestamp,
+};
 use serde_json::Value;
+
+use crate::owed::Owed;
+use crate::sold::{self, Sale, Stage};
 
 /// Codes by which an exchange says, with a 404, that it knows no such deposit.
 pub(crate) const NO_DEPOSIT: [u64; 3] = [1005, 1500, 1502];
@@ -136,8 +141,12 @@ pub(crate) struct OrderFold {
     pub(crate) aborted: BTreeMap<CoinPub, Aborted>,
     /// Coin sets whose abort was refused.
     pub(crate) refusals: BTreeSet<Vec<CoinPub>>,
-    /// Deposits that must be given back in the commit that they came with.
-    pub(crate) owed: Vec<CoinPub>,
+    /// What the commit under way still calls for.
+    pub(crate) owed: Vec<Owed>,
+    /// Where it was sold here. Until a wallet claims the order, `terms` are those offered, and their hash is none.
+    pub(crate) sale: Option<Sale>,
+    /// Events whose attachment `terms` was not erased.
+    pub(crate) terms_at: Vec<u64>,
     /// Permissions that the ledger itself takes for open: its own verdicts count here.
     pub(crate) open: BTreeSet<(CoinPub, RefundId)>,
     pub(crate) answers: Vec<Answer>,
@@ -171,6 +180,8 @@ impl OrderFold {
             aborted: BTreeMap::new(),
             refusals: BTreeSet::new(),
             owed: Vec::new(),
+            sale: None,
+            terms_at: vec![seq],
             open: BTreeSet::new(),
             answers: Vec::new(),
             handed_on: 0,
@@ -179,6 +190,35 @@ impl OrderFold {
             last_at: at,
             run_start: seq,
         }
+    }
+
+    /// An order that no wallet has claimed.
+    pub(crate) fn offered(key: OrderKey, sale: Sale, seq: u64, at: Micros) -> OrderFold {
+        let terms = sold::contract_of(&sale.created);
+        let mut order = OrderFold::new(key, terms, seq, at);
+        order.sale = Some(sale);
+        order
+    }
+
+    pub(crate) fn is_offer(&self) -> bool {
+        self.sale
+            .as_ref()
+            .is_some_and(|sale| sale.stage == Stage::Offered)
+    }
+
+    /// What a batch of deposits asked of the coin last.
+    pub(crate) fn asked_of(&self, coin: &CoinPub) -> Option<Amount> {
+        let (_, asked) = self.sale.as_ref()?.asked(coin).next()?;
+        Some(asked.amount_with_fee)
+    }
+
+    /// At which exchange the coin is deposited, or asked for.
+    pub(crate) fn exchange_of(&self, coin: &CoinPub) -> Option<MasterPub> {
+        let asked = || self.sale.as_ref()?.asked(coin).next();
+        let deposit = self
+            .deposit(coin)
+            .map(|deposit| deposit.facts.exchange_master_pub);
+        deposit.or_else(|| asked().map(|(batch, _)| batch.master))
     }
 
     pub(crate) fn currency(&self) -> Currency {
@@ -333,11 +373,20 @@ impl OrderFold {
     pub(crate) fn weight(&self) -> usize {
         let lists = self.deposits.len() + self.carried_in.len() + self.approved.len() + self.aborted.len();
         let names: usize = self.refusals.iter().map(Vec::len).sum();
-        8 + 2 * lists + self.answers.len() / 4 + names / 16 + self.handed_on / 128
+        let sale = self.sale.as_ref();
+        let asked: usize = sale.map_or(0, |sale| {
+            sale.batches.iter().map(|batch| 1 + batch.coins.len()).sum()
+        });
+        8 + 2 * (lists + asked) + self.answers.len() / 4 + names / 16 + self.handed_on / 128
     }
 
-    /// A reply's bytes were erased: from here on nobody is handed them. What was handed on before cannot be known.
-    pub(crate) fn erased(&mut self, seq: u64) {
+    /// Bytes were erased. Of a reply: from here on nobody is handed them; what was handed on before cannot be known.
+    pub(crate) fn erased(&mut self, seq: u64, name: AttachmentName) {
+        if name == AttachmentName::Terms {
+            self.terms_at.retain(|at| *at != seq);
+            self.owed
+                .retain(|owed| !matches!(owed, Owed::Erased(_, terms) if *terms == seq));
+        }
         let refunds = self.carried_in.iter_mut().chain(&mut self.approved);
         let standings = refunds.map(|refund| &mut refund.standing);
         let aborted = self.aborted.values_mut().map(|coin| &mut coin.standing);

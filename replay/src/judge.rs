@@ -7,13 +7,14 @@ use quittance_events::copy::{Copy, CopyError};
 use quittance_events::{AttachmentName, Event, Facts, OrderKey};
 use quittance_taler::MasterPub;
 
+use crate::accounts::Accounts;
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Findings, Mark, Marks};
 use crate::fold::OrderFold;
 use crate::parts::{Attachment, Decision, Joiner};
 use crate::prepare;
 use crate::report::Checked;
-use crate::{aborts, answers, approvals, exchange, orders, rules};
+use crate::{aborts, answers, approvals, deposits, exchange, orders, owed, rules, selling};
 
 /// What the rules of an order need to know of the ledger.
 #[derive(Clone, Copy)]
@@ -22,6 +23,8 @@ pub(crate) struct Ledger {
     pub(crate) epoch: u64,
     /// How often events were lost on the way to this ledger.
     pub(crate) generation: u64,
+    /// What is recorded here was recorded in the ledger before this one.
+    pub(crate) taking_over: bool,
 }
 
 /// Judges a decision; `fold` is the order's state before and after, none before the order is recorded.
@@ -39,12 +42,12 @@ pub(crate) fn judge(
             if !case.is_again {
                 orders::recorded(terms, case);
             }
-            *fold = Some(Box::new(OrderFold::new(
-                case.key.clone(),
-                terms.clone(),
-                first,
-                at,
-            )));
+            let key = case.key.clone();
+            *fold = Some(Box::new(OrderFold::new(key, terms.clone(), first, at)));
+        } else if let Facts::OrderCreated(f) = facts {
+            let sale = selling::created(f, ledger, case);
+            let key = case.key.clone();
+            *fold = Some(Box::new(OrderFold::offered(key, sale, first, at)));
         } else if !*told_unborn {
             *told_unborn = true;
             let draft = case
@@ -68,28 +71,54 @@ pub(crate) fn judge(
             .stake(named_amounts(facts));
         case.find(draft, &[], &[]);
     }
+    if let Some((rule, text)) = selling::misplaced(order, facts) {
+        let draft = case.draft(rule, text).stake(named_amounts(facts));
+        case.find(draft, &[Mark::Terms], &[]);
+    }
+    by_kind(order, facts, ledger, case);
+    order.advance(first, last, at, facts.moves_order());
+}
+
+/// The rules of an event's kind.
+fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case) {
     match facts {
+        Facts::OrderRecorded(terms) if order.is_offer() => selling::recorded(order, terms, case),
+        // Without a contract there is nothing that these could be held against.
+        _ if order.is_offer() && !matches!(facts, Facts::OrderDeleted(_) | Facts::AttachmentErased(_)) => {}
         Facts::OrderRecorded(terms) => {
             let draft = case
                 .draft(&rules::ORDER_BEGIN, "the order is recorded already")
                 .stake([terms.amount]);
             case.find(draft, &[], &[]);
         }
-        Facts::DepositRecorded(f) => orders::deposited(order, f, case),
+        Facts::OrderCreated(f) => {
+            let draft = case
+                .draft(&rules::ORDER_BEGIN, "an offer of an order that there is")
+                .stake([f.amount]);
+            case.find(draft, &[], &[]);
+        }
+        Facts::OrderClaimed(f) => selling::claimed(order, f, case),
+        Facts::OrderDeleted(_) => selling::deleted(order, case),
+        Facts::TermsForgotten(_) => selling::forgotten(order, case),
+        Facts::SessionPaid(_) => selling::session(order, case),
+        Facts::DepositRequested(f) => deposits::requested(order, f, ledger, case),
+        Facts::DepositReplied(f) => deposits::replied(order, f, case),
+        Facts::DepositUnreached(f) => deposits::unreached(order, f, case),
+        Facts::DepositRecorded(f) => orders::deposited(order, f, ledger, case),
         Facts::PaymentCompleted(f) => orders::paid(order, f, case),
         Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, case),
         Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),
-        Facts::AbortRequested(f) => aborts::requested(order, f, case),
-        Facts::AbortExtended(f) => aborts::extended(order, f, case),
+        Facts::AbortRequested(f) => aborts::requested(order, f, ledger, case),
+        Facts::AbortExtended(f) => aborts::extended(order, f, ledger, case),
         Facts::AbortRefused(f) => aborts::refused(order, f, case),
         Facts::ExchangeReplied(f) => exchange::replied(order, f, case),
         Facts::ExchangeUnreached(f) => exchange::unreached(order, f, case),
         Facts::RefundAnswered(f) => answers::refund(order, f, case),
         Facts::AbortAnswered(f) => answers::abort(order, f, case),
         Facts::RefundDelivered(f) => answers::delivered(order, f, case),
-        Facts::AttachmentErased(f) => order.erased(f.seq.get()),
-        // The form of the event is told of by the log's rules.
+        Facts::AttachmentErased(f) => order.erased(f.seq.get(), f.name),
+        // Of no order: the form of the event is told of by the log's rules.
         Facts::LedgerOpened(_)
         | Facts::InstanceAdded(_)
         | Facts::InstanceClosed(_)
@@ -100,17 +129,8 @@ pub(crate) fn judge(
         | Facts::TokenRevoked(_)
         | Facts::FormatRaised(_)
         | Facts::AccountAdded(_)
-        | Facts::AccountClosed(_)
-        | Facts::OrderCreated(_)
-        | Facts::OrderClaimed(_)
-        | Facts::OrderDeleted(_)
-        | Facts::TermsForgotten(_)
-        | Facts::DepositRequested(_)
-        | Facts::DepositReplied(_)
-        | Facts::DepositUnreached(_)
-        | Facts::SessionPaid(_) => return,
+        | Facts::AccountClosed(_) => {}
     }
-    order.advance(first, last, at, facts.moves_order());
 }
 
 /// What a state that is folded anew must not touch: findings and counts were told when it was folded first.
@@ -118,6 +138,7 @@ pub(crate) struct Again<'a> {
     pub(crate) key: &'a OrderKey,
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
+    pub(crate) accounts: &'a Accounts,
     pub(crate) ledger: Ledger,
 }
 
@@ -154,7 +175,7 @@ impl Again<'_> {
         checked: &mut Checked,
     ) {
         if let Some(order) = fold {
-            let _told_before = aborts::left_owing_before(order, decision);
+            let _told_before = owed::left_before(order, decision);
         }
         let mut case = Case {
             decision,
@@ -165,6 +186,7 @@ impl Again<'_> {
             money: &mut BTreeMap::new(),
             signing_keys: self.signing_keys,
             exchange_keys: self.exchange_keys,
+            accounts: self.accounts,
             is_again: true,
         };
         judge(fold, &mut true, self.ledger, &mut case);
@@ -172,7 +194,7 @@ impl Again<'_> {
 }
 
 /// An event that was judged before, for its order's state alone; nothing where its bytes are none. Of attachments only
-/// an exchange's reply makes a state.
+/// an exchange's reply and contract terms make a state; no kind has both.
 fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
     let bare = copy
         .events_after(seq - 1, 1)?
@@ -184,19 +206,20 @@ fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
     let Ok(event) = Event::parse(&bare.sealed) else {
         return Ok(None);
     };
+    let makes_state = |name: &&AttachmentName| matches!(name, AttachmentName::Reply | AttachmentName::Terms);
     let mut attachments = BTreeMap::new();
-    if let Some(digest) = event.attachments.get(&AttachmentName::Reply) {
+    if let Some(name) = event.attachments.keys().find(makes_state) {
         let stored = copy
             .event(seq)?
             .map_or_else(Vec::new, |stored| stored.attachments);
-        let reply = stored
-            .into_iter()
-            .find(|row| row.name == AttachmentName::Reply.as_str());
-        let held = match reply.map(prepare::hashed) {
-            Some((row, hashed)) if hashed == Some(*digest) => row.bytes.map(Attachment::Bytes),
+        let stored = stored.into_iter().find(|row| row.name == name.as_str());
+        let held = match stored.map(prepare::hashed) {
+            Some((row, hashed)) if hashed.as_ref() == event.attachments.get(name) => {
+                row.bytes.map(Attachment::Bytes)
+            }
             _ => None,
         };
-        attachments.insert(AttachmentName::Reply, held.unwrap_or(Attachment::Gone));
+        attachments.insert(*name, held.unwrap_or(Attachment::Gone));
     }
     Ok(Some(Decision {
         row: seq,

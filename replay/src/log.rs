@@ -78,6 +78,9 @@ pub(crate) struct Log {
     tokens: Tokens,
     /// The ledger that this one says it continues.
     pub(crate) predecessor: Option<Predecessor>,
+    /// The events of a successor that repeat those of its predecessor's orders: they bear the time of the first event
+    /// and stand before the first instance.
+    pub(crate) taking_over: bool,
     /// Attachments that an excerpt of a ledger leaves out. Of an excerpt, what lies between its events is not known,
     /// so that neither gaps nor the chain over them can be judged; of a whole ledger, nothing.
     pub(crate) excerpt: Option<BTreeSet<(u64, AttachmentName)>>,
@@ -103,6 +106,7 @@ impl Log {
             version: FIRST_VERSION,
             tokens: Tokens::default(),
             predecessor: None,
+            taking_over: false,
             excerpt: None,
             roots: sizes.map(|size| (size, None)).collect(),
         }
@@ -180,6 +184,9 @@ impl Log {
         }
         canonical(&stored, &mut at);
         if let Some(event) = &stored.event {
+            // Up to here the greatest time is the first event's.
+            self.taking_over &=
+                event.at_us == self.greatest_at && !matches!(event.facts, Facts::InstanceAdded(_));
             self.names(event, &mut at);
             self.version(event, &mut at);
             self.rotation(event, &mut at);
@@ -261,6 +268,7 @@ impl Log {
             return;
         };
         self.greatest_at = event.at_us;
+        self.taking_over = genesis.predecessor.is_some();
         self.origin = Some(genesis.origin.clone());
         self.predecessor.clone_from(&genesis.predecessor);
         if !self.keys.begin(genesis) {
@@ -460,7 +468,10 @@ fn misplaced(event: &Event) -> Option<String> {
         Facts::AttachmentErased(_) => (event.order.is_some(), event.order.is_some()),
         // Those of the whole service name no instance.
         Facts::TokenAdded(_) | Facts::TokenRevoked(_) => (event.instance.is_some(), false),
-        Facts::InstanceAdded(_) | Facts::InstanceClosed(_) => (true, false),
+        Facts::InstanceAdded(_)
+        | Facts::InstanceClosed(_)
+        | Facts::AccountAdded(_)
+        | Facts::AccountClosed(_) => (true, false),
         _ => (true, true),
     };
     (event.instance.is_some() != instance || event.order.is_some() != order).then(|| {
@@ -476,9 +487,12 @@ fn kinds_attachments(event: &Event) -> &'static [AttachmentName] {
     let is_first = event.facts.part().is_none_or(|part| part.0 == 1);
     match &event.facts {
         _ if !is_first => &[],
-        Facts::OrderRecorded(_) => &[AttachmentName::Terms],
-        Facts::AbortRequested(_) => &[AttachmentName::Body],
-        Facts::ExchangeReplied(_) => &[AttachmentName::Reply],
+        Facts::AccountAdded(_) => &[AttachmentName::Account],
+        Facts::OrderCreated(_) | Facts::OrderRecorded(_) | Facts::TermsForgotten(_) => {
+            &[AttachmentName::Terms]
+        }
+        Facts::AbortRequested(_) | Facts::DepositRequested(_) => &[AttachmentName::Body],
+        Facts::ExchangeReplied(_) | Facts::DepositReplied(_) => &[AttachmentName::Reply],
         Facts::ExchangeKeysSeen(_) => &[AttachmentName::Keys],
         Facts::RefundApproved(_) | Facts::ClockCorrected(_) | Facts::AttachmentErased(_) => {
             &[AttachmentName::Reason]

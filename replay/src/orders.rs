@@ -1,5 +1,5 @@
-//! Rules of orders: contract terms, deposits, payments. Deposits are what the merchant told; a ledger proves that
-//! they were told then, not that they were made.
+//! Rules of orders: contract terms, deposits, payments. Deposits of an order that was told are what the merchant told; a
+//! ledger proves that they were told then, not that they were made. Of those that were sold here, see `deposits.rs`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -9,53 +9,65 @@ use quittance_events::facts::{DepositRecorded, OrderRecorded, PaymentCompleted};
 use quittance_taler::{CoinPub, ContractTerms, contract_hash, json};
 
 use crate::case::Case;
+use crate::deposits;
 use crate::findings::Mark;
 use crate::fold::{OrderFold, Payment, amount_of, units};
+use crate::judge::Ledger;
+use crate::owed::Owed;
 use crate::rules;
+use crate::selling;
 
 /// Terms hash to h_contract and agree with the facts.
 pub(crate) fn recorded(terms: &OrderRecorded, case: &mut Case) {
-    // Without the bytes there is nothing to compare; the log's rules have told of it.
-    let Some(bytes) = case.decision.bytes(AttachmentName::Terms).map(<[u8]>::to_vec) else {
-        return;
-    };
-    let wrong = |case: &mut Case, what: String, expected: String, found: String| {
+    agree(terms, true, case);
+}
+
+/// Terms agree with the facts; those of an offer have no hash yet.
+pub(crate) fn agree(terms: &OrderRecorded, has_hash: bool, case: &mut Case) {
+    for (what, expected, found) in differences(terms, has_hash, case) {
         let draft = case
             .draft(&rules::ORDER_TERMS, what)
             .differs(expected, found)
             .stake([terms.amount]);
         case.find(draft, &[Mark::Terms], &[Mark::Terms]);
+    }
+}
+
+/// What differs between facts and the terms behind the event, with what is expected and found.
+pub(crate) fn differences(
+    terms: &OrderRecorded,
+    has_hash: bool,
+    case: &Case,
+) -> Vec<(String, String, String)> {
+    // Without the bytes there is nothing to compare; the log's rules have told of it.
+    let Some(bytes) = case.decision.bytes(AttachmentName::Terms) else {
+        return Vec::new();
     };
-    let value = match json::parse_strict(&bytes) {
+    let none = String::new;
+    let value = match json::parse_strict(bytes) {
         Ok(value) => value,
-        Err(e) => {
-            return wrong(
-                case,
-                format!("the terms cannot be read: {e}"),
-                String::new(),
-                String::new(),
-            );
-        }
+        Err(e) => return vec![(format!("the terms cannot be read: {e}"), none(), none())],
     };
+    let mut wrong = Vec::new();
     if json::canonical(&value) != bytes {
-        wrong(
-            case,
-            "the terms are not stored as canonical JSON".into(),
-            String::new(),
-            String::new(),
-        );
+        let what = "the terms are not stored as canonical JSON".to_owned();
+        wrong.push((what, none(), none()));
     }
     match contract_hash(&value) {
+        _ if !has_hash => {}
         Ok(hash) if hash == terms.h_contract => {}
         Ok(hash) => {
             let what = "the terms hash to another h_contract".to_owned();
-            wrong(case, what, hash.to_string(), terms.h_contract.to_string());
+            wrong.push((what, hash.to_string(), terms.h_contract.to_string()));
         }
-        Err(e) => wrong(case, e.to_string(), String::new(), terms.h_contract.to_string()),
+        Err(e) => wrong.push((e.to_string(), none(), terms.h_contract.to_string())),
     }
     let read = match ContractTerms::read(&value, terms.choice_index) {
         Ok(read) => read,
-        Err(e) => return wrong(case, e.to_string(), String::new(), String::new()),
+        Err(e) => {
+            wrong.push((e.to_string(), none(), none()));
+            return wrong;
+        }
     };
     let exchanges = |list: Vec<(String, quittance_taler::MasterPub)>| format!("{list:?}");
     let said = exchanges(
@@ -97,18 +109,15 @@ pub(crate) fn recorded(terms: &OrderRecorded, case: &mut Case) {
         ("exchanges", said, recorded),
     ] {
         if expected != found {
-            wrong(
-                case,
-                format!("the terms have another {what} than is recorded"),
-                expected,
-                found,
-            );
+            let what = format!("the terms have another {what} than is recorded");
+            wrong.push((what, expected, found));
         }
     }
+    wrong
 }
 
 /// A coin is deposited once, in the order's currency, at an exchange of the terms.
-pub(crate) fn deposited(order: &mut OrderFold, f: &DepositRecorded, case: &mut Case) {
+pub(crate) fn deposited(order: &mut OrderFold, f: &DepositRecorded, ledger: Ledger, case: &mut Case) {
     let coin = Mark::Coin(f.coin_pub);
     case.money(f.amount_with_fee).deposited.add(f.amount_with_fee);
     let wrong = |case: &mut Case, what: String| {
@@ -142,8 +151,16 @@ pub(crate) fn deposited(order: &mut OrderFold, f: &DepositRecorded, case: &mut C
             format!("the terms do not name the exchange {}", f.exchange_master_pub),
         );
     }
-    if order.payment.is_some() || order.aborted.contains_key(&f.coin_pub) {
-        order.owed.push(f.coin_pub);
+    if order.sale.is_some() {
+        deposits::recorded(order, f, ledger, case);
+    }
+    // An abort that asked for the coin gives it back already, unless the exchange said that there is nothing.
+    let is_given_back = order
+        .aborted
+        .get(&f.coin_pub)
+        .is_some_and(|aborted| aborted.amount.is_some() && !aborted.standing.has_no_deposit());
+    if !is_given_back && (order.payment.is_some() || order.aborted.contains_key(&f.coin_pub)) {
+        order.owed.push(Owed::GivenBack(f.coin_pub));
     }
     order.record_deposit(f.clone(), case.decision.first());
 }
@@ -218,4 +235,5 @@ pub(crate) fn paid(order: &mut OrderFold, f: &PaymentCompleted, case: &mut Case)
         paid: f.paid,
         coins: listed,
     });
+    selling::paid(order, case);
 }

@@ -54,6 +54,7 @@ fn listed(facts: &Facts) -> usize {
         Facts::AbortRefused(f) => f.coins.len(),
         Facts::AbortAnswered(f) => f.coins.len(),
         Facts::RefundAnswered(f) => f.rows.as_ref().map_or(0, Vec::len),
+        Facts::DepositRequested(f) => f.coins.len(),
         Facts::ExchangeKeysSeen(f) => f.signkeys.len(),
         _ => 0,
     }
@@ -79,6 +80,7 @@ fn join(whole: &mut Facts, next: Facts) -> bool {
         (Facts::AbortExtended(w), Facts::AbortExtended(n)) => join!(w, n, coins),
         (Facts::AbortRefused(w), Facts::AbortRefused(n)) => join!(w, n, coins),
         (Facts::AbortAnswered(w), Facts::AbortAnswered(n)) => join!(w, n, coins),
+        (Facts::DepositRequested(w), Facts::DepositRequested(n)) => join!(w, n, coins),
         (Facts::RefundAnswered(w), Facts::RefundAnswered(mut n)) => {
             if let (Some(whole), Some(rows)) = (&mut w.rows, &mut n.rows) {
                 whole.append(rows);
@@ -189,6 +191,7 @@ fn set_part(facts: &mut Facts, part: Part) {
         Facts::AbortRefused(f) => &mut f.part,
         Facts::RefundAnswered(f) => &mut f.part,
         Facts::AbortAnswered(f) => &mut f.part,
+        Facts::DepositRequested(f) => &mut f.part,
         _ => return,
     };
     *place = Some(part);

@@ -72,7 +72,7 @@ rules! {
         "Each event is an object of the event format in its one canonical form, and names an order exactly where its kind has one."
         "the amounts that the event names, where it can be read";
     LOG_VERSION "log.version" Major
-        "Events are of format version 1 up to the one `format_raised` that names version 2, of version 2 after it up to the one that names 3, and of version 3 after that."
+        "Events are of format version 1 up to the one `format_raised` that names version 2, of version 2 after it up to the one that names 3, of version 3 after that up to the one that names 4, and of version 4 after that."
         "the amounts that the event names";
     LOG_ROTATION "log.rotation" Major
         "A new key of the ledger was never in force before, is authorised by the event key in force or by the recovery key of the first event, and signed for itself."
@@ -118,6 +118,10 @@ rules! {
         "A token gives another no scope that it does not have, and no longer life unless it is refreshable."
         "none: a token names no amount";
 
+    ACCOUNT_KNOWN "account.known" Major
+        "An account's `h_wire` is the hash of its payto URI and salt; one is added that is not open, and closed that is."
+        "none: orders that name it are found themselves";
+
     TAKEOVER_PREDECESSOR "takeover.predecessor" Major
         "The predecessor that the first event names is the ledger that was given: its name, its number of events, its root."
         "none: the ledgers have nothing in common that names an amount";
@@ -135,17 +139,51 @@ rules! {
         "the amounts of the refunds that are missing, foreign or changed; of an amount that differs the difference";
 
     ORDER_BEGIN "order.begin" Major
-        "An order is recorded once, and nothing happens to it before."
+        "An order is recorded once, and nothing happens to it before; one that is sold here is offered once before that, and until a wallet claims it can only be taken back."
         "the amounts that the event names";
     ORDER_TERMS "order.terms" Major
-        "The contract terms hash to `h_contract` and agree with the facts recorded of them."
+        "The contract terms hash to `h_contract` and agree with the facts recorded of them, and so do those of an offer, which have no nonce."
         "the order's amount";
+    ORDER_ACCOUNT "order.account" Major
+        "An offer names an account that its instance had open then."
+        "the order's amount";
+    ORDER_CLAIMED "order.claimed" Major
+        "The contract of an offer has its terms and facts and a nonce, and right behind it stands the claim of that nonce, with the merchant's signature over the contract."
+        "the order's amount";
+    ORDER_DELETED "order.deleted" Major
+        "An order is taken back only while nothing is paid, deposited or aborted and no exchange may have taken coins for it; nothing happens to it afterwards."
+        "the payment, what was deposited or what may have been; of what happens afterwards the amounts that it names";
+    ORDER_FORGOTTEN "order.forgotten" Major
+        "What is left of forgotten terms hashes to the same `h_contract` and agrees with the facts, and the terms before are erased in the same commit."
+        "the order's amount";
+    ORDER_SESSION "order.session" Minor
+        "That a wallet showed an order to be paid is recorded of paid orders alone."
+        "none: showing moves no money";
     ORDER_DEPOSIT "order.deposit" Major
         "Each coin is deposited once, in the order's currency, at an exchange that the terms name."
         "the deposit's amount with fee";
     ORDER_PAID "order.paid" Major
         "A payment completes once; it counts exactly the deposits that no unrefused abort names, sums to them, and covers the order's amount."
         "the difference between recorded and recomputed payment; where they are equal, what is lacking of the order's amount";
+    ORDER_FEES "order.fees" Major
+        "The payment of an order that was sold here covers the deposit fees beyond what the terms say that the merchant bears."
+        "what is lacking";
+
+    DEPOSIT_REQUESTED "deposit.requested" Major
+        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them, never for two amounts of one coin nor for a coin under an unrefused abort."
+        "the amounts of the coins at fault";
+    DEPOSIT_SIGNATURE "deposit.signature" Major
+        "Each coin signed its deposit, in the form that is recorded."
+        "the amounts of the coins at fault";
+    DEPOSIT_ASKED "deposit.asked" Major
+        "What an exchange says of deposits answers a batch that was asked for before."
+        "none: what was never asked for names no amount";
+    DEPOSIT_VERDICT "deposit.verdict" Major
+        "The verdict on a reply to a batch of deposits, and its error code, follow from the reply."
+        "the sum of the batch";
+    DEPOSIT_CONFIRMED "deposit.confirmed" Major
+        "A batch that is recorded as confirmed is signed by a key that was valid then and that the master key signed of an exchange which the terms name, and exactly its coins are recorded as deposited in the same commit, as asked and confirmed; of orders that were sold here no other deposit is."
+        "the amounts of the coins at fault";
 
     APPROVAL_CARRIED_IN "approval.carried_in" Major
         "Refunds made elsewhere are taken over before the order's first approval, under ids of their own from 1, on deposited coins, and within what was paid and deposited."
@@ -185,19 +223,19 @@ rules! {
         "An accepted abort holds the coins that the wallet's request names, in its order and each once, for this contract."
         "the recorded deposits of the coins that differ";
     ABORT_STATE "abort.state" Major
-        "A coin that an abort names is deposited, undeposited or known as the ledger has it at that moment, and one at least is new."
+        "A coin that an abort names is deposited, undeposited, known, or asked for in a batch that its exchange has not decided, as the ledger has it at that moment, and one at least is new."
         "the recorded deposits of the coins at fault";
     ABORT_AMOUNT "abort.amount" Major
-        "An abort gives back the full recorded amount of each deposited coin."
+        "An abort gives back the full recorded amount of each deposited coin, and of one in question the amount asked for."
         "the difference to the recorded deposit";
     ABORT_SIGNATURE "abort.signature" Major
         "The merchant signed each refund of an abort, under id 0."
         "the amounts of the coins at fault";
     ABORT_EXTENDED "abort.extended" Major
-        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment."
+        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to what the payment of the same commit does not count, deposited or asked for."
         "the amounts of the coins at fault";
     ABORT_LATE_DEPOSIT "abort.late_deposit" Major
-        "A deposit that comes after its coin's abort, or after the payment, is given back: the extension stands in the same commit."
+        "A deposit that comes after its coin's abort, or after the payment, is given back: the extension stands in the same commit, unless the abort had asked for it."
         "the deposit's amount with fee";
     ABORT_PAYMENT "abort.payment" Major
         "No payment counts a coin under an abort that the exchange has not refused."
@@ -213,8 +251,8 @@ rules! {
         "What an exchange says answers a permission that was requested before."
         "the permission's amount, where there is one";
     EXCHANGE_ATTEMPT "exchange.attempt" Minor
-        "The attempts at a permission are numbered upwards from 1."
-        "the permission's amount";
+        "The attempts at a permission, and at a batch of deposits, are numbered upwards from 1."
+        "the permission's amount, or the sum of the batch";
     EXCHANGE_CONFIRMED "exchange.confirmed" Major
         "What is recorded as confirmed is signed by a key that was valid then and that the master key signed of an exchange which the terms name."
         "the permission's amount";
@@ -223,7 +261,7 @@ rules! {
         "the permission's amount";
     EXCHANGE_PINNED "exchange.pinned" Major
         "Every exchange whose confirmation counts is one of those that the auditor was given, if any were."
-        "the permission's amount";
+        "the permission's amount, or the sum of the batch";
 
     ANSWER_AS_OF "answer.as_of" Major
         "An answer rests on the latest state of its order."

@@ -177,7 +177,7 @@ pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
                 .coins
                 .iter()
                 .map(|row| format!("{} of {}", row.amount, coin(&row.coin_pub)));
-            format!("late deposits are given back: {}", list(coins))
+            format!("deposits that do not count are given back: {}", list(coins))
         }
         Facts::AbortRefused(f) => {
             format!(
@@ -189,13 +189,9 @@ pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
         }
         Facts::ExchangeReplied(f) => replied(f, amounts),
         Facts::ExchangeUnreached(f) => {
-            let how = match f.failure {
-                Failure::Connect => "could not be reached",
-                Failure::Closed => "closed the connection before its reply was whole",
-                Failure::Timeout => "did not reply in time",
-            };
             format!(
-                "the exchange {how} about {}, attempt {}",
+                "the exchange {} about {}, attempt {}",
+                failure_word(f.failure),
                 permission(amounts, &f.coin_pub, f.rtransaction_id),
                 f.attempt
             )
@@ -220,7 +216,7 @@ pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
             format!("attachment {} of event {} was erased", f.name.as_str(), f.seq)
         }
         Facts::RefundDelivered(f) => format!("the answer of event {} was delivered", f.answer),
-        other => format!("{}, which belongs to no order", other.kind()),
+        other => sold(other).unwrap_or_else(|| format!("{}, which belongs to no order", other.kind())),
     }
 }
 
@@ -247,6 +243,9 @@ fn abort(f: &AbortRequested, amounts: &mut Amounts) -> String {
         match (named.state, named.amount) {
             (AbortCoinState::Known, _) => format!("{of} is under abort already"),
             (AbortCoinState::Deposited, Some(amount)) => format!("{amount} of {of} goes back"),
+            (AbortCoinState::Asked, Some(amount)) => {
+                format!("{amount} of {of} goes back if the exchange took it")
+            }
             _ => format!("{of} was not deposited"),
         }
     });
@@ -259,18 +258,74 @@ fn abort(f: &AbortRequested, amounts: &mut Amounts) -> String {
     text
 }
 
-fn replied(f: &ExchangeReplied, amounts: &Amounts) -> String {
-    let of = permission(amounts, &f.coin_pub, f.rtransaction_id);
-    let code = f
-        .error_code
-        .map_or_else(String::new, |code| format!(", code {code}"));
-    let verdict = match f.verdict {
+/// What an exchange did to what it was asked for.
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
         Verdict::Confirmed => "confirmed",
         Verdict::Refused => "finally refused",
         Verdict::Later => "put off",
         Verdict::Unproven => "claimed without proof",
         Verdict::Malformed => "answered unintelligibly",
-    };
+    }
+}
+
+fn failure_word(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Connect => "could not be reached",
+        Failure::Closed => "closed the connection before its reply was whole",
+        Failure::Timeout => "did not reply in time",
+    }
+}
+
+/// Of an order that was sold here.
+fn sold(facts: &Facts) -> Option<String> {
+    Some(match facts {
+        Facts::OrderCreated(f) => format!(
+            "offered: {} of {}, to be paid until {}, refunds until {}, wire deadline {}, by token {}",
+            f.amount,
+            second(f.timestamp_s),
+            second(f.pay_deadline_s),
+            second(f.refund_deadline_s),
+            second(f.wire_deadline_s),
+            f.by
+        ),
+        Facts::OrderClaimed(f) => format!("claimed by the wallet with the nonce {}", f.nonce),
+        Facts::OrderDeleted(f) => format!("taken back, by token {}", f.by),
+        Facts::TermsForgotten(f) => format!("members of the contract were forgotten, by token {}", f.by),
+        Facts::DepositRequested(f) => {
+            let coins = f.coins.iter();
+            let coins = coins.map(|asked| format!("{} of {}", asked.amount_with_fee, coin(&asked.coin_pub)));
+            format!("about to ask {} to take {}", f.exchange_url, list(coins))
+        }
+        Facts::DepositReplied(f) => {
+            let code = f
+                .error_code
+                .map_or_else(String::new, |code| format!(", code {code}"));
+            format!(
+                "the exchange {} the deposits of event {}: status {}{code}, attempt {}",
+                verdict_word(f.verdict),
+                f.batch,
+                f.http_status,
+                f.attempt
+            )
+        }
+        Facts::DepositUnreached(f) => format!(
+            "the exchange {} about the deposits of event {}, attempt {}",
+            failure_word(f.failure),
+            f.batch,
+            f.attempt
+        ),
+        Facts::SessionPaid(f) => format!("a wallet showed it to be paid in the session {}", f.session),
+        _ => return None,
+    })
+}
+
+fn replied(f: &ExchangeReplied, amounts: &Amounts) -> String {
+    let of = permission(amounts, &f.coin_pub, f.rtransaction_id);
+    let code = f
+        .error_code
+        .map_or_else(String::new, |code| format!(", code {code}"));
+    let verdict = verdict_word(f.verdict);
     format!(
         "the exchange {verdict} {of}: status {}{code}, attempt {}",
         f.http_status, f.attempt

@@ -31,6 +31,11 @@ fn behind(facts: &Facts) -> Option<(&TokenId, Option<TokenScope>)> {
         Facts::DepositRecorded(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
         Facts::PaymentCompleted(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
         Facts::AbortExtended(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
+        Facts::OrderCreated(f) => (Some(&f.by), Some(TokenScope::Orders)),
+        Facts::OrderDeleted(f) => (Some(&f.by), Some(TokenScope::Orders)),
+        Facts::TermsForgotten(f) => (Some(&f.by), Some(TokenScope::Orders)),
+        Facts::AccountAdded(f) => (f.by.as_ref(), Some(TokenScope::All)),
+        Facts::AccountClosed(f) => (f.by.as_ref(), Some(TokenScope::All)),
         Facts::RefundCarriedIn(f) => (Some(&f.by), Some(TokenScope::Orders)),
         Facts::RefundApproved(f) => (Some(&f.by), Some(TokenScope::Refunds)),
         // What a token gives is a rule of its own; any may revoke itself.

@@ -9,6 +9,7 @@ use quittance_events::seal::EventPub;
 use quittance_events::{Event, Facts, OrderKey};
 use quittance_taler::{Amount, Digest32};
 
+use crate::accounts::Accounts;
 use crate::book::{Book, STATES_KEPT, Source};
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Root};
@@ -22,7 +23,7 @@ use crate::pipeline::{self, Item, KeyGuess};
 use crate::prepare::Prepared;
 use crate::receipts::{self, Found};
 use crate::report::{Checked, Money, Report};
-use crate::{Unusable, VerifyOptions, aborts, cosigned, exchange, index, notes, rules, takeover, tiles};
+use crate::{Unusable, VerifyOptions, cosigned, exchange, index, notes, owed, rules, takeover, tiles};
 
 /// Longest anchor or checkpoint that is read: one with room for the signatures of many witnesses.
 const NOTE_MAX: u64 = 64 * 1024;
@@ -39,9 +40,10 @@ struct Audit<'a> {
     checked: Checked,
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
+    accounts: Accounts,
     book: Book,
     joiner: Joiner,
-    /// The order whose deposits still wait for their extension.
+    /// The order of which a commit still calls for something.
     owing: Option<OrderKey>,
     /// Broken events whose order was looked up.
     looked_up: u32,
@@ -144,6 +146,7 @@ pub fn verify_watched(options: &VerifyOptions, watch: impl FnMut(u64, u64)) -> R
                 checked: Checked::default(),
                 money: BTreeMap::new(),
                 signing_keys: SigningKeys::default(),
+                accounts: Accounts::default(),
                 book: Book::new(options.states_kept.unwrap_or(STATES_KEPT)),
                 joiner: Joiner::default(),
                 owing: None,
@@ -284,8 +287,8 @@ impl Audit<'_> {
             );
         }
         if let Some(key) = self.owing.take() {
-            let text =
-                "the last deposit came late; whether it was given back shows after the state looked at";
+            let text = "the last commit calls for more (a late deposit for its way back, a contract for its claim, a \
+                        confirmation for its deposits); whether it came shows after the state looked at";
             self.findings.note(None, Some(&key), text);
         }
         Ok(())
@@ -494,6 +497,7 @@ impl Audit<'_> {
             if let Facts::ExchangeKeysSeen(f) = &decision.event.facts {
                 exchange::keys_seen(f, &decision, &mut self.signing_keys, &mut self.findings);
             }
+            self.accounts.take(&decision, &mut self.findings);
         }
         Ok(())
     }
@@ -512,18 +516,8 @@ impl Audit<'_> {
         }) {
             self.owing = Some(key);
         } else {
-            for (seq, coin, amount) in aborts::left_owing(&mut state) {
-                let text = format!("the late deposit of coin {coin} is not given back");
-                let draft = Draft::new(&rules::ABORT_LATE_DEPOSIT, seq, text)
-                    .of(Some(&key))
-                    .stake([amount]);
-                let marks = &mut self.book.slot(number).marks;
-                let cause = marks
-                    .cause(&[Mark::Coin(coin), Mark::Payment])
-                    .or(self.findings.all_orders);
-                let root = self.findings.add(draft, cause);
-                marks.set(Mark::Coin(coin), root);
-            }
+            let marks = &mut self.book.slot(number).marks;
+            owed::tell(&key, owed::left(&mut state), marks, &mut self.findings);
         }
         self.book.put(number, Some(state));
         Ok(())
@@ -533,6 +527,7 @@ impl Audit<'_> {
         Ledger {
             epoch: self.log.epoch,
             generation: self.log.generation(),
+            taking_over: self.log.taking_over,
         }
     }
 
@@ -545,6 +540,7 @@ impl Audit<'_> {
             copy: self.copy,
             signing_keys: &self.signing_keys,
             exchange_keys: &self.options.exchange_keys,
+            accounts: &self.accounts,
             ledger: self.ledger(),
         };
         ask(&mut self.book, &source).map_err(|e| Unusable::unreadable(&self.options.ledger, e))
@@ -564,6 +560,7 @@ impl Audit<'_> {
             money: &mut self.money,
             signing_keys: &self.signing_keys,
             exchange_keys: &self.options.exchange_keys,
+            accounts: &self.accounts,
             is_again: false,
         };
         judge(&mut state, &mut slot.told_unborn, ledger, &mut case);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use quittance_events::copy::{Copy, CopyError, StoredEvent};
 use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderKey};
-use quittance_taler::MasterPub;
+use quittance_taler::{HashCode, MasterPub};
 use quittance_tlog::tlog_proof::TlogProof;
 use quittance_tlog::{Checkpoint, CosignerKey, Note, ProofCollector, leaf_hash};
 use tempfile::TempDir;
@@ -58,8 +58,9 @@ impl std::str::FromStr for Redaction {
                 name: AttachmentName::from_name(name)?,
             })
         };
-        read()
-            .ok_or_else(|| format!("{text:?} is not SEQ:NAME, NAME being terms, body, reply, reason or keys"))
+        read().ok_or_else(|| {
+            format!("{text:?} is not SEQ:NAME, NAME being terms, body, reply, reason, keys or account")
+        })
     }
 }
 
@@ -232,6 +233,9 @@ struct Read {
     order: BTreeSet<i64>,
     /// The first event, and the order's instance.
     beginnings: BTreeSet<i64>,
+    /// The instance's accounts, and the one that the order names.
+    accounts: Vec<(i64, HashCode)>,
+    h_wire: Option<HashCode>,
     keys_seen: BTreeMap<i64, MasterPub>,
     /// The order's exchanges.
     masters: BTreeSet<MasterPub>,
@@ -259,6 +263,12 @@ fn read_all(copy: &Copy, key: &OrderKey) -> Result<Read, ExportError> {
             Facts::LedgerOpened(f) if seq == 1 => {
                 found.beginnings.insert(seq);
                 found.keys.begin(f);
+            }
+            Facts::AccountAdded(f) if is_of(&event, &key.instance) => found.accounts.push((seq, f.h_wire)),
+            Facts::AccountClosed(f) if is_of(&event, &key.instance) => found.accounts.push((seq, f.h_wire)),
+            Facts::OrderCreated(f) if found.order.contains(&seq) => found.h_wire = Some(f.h_wire),
+            Facts::DepositRequested(f) if found.order.contains(&seq) => {
+                found.masters.insert(f.exchange_master_pub);
             }
             Facts::InstanceAdded(_) | Facts::InstanceClosed(_) if is_of(&event, &key.instance) => {
                 found.beginnings.insert(seq);
@@ -302,7 +312,10 @@ impl Read {
         let last = self.order.last().copied().unwrap_or(0);
         let of_exchanges = self.keys_seen.iter();
         let of_exchanges = of_exchanges.filter(|(_, master)| self.masters.contains(master));
+        let accounts = self.accounts.iter();
+        let accounts = accounts.filter(|(_, h_wire)| self.h_wire == Some(*h_wire));
         let before = self.beginnings.iter().chain(of_exchanges.map(|(seq, _)| seq));
+        let before = before.chain(accounts.map(|(seq, _)| seq));
         let mut wanted: BTreeSet<i64> = before.copied().filter(|seq| *seq < last).collect();
         wanted.extend(&self.order);
         // The checkpoint is judged under the key in force there.

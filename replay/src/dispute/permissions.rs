@@ -97,6 +97,13 @@ impl Permissions {
             Facts::DepositRecorded(f) => {
                 self.exchange.entry(f.coin_pub).or_insert(f.exchange_master_pub);
             }
+            Facts::DepositRequested(f) => {
+                for coin in &f.coins {
+                    self.exchange
+                        .entry(coin.coin_pub)
+                        .or_insert(f.exchange_master_pub);
+                }
+            }
             Facts::RefundRequested(f) => {
                 for row in &f.rows {
                     if let Some(permission) = self.of(row.coin_pub, row.rtransaction_id) {

@@ -7,7 +7,7 @@ use quittance_events::{Event, Facts, OrderKey, RefundId};
 use quittance_taler::{CoinPub, Micros};
 use quittance_tlog::VerifierKey;
 
-use crate::aborts;
+use crate::accounts::Accounts;
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::exchange;
 use crate::findings::{Draft, Findings, Mark, Marks};
@@ -15,6 +15,7 @@ use crate::fold::OrderFold;
 use crate::judge::{Ledger, judge};
 use crate::keys::LedgerKeys;
 use crate::log::Log;
+use crate::owed;
 use crate::parts::{Decision, Joiner, Pushed};
 use crate::prepare::Prepared;
 use crate::report::{Checked, Finding, Money, Note};
@@ -30,6 +31,7 @@ struct Excerpt {
     checked: Checked,
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
+    accounts: Accounts,
     joiner: Joiner,
     fold: Option<Box<OrderFold>>,
     marks: Marks,
@@ -55,12 +57,14 @@ impl Excerpt {
                 if let Facts::ExchangeKeysSeen(f) = &decision.event.facts {
                     exchange::keys_seen(f, &decision, &mut self.signing_keys, &mut self.findings);
                 }
+                self.accounts.take(&decision, &mut self.findings);
                 continue;
             };
             self.settle_owing(Some(&decision));
             let ledger = Ledger {
                 epoch: log.epoch,
                 generation: log.generation(),
+                taking_over: log.taking_over,
             };
             let mut case = Case {
                 decision: &decision,
@@ -71,28 +75,21 @@ impl Excerpt {
                 money: &mut self.money,
                 signing_keys: &self.signing_keys,
                 exchange_keys: &[],
+                accounts: &self.accounts,
                 is_again: false,
             };
             judge(&mut self.fold, &mut self.told_unborn, ledger, &mut case);
         }
     }
 
-    /// A late deposit whose commit is over and that was not given back.
+    /// What a commit that is over left owing.
     fn settle_owing(&mut self, next: Option<&Decision>) {
         let Some(fold) = &mut self.fold else { return };
-        let owed = match next {
-            Some(next) => aborts::left_owing_before(fold, next),
-            None => aborts::left_owing(fold),
+        let left = match next {
+            Some(next) => owed::left_before(fold, next),
+            None => owed::left(fold),
         };
-        for (seq, coin, amount) in owed {
-            let text = format!("the late deposit of coin {coin} is not given back");
-            let draft = Draft::new(&rules::ABORT_LATE_DEPOSIT, seq, text)
-                .of(Some(&fold.key))
-                .stake([amount]);
-            let cause = self.marks.cause(&[Mark::Coin(coin), Mark::Payment]);
-            let root = self.findings.add(draft, cause.or(self.findings.all_orders));
-            self.marks.set(Mark::Coin(coin), root);
-        }
+        owed::tell(&fold.key, left, &mut self.marks, &mut self.findings);
     }
 }
 
@@ -129,8 +126,10 @@ pub(crate) enum Untold {
     NoOrder,
     #[error("event {0} is of another order")]
     Foreign(u64),
-    #[error("the order's events do not begin with its order_recorded")]
+    #[error("the order's events do not begin with its order_recorded or order_created")]
     Unborn,
+    #[error("no wallet has claimed the order: there is no contract that anybody could dispute")]
+    Unclaimed,
 }
 
 /// Replays. `pinned`: the event key as the reader got it from elsewhere.
@@ -179,6 +178,9 @@ pub(crate) fn replay(contents: &Contents, pinned: Option<&VerifierKey>) -> Resul
     log.erasures.untold(&mut audit.findings);
     let key = key.ok_or(Untold::NoOrder)?;
     let fold = *audit.fold.take().ok_or(Untold::Unborn)?;
+    if fold.is_offer() {
+        return Err(Untold::Unclaimed);
+    }
     let (first_key, event_key) = (log.keys.event_vkeys().next(), log.event_vkey(&options));
     let (Some(origin), Some(first_key), Some(event_key)) = (log.origin.clone(), first_key, event_key) else {
         return Err(Untold::NoGenesis);
@@ -221,6 +223,15 @@ fn note_decided(
 }
 
 impl Replayed {
+    /// Whether a successor repeats it from the ledger before it.
+    pub(crate) fn is_taken_over(&self, event: &Event) -> bool {
+        self.decisions.first().is_some_and(|first| {
+            let is_successor =
+                matches!(&first.event.facts, Facts::LedgerOpened(f) if f.predecessor.is_some());
+            is_successor && first.event.at_us == event.at_us
+        })
+    }
+
     /// Whether a rule of this sort is broken at this event.
     pub(crate) fn is_found(&self, seq: u64, rule: &str) -> bool {
         fn among(findings: &[Finding], seq: u64, rule: &str) -> bool {

@@ -21,8 +21,8 @@ pub(crate) fn standing_rule() -> Vec<String> {
     [
         "proven: it follows from a signature of another party than the shop, which was verified: an exchange's \
          confirmation, followed from the contract's exchanges over the master key and the signing key to the reply; \
-         an exchange's keys, signed by its master key; or from the merchant's own signature where it speaks against \
-         the merchant: a permission to refund.",
+         an exchange's keys, signed by its master key; a coin's permission to deposit it; or from the merchant's own \
+         signature where it speaks against the merchant: a contract, a permission to refund.",
         "claimed: only the shop's word. The ledger key signed it, so that the shop cannot take it back; nobody else \
          vouches for it. The time of every event is the shop's word.",
         "erased: the shop's word about bytes that are erased from the ledger, so that nobody can compare them any more.",
@@ -86,6 +86,8 @@ fn sentence(event: &Event, amounts: &mut Amounts) -> String {
                 time(f.to_us)
             )
         }
+        Facts::AccountAdded(f) => format!("the account {} was added to the instance", f.h_wire),
+        Facts::AccountClosed(f) => format!("the account {} was closed", f.h_wire),
         Facts::FormatRaised(f) => format!("the event format was raised to version {}", f.version),
         Facts::LedgerKeyRotated(f) => rotated(&event.ledger, f),
         _ => told(event, amounts),
@@ -119,6 +121,8 @@ fn standing(event: &Event, seq: u64, item: &Item, replayed: &Replayed) -> (Stand
                     merchant_signed(&replayed.fold, (&coin, id), &amount, &signature)
                 })
         };
+    // A successor only repeats what the ledger before it had confirmed.
+    let is_sold = replayed.fold.sale.is_some() && !replayed.is_taken_over(event);
     let permitted = match &event.facts {
         Facts::ExchangeKeysSeen(f) if master_signed(f) => {
             return proven("the exchange's master key signed these keys");
@@ -127,6 +131,26 @@ fn standing(event: &Event, seq: u64, item: &Item, replayed: &Replayed) -> (Stand
             if f.verdict == Verdict::Confirmed && !replayed.is_found(seq, "exchange.") =>
         {
             return proven("the exchange's signing key confirmed it, and its master key signed that key");
+        }
+        Facts::DepositReplied(f)
+            if f.verdict == Verdict::Confirmed && !replayed.is_found(seq, "deposit.") =>
+        {
+            return proven(
+                "the exchange's signing key confirmed the deposits, and its master key signed that key",
+            );
+        }
+        Facts::DepositRecorded(f)
+            if is_sold && f.exchange_sig.is_some() && !replayed.is_found(seq, "deposit.") =>
+        {
+            return proven(
+                "the exchange's signing key confirmed the deposit, and its master key signed that key",
+            );
+        }
+        Facts::DepositRequested(_) if !replayed.is_found(seq, "deposit.signature") => {
+            return proven("each coin signed its deposit for this contract");
+        }
+        Facts::OrderClaimed(_) if !replayed.is_found(seq, "order.claimed") => {
+            return proven("the merchant's key signed the contract, against the merchant");
         }
         Facts::RefundApproved(f) => signed(
             &mut f
@@ -172,7 +196,9 @@ fn standing(event: &Event, seq: u64, item: &Item, replayed: &Replayed) -> (Stand
         Facts::DepositRecorded(f) if f.exchange_sig.is_some() || f.coin_sig.is_some() => {
             "the shop's word; the signatures that it recorded of it are not verified here"
         }
-        Facts::ExchangeReplied(_) => "the shop's word: an exchange does not sign such a reply",
+        Facts::ExchangeReplied(_) | Facts::DepositReplied(_) => {
+            "the shop's word: an exchange does not sign such a reply"
+        }
         Facts::RefundAnswered(_) | Facts::AbortAnswered(_) => {
             "the shop's word; a receipt that a wallet kept binds it"
         }

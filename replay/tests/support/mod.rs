@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "test helpers say by their names what they are")]
 #![allow(clippy::wildcard_imports, reason = "every kind of event is told here")]
 
+pub mod selling;
 pub mod takeover;
 
 use std::collections::BTreeSet;
@@ -23,8 +24,8 @@ use quittance_events::receipt::Receipt;
 use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
 use quittance_events::{
-    Append, AttachmentName, Event, Facts, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId, Seq,
-    Stream, TokenId,
+    Append, AttachmentName, Event, Facts, Folded, InstanceId, Ledger, NewEvent, Order, OrderKey, RefundId,
+    Seq, Stream, TokenId,
 };
 use quittance_replay::{Finding, Report, VerifyOptions, verify};
 use quittance_taler::{
@@ -220,9 +221,9 @@ impl World {
     pub fn tell(&mut self, order: &str, events: Vec<NewEvent>) {
         let moved = self
             .ledger
-            .order(&key(order))
+            .folded(&key(order))
             .unwrap()
-            .map_or(Seq::NONE, |order| order.moved);
+            .map_or(Seq::NONE, |order| order.moved());
         self.append(Stream::Order(key(order), moved), events);
     }
 
@@ -921,6 +922,8 @@ fn shift(events: &mut Events, place: usize, by: i64) {
             Facts::RefundAnswered(f) => f.as_of = moved(f.as_of),
             Facts::AbortAnswered(f) => f.as_of = moved(f.as_of),
             Facts::RefundDelivered(f) => f.answer = moved(f.answer),
+            Facts::DepositReplied(f) => f.batch = moved(f.batch),
+            Facts::DepositUnreached(f) => f.batch = moved(f.batch),
             _ => {}
         }
     }
@@ -947,14 +950,15 @@ pub fn another(events: &Events, order: &str, like: usize, new: NewEvent) -> (Eve
 
 /// Appends an event at the end.
 pub fn append(events: &mut Events, order: &str, new: NewEvent) {
-    let event = another(events, order, events.len() - 1, new);
-    events.push(event);
+    let (mut event, new) = another(events, order, events.len() - 1, new);
+    event.seq = Seq::new(u64::try_from(events.len()).unwrap() + 1).unwrap();
+    events.push((event, new));
 }
 
 /// The service's own projection of an order as of a place, to make forgeries that fit.
 pub fn order_at(events: &Events, order: &str, upto: usize) -> Order {
     let key = key(order);
-    let mut folded: Option<Order> = None;
+    let mut folded: Option<Folded> = None;
     for (event, new) in &events[..upto] {
         if event.order_key().as_ref() != Some(&key) {
             continue;
@@ -965,13 +969,13 @@ pub fn order_at(events: &Events, order: &str, upto: usize) -> Order {
             .find(|(name, _)| *name == AttachmentName::Reply)
             .map(|(_, b)| b.as_slice());
         match &mut folded {
-            None => folded = Some(Order::begin(event).unwrap()),
+            None => folded = Some(Folded::begin(event).unwrap()),
             Some(folded) => folded
                 .apply(event, &quittance_events::seal::no_digest(), reply)
                 .unwrap(),
         }
     }
-    folded.unwrap()
+    (**folded.unwrap().order().unwrap()).clone()
 }
 
 /// Asserts that the report's one root finding is this rule at this place (an index into the events; none where the

@@ -6,6 +6,8 @@ mod abort;
 mod approval;
 mod deposits;
 mod order;
+mod pay;
+mod pay_against_abort;
 mod refund;
 mod takeover;
 
