@@ -189,7 +189,8 @@ impl Service {
     /// # Errors
     /// The ledger cannot be read, or the contract is not there any more.
     async fn price(&self, order: &Order) -> Result<Price, RequestError> {
-        let damaged = |why: String| StoreError::Damaged(format!("the contract of order {}: {why}", order.key));
+        let damaged =
+            |why: String| StoreError::Damaged(format!("the contract of order {}: {why}", order.key));
         let terms = self.terms(order.terms_at).await?;
         let terms = terms.ok_or_else(|| damaged("it was erased".to_owned()))?;
         let terms = PaymentTerms::read(&terms).map_err(|error| damaged(error.to_string()))?;

@@ -21,7 +21,7 @@ use warp::reply::Response;
 use super::order::is_refundable;
 use super::query::{Query, malformed};
 use super::{Call, reply, shape};
-use crate::limits::{LISTED_MAX, LIST_ORDERS_MAX, LIST_ROWS_MAX};
+use crate::limits::{LIST_ORDERS_MAX, LIST_ROWS_MAX, LISTED_MAX};
 use crate::refusal::{Refusal, RequestError};
 use crate::waiters::Topic;
 
@@ -195,9 +195,7 @@ impl Found<'_> {
         let is_wanted = !folded.is_deleted()
             && in_time
             && asked.paid.is_none_or(|paid| paid == is_paid)
-            && asked
-                .refunded
-                .is_none_or(|wanted| wanted != refunded.is_zero());
+            && asked.refunded.is_none_or(|wanted| wanted != refunded.is_zero());
         Ok(is_wanted.then_some(Found {
             folded,
             amount,
@@ -206,7 +204,13 @@ impl Found<'_> {
         }))
     }
 
-    fn listed(&self, ledger: &Ledger, row_id: u64, key: &OrderKey, now: Micros) -> Result<Listed, StoreError> {
+    fn listed(
+        &self,
+        ledger: &Ledger,
+        row_id: u64,
+        key: &OrderKey,
+        now: Micros,
+    ) -> Result<Listed, StoreError> {
         let terms_at = match self.folded {
             Folded::Offered(offer) => offer.seq,
             Folded::Recorded(order) => order.terms_at,

@@ -117,7 +117,9 @@ impl Endpoint {
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
     fn storage_code(self) -> ErrorCode {
         match self {
-            Endpoint::Refund | Endpoint::Status | Endpoint::Order | Endpoint::Ledger(_) => ErrorCode::GenericDbFetchFailed,
+            Endpoint::Refund | Endpoint::Status | Endpoint::Order | Endpoint::Ledger(_) => {
+                ErrorCode::GenericDbFetchFailed
+            }
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }

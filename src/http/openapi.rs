@@ -199,11 +199,7 @@ fn answer(status: u16, body: Body, generator: &mut SchemaGenerator) -> Value {
 }
 
 /// The names in a path and in a query, and what may stand for each.
-fn parameters(
-    path: &str,
-    query: &[(&str, Shape, &str)],
-    generator: &mut SchemaGenerator,
-) -> Value {
+fn parameters(path: &str, query: &[(&str, Shape, &str)], generator: &mut SchemaGenerator) -> Value {
     let names = path
         .split('{')
         .skip(1)

@@ -158,7 +158,11 @@ async fn paid_reply(call: &Call, order: &Arc<Order>, payment: &Payment) -> Resul
         "exchange_hc": 0,
         "order_status_url": status_url(call, &order.key, &folded),
     });
-    set(&mut body, "contract_terms", call.service.terms(order.terms_at).await?);
+    set(
+        &mut body,
+        "contract_terms",
+        call.service.terms(order.terms_at).await?,
+    );
     Ok(reply::json(StatusCode::OK, &body))
 }
 
@@ -209,7 +213,11 @@ pub(super) async fn delete(call: &Call) -> Result<Response, RequestError> {
 /// What is given back of an order, at the most what was paid for it.
 pub(super) fn is_refundable(order: &Order, refunded: Amount, now: quittance_taler::Micros) -> bool {
     let terms = &order.terms;
-    let is_left = |payment: &Payment| refunded.try_cmp(&payment.paid).is_ok_and(std::cmp::Ordering::is_lt);
+    let is_left = |payment: &Payment| {
+        refunded
+            .try_cmp(&payment.paid)
+            .is_ok_and(std::cmp::Ordering::is_lt)
+    };
     terms.refund_deadline_s > terms.timestamp_s
         && !now.is_past(terms.refund_deadline_s)
         && order.payment.as_ref().is_some_and(is_left)

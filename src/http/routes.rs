@@ -7,8 +7,8 @@ use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, list, orders, pay, refund, shape,
-    token,
+    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, list, orders, pay, refund,
+    shape, token,
 };
 use crate::decide::deposits::DepositsRequest;
 use crate::decide::order::ToldOrder;
@@ -145,12 +145,28 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::Status),
         summary: "What wallets and customers see of an order: to be paid, somebody else's, or paid, with its refunds.",
         query: &[
-            ("h_contract", hash, "the contract's hash, which only customer and merchant know"),
+            (
+                "h_contract",
+                hash,
+                "the contract's hash, which only customer and merchant know",
+            ),
             ("token", shape::<shape::Bytes16>, "the order's claim token"),
             ("session_id", text, "the session in which it is to be paid"),
-            ("timeout_ms", count, "how long to wait for it to be paid, or for what is said below, 30 seconds at most"),
-            ("await_refund_obtained", text, "yes: waits until no refund is left to be picked up"),
-            ("refund", shape::<shape::Amount>, "waits until more than this is refunded"),
+            (
+                "timeout_ms",
+                count,
+                "how long to wait for it to be paid, or for what is said below, 30 seconds at most",
+            ),
+            (
+                "await_refund_obtained",
+                text,
+                "yes: waits until no refund is left to be picked up",
+            ),
+            (
+                "refund",
+                shape::<shape::Amount>,
+                "waits until more than this is refunded",
+            ),
         ],
         answers: &[
             (200, Body::Json(shape::<shape::Status>)),
@@ -296,14 +312,34 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "The instance's orders.",
         query: &[
             ("paid", text, "YES or NO: only orders that are or are not; ALL"),
-            ("refunded", text, "YES or NO: only orders of which something was or nothing was; ALL"),
-            ("wired", text, "NO or ALL: what an exchange has wired is not known"),
-            ("date_s", count, "only orders from before or, oldest first, from after this second"),
-            ("limit", number, "at most so many orders beyond the offset, from the oldest; negative: from the newest"),
+            (
+                "refunded",
+                text,
+                "YES or NO: only orders of which something was or nothing was; ALL",
+            ),
+            (
+                "wired",
+                text,
+                "NO or ALL: what an exchange has wired is not known",
+            ),
+            (
+                "date_s",
+                count,
+                "only orders from before or, oldest first, from after this second",
+            ),
+            (
+                "limit",
+                number,
+                "at most so many orders beyond the offset, from the oldest; negative: from the newest",
+            ),
             ("offset", count, "a row_id"),
             ("delta", number, "limit, as it was called before"),
             ("start", count, "offset, as it was called before"),
-            ("timeout_ms", count, "oldest first: how long to wait for an order, 30 seconds at most"),
+            (
+                "timeout_ms",
+                count,
+                "oldest first: how long to wait for an order, 30 seconds at most",
+            ),
         ],
         answers: &[(200, Body::Json(shape::<list::List>))],
         refusals: &[
@@ -319,7 +355,11 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "How an order stands.",
         query: &[
             ("session_id", text, "the session in which it is to be paid"),
-            ("timeout_ms", count, "how long to wait for its payment, 30 seconds at most"),
+            (
+                "timeout_ms",
+                count,
+                "how long to wait for its payment, 30 seconds at most",
+            ),
         ],
         answers: &[(200, Body::Json(shape::<shape::OrderState>))],
         refusals: &[
@@ -334,7 +374,11 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::Order),
         demand: Demand::Scopes(SELLING),
         summary: "Takes an order back that nobody has paid.",
-        query: &[("force", text, "yes: although a wallet has claimed it and may still pay it")],
+        query: &[(
+            "force",
+            text,
+            "yes: although a wallet has claimed it and may still pay it",
+        )],
         answers: &[(204, Body::Empty)],
         refusals: &[
             (400, Code::GenericParameterMalformed),

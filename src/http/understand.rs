@@ -5,7 +5,8 @@ use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
 use super::{
-    Endpoint, abort, accounts, approve, claim, instance_id, intake, list, order, orders, pay, refund, status, token,
+    Endpoint, abort, accounts, approve, claim, instance_id, intake, list, order, orders, pay, refund, status,
+    token,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;

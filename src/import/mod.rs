@@ -272,7 +272,8 @@ impl Import<'_> {
         };
         let merchant = &instance.merchant;
         let merchant_pub = merchant.merchant_pub();
-        let mut events = match order::decide(folded, &request, &merchant_pub, self.config.currency, &self.by) {
+        let mut events = match order::decide(folded, &request, &merchant_pub, self.config.currency, &self.by)
+        {
             Ok(events) => events,
             Err(refusal) => return Err((key, reason(&refusal))),
         };

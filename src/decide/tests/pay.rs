@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::decide::pay::{
-    Checked, Outcome, Payment, Share, Standing, Unfit, Wanted, check, completed, decide, recorded as record, show,
-    standing,
+    Checked, Outcome, Payment, Share, Standing, Unfit, Wanted, check, completed, decide, recorded as record,
+    show, standing,
 };
 use crate::decide::{abort, deposits};
 use crate::limits::{BATCHES_MAX, PAY_COINS_MAX, SESSIONS_MAX};
@@ -98,7 +98,8 @@ pub(super) fn paid_coin(number: u8, value: &str, url: &str) -> PaidCoin {
     PaidCoin {
         coin_pub: coin(number),
         coin_sig: EddsaSignature::from_bytes([number; 64]),
-        ub_sig: serde_json::from_value::<CoinSignature>(json!({"cipher": "RSA", "rsa_signature": "04"})).unwrap(),
+        ub_sig: serde_json::from_value::<CoinSignature>(json!({"cipher": "RSA", "rsa_signature": "04"}))
+            .unwrap(),
         h_denom: HashCode::from_bytes([number; 64]),
         contribution: kudos(value),
         exchange_url: url.into(),
@@ -176,7 +177,11 @@ pub(super) fn reply(order: &Order, number: usize, attempt: u64, verdict: Verdict
     let exchange_pub = ExchangePub::from_bytes([4; 32]);
     let (http_status, error_code, body) = match verdict {
         Verdict::Confirmed => {
-            let sigs: Vec<Value> = batch.coins.iter().map(|_| json!({ "exchange_sig": sig })).collect();
+            let sigs: Vec<Value> = batch
+                .coins
+                .iter()
+                .map(|_| json!({ "exchange_sig": sig }))
+                .collect();
             let at = TalerTimestamp(second(NOW_S));
             let body = json!({"exchange_timestamp": at, "exchange_pub": exchange_pub, "exchange_sigs": sigs});
             (200, None, body)
@@ -240,7 +245,10 @@ fn only_an_order_that_was_sold_here_and_claimed_can_be_paid() {
     let unknown = Err(ErrorCode::MerchantGenericOrderUnknown);
     assert_eq!(stand(None, &payment, now()), unknown);
     assert_eq!(stand(Some(&offered("10")), &payment, now()), unknown);
-    assert_eq!(stand(Some(&folded(&recorded(terms("10")))), &payment, now()), unknown);
+    assert_eq!(
+        stand(Some(&folded(&recorded(terms("10")))), &payment, now()),
+        unknown
+    );
     let order = sold("10");
     assert_eq!(stand(Some(&folded(&order)), &payment, now()).unwrap().len(), 1);
     let deleted = quittance_events::facts::OrderDeleted { by: by() };
@@ -267,9 +275,17 @@ fn what_is_wrong_first_is_told_first() {
     let malformed = ErrorCode::GenericParameterMalformed;
     let untrusted = ErrorCode::MerchantGenericExchangeUntrusted;
     for (coins, at, code) in [
-        (vec![good.clone(), good.clone()], late, ErrorCode::MerchantPostOrdersIdPayOfferExpired),
+        (
+            vec![good.clone(), good.clone()],
+            late,
+            ErrorCode::MerchantPostOrdersIdPayOfferExpired,
+        ),
         (many, now(), malformed),
-        (vec![good.clone(), foreign(STRANGER), good.clone()], now(), malformed),
+        (
+            vec![good.clone(), foreign(STRANGER), good.clone()],
+            now(),
+            malformed,
+        ),
         (vec![euros.clone(), foreign(STRANGER)], now(), untrusted),
         (vec![foreign("https://nobody.example/")], now(), untrusted),
         (vec![euros], now(), ErrorCode::MerchantGenericCurrencyMismatch),
@@ -295,7 +311,10 @@ fn exchanges_get_their_coins_however_their_address_is_written() {
     };
     assert_eq!(
         shares,
-        [share(second_exchange(), SECOND, vec![0, 2]), share(exchange(), EXCHANGE, vec![1])]
+        [
+            share(second_exchange(), SECOND, vec![0, 2]),
+            share(exchange(), EXCHANGE, vec![1])
+        ]
     );
 }
 
@@ -318,8 +337,14 @@ fn a_batch_is_asked_for_at_each_exchange_with_the_request_behind_it() {
     let order = after(&order, &record(&order, &unreached(&order, 0, 1), &merchant()));
     assert_eq!(pay(&order, &payment, "10").unwrap(), []);
     // What was refused is asked anew: the coin may be good by now.
-    let order = after(&order, &record(&order, &reply(&order, 1, 1, Verdict::Refused), &merchant()));
-    assert_eq!(kinds(&pay(&order, &payment, "10").unwrap()), ["deposit_requested"]);
+    let order = after(
+        &order,
+        &record(&order, &reply(&order, 1, 1, Verdict::Refused), &merchant()),
+    );
+    assert_eq!(
+        kinds(&pay(&order, &payment, "10").unwrap()),
+        ["deposit_requested"]
+    );
 }
 
 #[test]
@@ -331,7 +356,10 @@ fn the_order_is_paid_in_the_commit_of_its_last_deposit() {
     assert_eq!(kinds(&first), ["deposit_replied", "deposit_recorded"]);
     let order = after(&order, &first);
     assert_eq!(completed(&order, &payment, &price("10"), &merchant()), []);
-    let order = after(&order, &record(&order, &reply(&order, 0, 1, Verdict::Confirmed), &merchant()));
+    let order = after(
+        &order,
+        &record(&order, &reply(&order, 0, 1, Verdict::Confirmed), &merchant()),
+    );
     let done = completed(&order, &payment, &price("10"), &merchant());
     let facts = PaymentCompleted {
         paid: kudos("10"),
@@ -375,7 +403,10 @@ fn deposits_of_another_try_go_back_before_the_payment_completes() {
     let order = ended(&order, &unreached(&order, 1, 1), &theirs, "10");
     let mine = payment(vec![paid_coin(3, "10", EXCHANGE)]);
     let order = after(&order, &pay(&order, &mine, "10").unwrap());
-    let order = after(&order, &record(&order, &reply(&order, 2, 1, Verdict::Confirmed), &merchant()));
+    let order = after(
+        &order,
+        &record(&order, &reply(&order, 2, 1, Verdict::Confirmed), &merchant()),
+    );
     let done = completed(&order, &mine, &price("10"), &merchant());
     assert_eq!(kinds(&done), ["abort_extended", "payment_completed"]);
     let order = after(&order, &done);
@@ -385,7 +416,10 @@ fn deposits_of_another_try_go_back_before_the_payment_completes() {
     assert_eq!(order.payment.as_ref().unwrap().paid, kudos("10"));
     assert_eq!(order.exchange_of(&coin(2)), Some(second_exchange()));
     // Their wallet is told so, and its abort is none after the payment.
-    assert_eq!(code(pay(&order, &theirs, "10")), ErrorCode::MerchantPostOrdersIdPayAlreadyPaid);
+    assert_eq!(
+        code(pay(&order, &theirs, "10")),
+        ErrorCode::MerchantPostOrdersIdPayAlreadyPaid
+    );
     let request = abort::AbortRequest {
         h_contract: hash(),
         coins: vec![coin(1), coin(2)],
@@ -398,14 +432,26 @@ fn deposits_of_another_try_go_back_before_the_payment_completes() {
 fn a_paid_order_is_paid_again_by_the_same_coins_only_and_not_after_a_refund() {
     let (order, payment_made) = paid_order();
     assert!(matches!(
-        standing(Some(&folded(&order)), &payment_made, is_configured, at(NOW_S + 10_000)).unwrap().0,
+        standing(
+            Some(&folded(&order)),
+            &payment_made,
+            is_configured,
+            at(NOW_S + 10_000)
+        )
+        .unwrap()
+        .0,
         Standing::Paid(..)
     ));
     let other_sig = PaidCoin {
         coin_sig: EddsaSignature::from_bytes([9; 64]),
         ..payment_made.coins[0].clone()
     };
-    for coins in [vec![], vec![other_sig], vec![paid_coin(1, "9", EXCHANGE)], vec![paid_coin(2, "10", EXCHANGE)]] {
+    for coins in [
+        vec![],
+        vec![other_sig],
+        vec![paid_coin(1, "9", EXCHANGE)],
+        vec![paid_coin(2, "10", EXCHANGE)],
+    ] {
         assert_eq!(
             stand(Some(&folded(&order)), &payment(coins), now()),
             Err(ErrorCode::MerchantPostOrdersIdPayAlreadyPaid)
@@ -417,7 +463,11 @@ fn a_paid_order_is_paid_again_by_the_same_coins_only_and_not_after_a_refund() {
         Err(ErrorCode::MerchantPostOrdersIdPayReplayAfterRefund)
     );
     assert_eq!(
-        stand(Some(&folded(&refunded)), &payment(vec![paid_coin(2, "10", EXCHANGE)]), now()),
+        stand(
+            Some(&folded(&refunded)),
+            &payment(vec![paid_coin(2, "10", EXCHANGE)]),
+            now()
+        ),
         Err(ErrorCode::MerchantPostOrdersIdPayAlreadyPaid)
     );
 }
@@ -457,7 +507,10 @@ fn a_session_is_recorded_once_and_only_so_many() {
     let forged = EddsaPrivateKey::from_bytes([6; 32]).sign(&message::payment_ok(&hash()));
     let invalid = ErrorCode::MerchantPostOrdersIdPaidCoinSignatureInvalid;
     assert_eq!(code(show(Some(&order), &hash(), &forged, None)), invalid);
-    assert_eq!(code(show(Some(&folded(&sold("10"))), &hash(), &sig, None)), invalid);
+    assert_eq!(
+        code(show(Some(&folded(&sold("10"))), &hash(), &sig, None)),
+        invalid
+    );
     assert_eq!(
         code(show(None, &hash(), &sig, None)),
         ErrorCode::MerchantGenericOrderUnknown
@@ -491,7 +544,10 @@ fn attempts_are_recorded_at_powers_of_two_and_when_they_decide() {
     let refused = record(&order, &reply(&order, 0, 3, Verdict::Refused), &merchant());
     assert_eq!(kinds(&refused), ["deposit_replied"]);
     let order = after(&order, &refused);
-    assert_eq!(record(&order, &reply(&order, 0, 4, Verdict::Confirmed), &merchant()), []);
+    assert_eq!(
+        record(&order, &reply(&order, 0, 4, Verdict::Confirmed), &merchant()),
+        []
+    );
 }
 
 #[test]
@@ -500,9 +556,15 @@ fn an_order_takes_only_so_many_batches() {
     let payment = payment(vec![paid_coin(1, "10", EXCHANGE)]);
     for number in 0..BATCHES_MAX {
         order = after(&order, &pay(&order, &payment, "10").unwrap());
-        order = after(&order, &record(&order, &reply(&order, number, 1, Verdict::Refused), &merchant()));
+        order = after(
+            &order,
+            &record(&order, &reply(&order, number, 1, Verdict::Refused), &merchant()),
+        );
     }
-    assert_eq!(code(pay(&order, &payment, "10")), ErrorCode::GenericParameterMalformed);
+    assert_eq!(
+        code(pay(&order, &payment, "10")),
+        ErrorCode::GenericParameterMalformed
+    );
 }
 
 #[test]
@@ -514,7 +576,10 @@ fn the_intake_tells_nothing_of_an_order_that_is_sold_here() {
     };
     let decided = deposits::decide(Some(&sold("10")), &request, is_configured, &merchant(), &by());
     let refusal = decided.unwrap_err();
-    assert_eq!((refusal.code, refusal.http_status), (ErrorCode::GenericDbInvariantFailure, Some(409)));
+    assert_eq!(
+        (refusal.code, refusal.http_status),
+        (ErrorCode::GenericDbInvariantFailure, Some(409))
+    );
 }
 
 /// A recorded deposit of two coins, with the exchange's `/keys` of that day.
@@ -575,7 +640,15 @@ impl Recorded {
             coins: (0..payment.coins.len()).collect(),
         };
         let keys = |_: &MasterPub| Some(Arc::clone(&self.keys));
-        check(&self.order, payment, &[share], &self.terms, &self.price(amount), keys, at)
+        check(
+            &self.order,
+            payment,
+            &[share],
+            &self.terms,
+            &self.price(amount),
+            keys,
+            at,
+        )
     }
 }
 
@@ -634,7 +707,11 @@ fn recorded_coins_pass_and_anything_changed_in_them_does_not() {
         ),
     ] {
         let unfit = recording.check(&payment, "1", recording.at).unwrap_err();
-        assert_eq!((unfit.refusal.code, unfit.look_again.is_some()), (code, looks), "{what}");
+        assert_eq!(
+            (unfit.refusal.code, unfit.look_again.is_some()),
+            (code, looks),
+            "{what}"
+        );
     }
     let long_after = Micros::from_s(recording.at.get() / 1_000_000 + 100 * 365 * 86_400).unwrap();
     let unfit = recording.check(good, "1", long_after).unwrap_err();
@@ -659,10 +736,11 @@ fn a_coin_is_never_asked_for_two_amounts() {
     };
     let asked = payment(vec![other]);
     recording.order.sale = after(&one, &pay(&one, &asked, "10").unwrap()).sale;
-    let unfit = recording.check(&recording.payment, "1", recording.at).unwrap_err();
+    let unfit = recording
+        .check(&recording.payment, "1", recording.at)
+        .unwrap_err();
     assert_eq!(
         (unfit.refusal.code, unfit.refusal.http_status),
         (ErrorCode::GenericDbInvariantFailure, Some(409))
     );
 }
-

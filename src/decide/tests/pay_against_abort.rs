@@ -69,7 +69,10 @@ impl World {
                 }
                 Facts::DepositRequested(f) => {
                     for coin in &f.coins {
-                        assert!(self.order.aborted(&coin.coin_pub).is_none(), "asked for under an abort");
+                        assert!(
+                            self.order.aborted(&coin.coin_pub).is_none(),
+                            "asked for under an abort"
+                        );
                     }
                 }
                 Facts::PaymentCompleted(f) => {
@@ -149,7 +152,11 @@ impl World {
             let coins: Vec<CoinPub> = known.coins.iter().map(|coin| coin.coin_pub).collect();
             // What an exchange has taken it does not refuse.
             let had = coins.iter().all(|coin| self.taken.contains(coin));
-            let end = if had && end == End::Refused { End::Confirmed } else { end };
+            let end = if had && end == End::Refused {
+                End::Confirmed
+            } else {
+                end
+            };
             if end != End::Refused {
                 self.taken.extend(coins);
             }
@@ -180,7 +187,13 @@ impl World {
         if self.paid_by == Some(wallet) {
             assert!(events.iter().all(|event| event.facts.kind() == "abort_refused"));
         }
-        if let [NewEvent { facts: Facts::AbortRequested(facts), .. }] = events.as_mut_slice() {
+        if let [
+            NewEvent {
+                facts: Facts::AbortRequested(facts),
+                ..
+            },
+        ] = events.as_mut_slice()
+        {
             for coin in &facts.coins {
                 let may_be_taken = self.taken.contains(&coin.coin_pub);
                 match coin.state {
@@ -195,14 +208,21 @@ impl World {
 
     fn check(&self, steps: &[Step]) {
         let permitted: BTreeSet<CoinPub> = self.permitted.iter().copied().collect();
-        assert_eq!(permitted.len(), self.permitted.len(), "two permissions of a coin: {steps:?}");
+        assert_eq!(
+            permitted.len(),
+            self.permitted.len(),
+            "two permissions of a coin: {steps:?}"
+        );
         let Some(paid) = &self.order.payment else { return };
         for coin in &paid.coins {
             assert!(!permitted.contains(coin), "counted and given back: {steps:?}");
         }
         for coin in &self.taken {
             let is_counted = paid.coins.contains(coin);
-            assert!(is_counted || permitted.contains(coin), "kept for nothing: {steps:?}");
+            assert!(
+                is_counted || permitted.contains(coin),
+                "kept for nothing: {steps:?}"
+            );
         }
     }
 }
@@ -280,7 +300,12 @@ fn a_coin_in_question_is_asked_back_for_what_it_was_to_pay() {
             (AbortCoinState::Deposited, Some(kudos("6")))
         ]
     );
-    assert!(is_permitted(1, 0, kudos("4"), &facts.coins[0].merchant_sig.unwrap()));
+    assert!(is_permitted(
+        1,
+        0,
+        kudos("4"),
+        &facts.coins[0].merchant_sig.unwrap()
+    ));
     let order = after(&order, &events);
     assert_eq!(order.open_permissions().count(), 2);
     // Its deposit is told after all: it is recorded, and the permission stands.
@@ -302,7 +327,11 @@ fn a_coin_that_the_exchange_will_not_give_back_pays_after_all() {
     let order = after(&order, &pay(&order, &one, "10").unwrap());
     let order = aborted(&order, &[3]);
     let order = after(&order, &[replied(3, 0, Verdict::Refused, 410, Some(1503))]);
-    assert_eq!(pay(&order, &one, "10").unwrap(), [], "its batch is still in question");
+    assert_eq!(
+        pay(&order, &one, "10").unwrap(),
+        [],
+        "its batch is still in question"
+    );
     let order = ended(&order, &reply(&order, 0, 1, Verdict::Confirmed), &one, "10");
     assert_eq!(order.payment.unwrap().coins, [coin(3)].into());
 }
