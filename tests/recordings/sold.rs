@@ -9,8 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use quittance_sandbox::purse::Coin;
-use quittance_sandbox::{Aggregate, Deposit, Fault, FaultKind, FaultPath, Sandbox, SandboxConfig};
+use quittance_sandbox::{Aggregate, Coin, Deposit, Fault, FaultKind, FaultPath, Sandbox, SandboxConfig};
 use quittance_taler::deposit::DepositLayout;
 use quittance_taler::payment::PaymentTerms;
 use quittance_taler::{Amount, CoinPub, EddsaSignature, ExchangePub, HashCode, contract_hash, message};
