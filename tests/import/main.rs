@@ -420,3 +420,29 @@ async fn it_stops_where_going_on_would_do_harm() {
     shop.config.disk_reserve = u64::MAX;
     assert_eq!(run_well(&mut shop, text).await.known, 1);
 }
+
+#[tokio::test]
+async fn orders_that_are_sold_here_are_not_told_of() {
+    let mut shop = Shop::open_selling().await;
+    let [whole, _] = coins();
+    shop.offer("offered", "KUDOS:10").await;
+    let (_, sold, _) = shop.sold("sold", "KUDOS:10").await;
+    let text = lines(&[
+        line(
+            &shop,
+            &terms(&shop, "offered"),
+            std::slice::from_ref(&whole),
+            true,
+        ),
+        line(&shop, &sold, &[], false),
+    ]);
+    shop.stop().await;
+    let before = shop.events().len();
+    let (summary, said) = run(&mut shop, text).await;
+    assert_eq!((summary.skipped, summary.recorded, summary.known), (2, 0, 0));
+    for (.., reason) in &said.0 {
+        assert!(reason.starts_with("2503 "), "{reason}");
+    }
+    assert_eq!(shop.events().len(), before);
+    shop.audit().await;
+}
