@@ -35,7 +35,7 @@ fn line(shop: &Shop, terms: &Value, coins: &[Coin], paid: bool) -> Value {
 }
 
 fn lines(lines: &[Value]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.iter().map(|line| line.to_string() + "\n").collect()
 }
 
 async fn try_run(shop: &mut Shop, text: String, dry_run: bool) -> (Result<Summary, StartError>, Said) {
@@ -281,7 +281,7 @@ async fn what_is_wrong_is_skipped_and_named_and_all_else_is_recorded() {
         ),
         (as_root.to_string(), none, ""),
     ];
-    let text: String = cases.iter().map(|(line, ..)| format!("{line}\n")).collect();
+    let text: String = cases.iter().map(|(line, ..)| line.clone() + "\n").collect();
     let (summary, said) = run(&mut shop, text.clone()).await;
     let wrong = || {
         (1..)
@@ -357,7 +357,7 @@ async fn thousands_of_orders_need_few_commits_and_a_dry_run_none() {
     let text: String = (0..ORDERS)
         .map(|number| {
             let terms = terms(&shop, &format!("order-{number}"));
-            format!("{}\n", line(&shop, &terms, std::slice::from_ref(&whole), true))
+            line(&shop, &terms, std::slice::from_ref(&whole), true).to_string() + "\n"
         })
         .collect();
     let before = {
