@@ -195,6 +195,14 @@ def whole(name, client, merchant_pub, stranger):
     same("the intake", made[0], 200)
     status = client.ask("GET", f"/orders/{order}?h_contract={made[1]['h_contract']}", headers=SPOOFED)
     assert status[0] == 402 and status[1]["taler_pay_uri"].startswith("taler://pay/shop.example/"), status
+    made = client.ask("POST", "/private/orders", {"order": {"amount": "KUDOS:1", "summary": "boots",
+                      "fulfillment_url": "https://shop.example/thanks"}}, shop=True)
+    same("an order", made[0], 200)
+    sold = made[1]["order_id"]
+    asked = client.ask("GET", f"/private/orders/{sold}", headers=SPOOFED, shop=True)
+    assert asked[1]["taler_pay_uri"].startswith(f"taler://pay/shop.example/{sold}/"), asked
+    claimed = client.ask("POST", f"/orders/{sold}/claim", {"nonce": EXCHANGE, "token": made[1]["token"]}, SPOOFED)
+    same("the contract's address", claimed[1]["contract_terms"]["merchant_base_url"], "https://shop.example/")
     same("without a token", code(client.ask("GET", "/private/tokens")), (401, 40))
     for path in ["/private/tokens", "/instances/default/private/tokens", "//private/tokens", "/x/../private/tokens",
                  "/%70rivate/tokens", "/management/instances"]:
@@ -220,6 +228,8 @@ def main():
 
         say("init")
         token = say("instance", "add", "--id", "default", "--merchant-key", str(home / "merchant.key"))
+        payto = re.search(r"^quittance account add .* --payto '(.*)'$", DOCS, re.M).group(1)
+        say("account", "add", "--payto", payto)
         merchant_pub = MERCHANT_PUB
         ports = [("9966", quittance_port), ("9967", backend.server_address[1])]
         with running([QUITTANCE, "serve", *config], quittance_port):
