@@ -11,6 +11,7 @@ use super::{
     refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
+use crate::decide::order::ToldOrder;
 
 /// Whom an endpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -472,7 +473,7 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::RecordOrder),
         demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's contract terms.",
-        request: Some(shape::<intake::RecordOrder>),
+        request: Some(shape::<ToldOrder>),
         answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
         refusals: &[
             (400, Code::MerchantPrivatePostOrdersProposalParseError),
