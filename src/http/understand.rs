@@ -28,14 +28,7 @@ pub fn understand(
     instance_id(target.managed.or(target.instance))
         .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
-        Endpoint::OpenApi
-        | Endpoint::Health
-        | Endpoint::Config
-        | Endpoint::Ledger(_)
-        | Endpoint::Tokens
-        | Endpoint::TokenOf(_) => {}
         Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
-        Endpoint::Accounts | Endpoint::Account(_) => {}
         Endpoint::Claim => claim::read(body).map(drop)?,
         Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
         Endpoint::Orders => list::read(query).map(drop)?,
@@ -44,9 +37,7 @@ pub fn understand(
         Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
         Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
         Endpoint::Auth => instances::read_auth(body).map(drop)?,
-        Endpoint::Instances | Endpoint::Instance => {}
-        Endpoint::Token if method == "DELETE" => {}
-        Endpoint::Token => token::read(body).map(drop)?,
+        Endpoint::Token if method == "POST" => token::read(body).map(drop)?,
         Endpoint::Status => status::read(query, currency).map(drop)?,
         Endpoint::Pay => Payment::read(body).map(drop)?,
         Endpoint::Paid => pay::read_paid(body).map(drop)?,
@@ -55,6 +46,17 @@ pub fn understand(
         Endpoint::Approve => approve::read(body).map(drop)?,
         Endpoint::RecordOrder => intake::read_order(body).map(drop)?,
         Endpoint::RecordDeposits => intake::read_deposits(body).map(drop)?,
+        Endpoint::OpenApi
+        | Endpoint::Health
+        | Endpoint::Config
+        | Endpoint::Ledger(_)
+        | Endpoint::Accounts
+        | Endpoint::Account(_)
+        | Endpoint::Instances
+        | Endpoint::Instance
+        | Endpoint::Token
+        | Endpoint::Tokens
+        | Endpoint::TokenOf(_) => {}
     }
     match target.order.map(decoded::<quittance_events::OrderId>) {
         Some(None) => Err(Refusal::new(ErrorCode::MerchantGenericOrderUnknown)),
