@@ -280,7 +280,13 @@ pub async fn run() -> anyhow::Result<()> {
         sandboxes[1].base_url()
     );
     let event_key = app.service.ledger.event_key();
-    let merchant_pub = app.service.instances[&InstanceId::root()].merchant.merchant_pub();
+    let merchant_pub = app
+        .service
+        .instances
+        .get(&InstanceId::root())
+        .context("the root instance")?
+        .merchant
+        .merchant_pub();
     let http = Http {
         client: Client::builder(TokioExecutor::new()).build_http(),
         service: app.addr(),

@@ -15,7 +15,9 @@ use quittance_events::ledger;
 use quittance_events::order::FoldError;
 use quittance_events::seal::event_digest;
 use quittance_events::successor::Successor;
-use quittance_events::{AttachmentName, Event, Facts, Folded, InstanceId, NewEvent, Order, OrderKey, RefundId};
+use quittance_events::{
+    AttachmentName, Event, Facts, Folded, InstanceId, NewEvent, Order, OrderKey, RefundId,
+};
 use quittance_replay::{Grade, Opened, Report, Unusable, VerifyOptions};
 use quittance_taler::{Digest32, EddsaPrivateKey, HashCode, Micros, json};
 use quittance_tlog::{Frontier, leaf_hash};
@@ -177,7 +179,7 @@ pub fn continue_ledger(
         };
         let left = left_of_terms(&recorded);
         for (event, attachments) in recorded {
-            if is_repeated(order, &event) {
+            if is_repeated(order, event.seq, &event.facts) {
                 let event = again(event, attachments, left.as_deref(), key)?;
                 successor.add(&key.instance, Some(&key.order), event)?;
             }
@@ -439,6 +441,7 @@ fn instances(
         }
         let opened = InstanceAdded {
             base_url: base_url(config, id).to_string(),
+            by: None,
             ..was.clone()
         };
         instances.push((id.clone(), (opened, key, file)));

@@ -11,6 +11,7 @@ mod delivery;
 pub mod door;
 mod error;
 mod health;
+mod instances;
 mod intake;
 mod ledger;
 mod list;
@@ -18,6 +19,7 @@ mod observe;
 pub mod openapi;
 mod order;
 mod orders;
+mod page;
 mod pay;
 mod query;
 mod refund;
@@ -31,6 +33,7 @@ mod status;
 mod stream;
 mod token;
 pub mod understand;
+mod webhooks;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +42,7 @@ use std::time::Duration;
 use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
-use quittance_events::{InstanceId, OrderKey, TokenId};
+use quittance_events::{InstanceId, OrderKey, TokenId, WebhookId};
 use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
@@ -55,6 +58,7 @@ use crate::access::Bearer;
 use crate::admission::Admission;
 use crate::instance::Instance;
 use crate::limits::BODY_MAX;
+use crate::page::Language;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 use crate::waiters::{Topic, Waiter};
@@ -65,6 +69,8 @@ enum Endpoint {
     OpenApi,
     Health,
     Config,
+    /// Of an instance, as a browser would ask for it.
+    Front,
     Status,
     Pay,
     Paid,
@@ -87,6 +93,13 @@ enum Endpoint {
     Accounts,
     /// `None`: the path has no hash.
     Account(Option<HashCode>),
+    Webhooks,
+    Webhook,
+    /// All of the service.
+    Instances,
+    /// One, whether the path or the manager names it.
+    Instance,
+    Auth,
 }
 
 impl Endpoint {
@@ -96,6 +109,7 @@ impl Endpoint {
             Endpoint::OpenApi => "openapi",
             Endpoint::Health => "health",
             Endpoint::Config => "config",
+            Endpoint::Front => "front",
             Endpoint::Status => "status",
             Endpoint::Pay => "pay",
             Endpoint::Paid => "paid",
@@ -110,6 +124,10 @@ impl Endpoint {
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
+            Endpoint::Webhooks | Endpoint::Webhook => "webhooks",
+            Endpoint::Instances => "instances",
+            Endpoint::Instance => "instance",
+            Endpoint::Auth => "auth",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -196,6 +214,11 @@ async fn respond(
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
+            if endpoint == Endpoint::Status
+                && let Some(language) = page::wanted(headers)
+            {
+                response = page::trouble(&response, language);
+            }
             if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
@@ -228,10 +251,16 @@ async fn answer(
         read(admission, private, headers, body).await?;
         return Ok(openapi::get());
     }
-    let id = instance_id(target.instance);
-    let instance = id.as_ref().and_then(|id| service.instances.get(id));
-    let bearer = bearer(&service, id.as_ref(), target.demand, headers).await?;
-    let (Some(id), Some(_)) = (id, instance) else {
+    let id = instance_id(target.managed.or(target.instance));
+    let open = id.as_ref().and_then(|id| service.instances.get(id));
+    // Who runs the service manages its instances, or who has all of the root instance.
+    let doorkeeper = if target.manages {
+        Some(InstanceId::root())
+    } else {
+        id.clone()
+    };
+    let bearer = bearer(&service, doorkeeper.as_ref(), target.demand, headers).await?;
+    let Some(id) = id.filter(|_| open.is_some() || target.endpoint == Endpoint::Instances) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
     tracing::Span::current().record("instance", id.as_str());
@@ -245,7 +274,10 @@ async fn answer(
     let call = Call {
         service,
         instance: id,
+        open,
         order,
+        webhook: target.webhook.and_then(decoded),
+        page: page::wanted(headers),
         bearer,
         query,
         body,
@@ -256,7 +288,11 @@ async fn answer(
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
-            Endpoint::Status => status::get(&call).await,
+            Endpoint::Front => Ok(config::front(&call)),
+            Endpoint::Status => match call.page {
+                Some(language) => page::get(&call, language).await,
+                None => status::get(&call).await,
+            },
             Endpoint::Pay => pay::post(&call).await,
             Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
@@ -275,10 +311,25 @@ async fn answer(
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
             Endpoint::Accounts if method == "POST" => accounts::post(&call).await,
             Endpoint::Accounts => accounts::list(&call).await,
+            Endpoint::Instances if method == "POST" => instances::post(&call).await,
+            Endpoint::Instances => Ok(instances::list(&call)),
+            Endpoint::Instance => match method {
+                "PATCH" => instances::patch(&call).await,
+                "DELETE" => instances::delete(&call).await,
+                _ => Ok(instances::get(&call).await),
+            },
+            Endpoint::Auth => instances::auth(&call).await,
             Endpoint::Account(h_wire) => match method {
                 "PATCH" => accounts::patch(&call, h_wire),
                 "DELETE" => accounts::delete(&call, h_wire).await,
                 _ => accounts::get(&call, h_wire).await,
+            },
+            Endpoint::Webhooks if method == "POST" => webhooks::post(&call).await,
+            Endpoint::Webhooks => Ok(webhooks::list(&call)),
+            Endpoint::Webhook => match method {
+                "PATCH" => webhooks::patch(&call).await,
+                "DELETE" => webhooks::delete(&call).await,
+                _ => webhooks::get(&call),
             },
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
@@ -297,8 +348,14 @@ async fn answer(
 struct Call {
     service: Arc<Service>,
     instance: InstanceId,
+    /// As it was when the request came; it is `None` only where all instances are meant.
+    open: Option<Arc<Instance>>,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
+    /// `None`: the path names no webhook that could exist.
+    webhook: Option<WebhookId>,
+    /// The language of the page that the client would have rather than JSON.
+    page: Option<Language>,
     /// Who calls, on private endpoints.
     bearer: Option<Bearer>,
     query: String,
@@ -342,7 +399,13 @@ impl Call {
     }
 
     fn instance(&self) -> &Instance {
-        &self.service.instances[&self.instance]
+        self.open()
+    }
+
+    fn open(&self) -> &Arc<Instance> {
+        self.open
+            .as_ref()
+            .expect("endpoints of an instance come here with it open")
     }
 
     fn order(&self, unknown: ErrorCode) -> Result<&OrderKey, Refusal> {
@@ -480,14 +543,12 @@ mod tests {
         }
         for path in [
             "",
-            "/",
             "/instances/shop/health",
             "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pays",
             "/instances/shop",
-            "/private/orders/a",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

@@ -7,10 +7,11 @@ use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, list, orders, pay, refund,
-    shape, token,
+    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
+    refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
+use crate::decide::order::ToldOrder;
 
 /// Whom an endpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(super) struct Route {
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
     pub(super) refusals: &'static [(u16, Code)],
+    /// Whether a browser gets a page instead.
+    pub(super) has_page: bool,
     /// How a `{name*}` is written in a document that knows single segments only.
     pub(super) spelt: &'static [&'static str],
 }
@@ -110,7 +113,52 @@ const PLAIN: Route = Route {
     request: None,
     answers: &[],
     refusals: &[],
+    has_page: false,
     spelt: &[],
+};
+
+/// An instance as itself and its manager see it.
+const INSTANCE: Route = Route {
+    endpoint: |_| Some(Endpoint::Instance),
+    demand: Demand::Scope(TokenScope::All),
+    summary: "An instance's name and settings.",
+    answers: &[(200, Body::Json(shape::<instances::Detail>))],
+    refusals: &[(404, Code::MerchantGenericInstanceUnknown)],
+    ..PLAIN
+};
+
+const INSTANCE_CHANGED: Route = Route {
+    method: "PATCH",
+    summary: "Changes the instance's name and settings.",
+    request: Some(shape::<instances::About>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::GenericParameterMalformed),
+        (404, Code::MerchantGenericInstanceUnknown),
+    ],
+    ..INSTANCE
+};
+
+const INSTANCE_CLOSED: Route = Route {
+    method: "DELETE",
+    summary: "Closes the instance. What it did stays in the ledger.",
+    answers: &[(204, Body::Empty)],
+    ..INSTANCE
+};
+
+const INSTANCE_AUTH: Route = Route {
+    method: "POST",
+    endpoint: |_| Some(Endpoint::Auth),
+    summary: "Sets the instance's token in the place of the one that was set before.",
+    request: Some(shape::<instances::Auth>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::MerchantPrivatePostInstanceAuthBadAuth),
+        (403, Code::GenericForbidden),
+        (404, Code::MerchantGenericInstanceUnknown),
+        (404, Code::MerchantGenericAccessTokenUnknown),
+    ],
+    ..INSTANCE
 };
 
 /// Every method of every path. Of two that fit the first counts.
@@ -130,6 +178,19 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "Whether this service can record.",
         answers: &[(200, Body::Json(shape::<health::Reply>))],
         refusals: &[(503, Code::GenericDbStoreFailed)],
+        ..PLAIN
+    },
+    Route {
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "Where a client looks whether there is anything; it leads to `config`.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "HEAD",
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "As GET.",
+        answers: &[(302, Body::Empty)],
         ..PLAIN
     },
     Route {
@@ -178,6 +239,7 @@ pub(super) static ROUTES: &[Route] = &[
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
             (404, Code::MerchantGenericOrderUnknown),
         ],
+        has_page: true,
         ..PLAIN
     },
     Route {
@@ -411,7 +473,7 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::RecordOrder),
         demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's contract terms.",
-        request: Some(shape::<intake::RecordOrder>),
+        request: Some(shape::<ToldOrder>),
         answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
         refusals: &[
             (400, Code::MerchantPrivatePostOrdersProposalParseError),
@@ -488,6 +550,68 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private",
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's name and settings.",
+        ..INSTANCE
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "private/auth",
+        ..INSTANCE_AUTH
+    },
+    Route {
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "All open instances.",
+        answers: &[(200, Body::Json(shape::<instances::List>))],
+        ..INSTANCE
+    },
+    Route {
+        method: "POST",
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "Opens an instance.",
+        request: Some(shape::<instances::New>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPrivatePostInstancesBadAuth),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostInstancesAlreadyExists),
+        ],
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "management/instances/{id}/auth",
+        of_instances: false,
+        ..INSTANCE_AUTH
+    },
+    Route {
         path: "private/accounts",
         endpoint: |_| Some(Endpoint::Accounts),
         demand: Demand::Scope(TokenScope::Read),
@@ -537,6 +661,62 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "Closes an account: no new order names it.",
         answers: &[(204, Body::Empty)],
         refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's webhooks.",
+        answers: &[(200, Body::Json(shape::<webhooks::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Has a server of the shop told of payments or refunds. `Quittance-Webhook-Secret` is told once.",
+        request: Some(shape::<webhooks::Request>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostWebhooksConflictWebhookExists),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "One of them. Its templates may hold the shop's own secrets.",
+        answers: &[(200, Body::Json(shape::<webhooks::Detail>))],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes a webhook; its secret stays.",
+        request: Some(shape::<webhooks::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericWebhookUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Takes a webhook away, with what it still had to tell.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
         ..PLAIN
     },
     Route {
@@ -609,6 +789,11 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    pub(super) webhook: Option<&'a str>,
+    /// Which instance is managed.
+    pub(super) managed: Option<&'a str>,
+    /// Whether it is for who manages instances, rather than for one of them.
+    pub(super) manages: bool,
     pub(super) demand: Demand,
     pub(super) method: &'static str,
     template: &'static str,
@@ -632,9 +817,11 @@ impl Target<'_> {
 /// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
-    let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
-        Some(Some((instance, rest))) => (Some(instance), rest),
-        Some(None) => return None,
+    let (instance, path) = match path.strip_prefix("instances/") {
+        Some(path) => {
+            let (instance, rest) = path.split_once('/').unwrap_or((path, ""));
+            (Some(instance), rest)
+        }
         None => (None, path),
     };
     let fitting = |route: &'static Route| Some((route, route.fits(path)?));
@@ -646,6 +833,9 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint: (route.endpoint)(name)?,
         instance,
         order: route.path.contains("{order_id}").then_some(name),
+        webhook: route.path.contains("{webhook_id}").then_some(name),
+        managed: route.path.contains("{id}").then_some(name),
+        manages: route.path.starts_with("management/"),
         demand: route.demand,
         method: route.method,
         template: route.path,

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::webhook::METHODS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// A symbol of base32 as it is read: any case, and look-alikes.
@@ -51,12 +52,25 @@ shapes! {
             r"(\.[0-9]{1,8})?$",
         ),
     });
+    Duration = |_g| json_schema!({
+        "type": "object",
+        "description": "microseconds, or forever",
+        "required": ["d_us"],
+        "properties": {"d_us": {"anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            {"const": "forever"},
+        ]}},
+    });
     Payto = |_g| json_schema!({
         "type": "string",
         "description": "RFC 8905, with a receiver-name where it names a bank account",
         "pattern": "^[Pp][Aa][Yy][Tt][Oo]://",
         "maxLength": 1024,
     });
+    WebhookId = |_g| json_schema!({"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"});
+    WebhookEvent = |_g| json_schema!({"enum": ["pay", "refund"]});
+    WebhookMethod = |_g| json_schema!({"enum": METHODS});
+    WebhookUrl = |_g| json_schema!({"type": "string", "pattern": "^https?://[a-z0-9-]", "maxLength": 2048});
     Timestamp = |_g| json_schema!({
         "type": "object",
         "description": "seconds since 1970, or never",
