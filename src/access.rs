@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::instance::{InstanceFile, KeyFileError, KeyFolder, io_error};
 use crate::limits::TOKENS_MAX;
-use crate::token::{self, Grant, Token};
+use crate::token::{self, Grant, Token, TokenError};
 use crate::token_file::{ChangeError, Stamp};
 
 /// Who bears a token that is known.
@@ -46,6 +46,9 @@ pub enum AccessError {
     /// The ledger did not take it.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// A token that is none.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A task ended in a panic.
     #[error("the task that changes tokens failed")]
     Task,
@@ -70,7 +73,7 @@ pub struct Access {
     clock: Clock,
     /// Those of files that the configuration names.
     configured: Vec<Token>,
-    instances: BTreeMap<InstanceId, Keeper>,
+    instances: RwLock<BTreeMap<InstanceId, Arc<Keeper>>>,
     /// Whoever compares files and ledger, or changes them, is alone with them.
     change: tokio::sync::Mutex<()>,
 }
@@ -112,11 +115,11 @@ impl Access {
             ledger,
             clock,
             configured,
-            instances: instances.map(|id| (id, Keeper::default())).collect(),
+            instances: RwLock::default(),
             change: tokio::sync::Mutex::default(),
         };
-        for (id, keeper) in &access.instances {
-            access.read(id, keeper).await?;
+        for id in instances {
+            access.open_door(&id).await?;
         }
         if access.ledger.book().tokens(None).is_some()
             && let Err(error) = access.record_differences(None, &access.configured).await
@@ -124,6 +127,29 @@ impl Access {
             tracing::error!(%error, "a change of the configured tokens was not recorded");
         }
         Ok(access)
+    }
+
+    /// Reads the tokens of an instance that was opened, and takes them from here on.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub async fn open_door(&self, id: &InstanceId) -> Result<(), KeyFileError> {
+        let keeper = Arc::new(Keeper::default());
+        self.read(id, &keeper).await?;
+        let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
+        instances.insert(id.clone(), keeper);
+        Ok(())
+    }
+
+    /// Takes none of an instance's tokens any more: it was closed.
+    pub fn close_door(&self, id: &InstanceId) {
+        let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
+        instances.remove(id);
+    }
+
+    fn keeper(&self, id: &InstanceId) -> Option<Arc<Keeper>> {
+        let instances = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        instances.get(id).cloned()
     }
 
     /// Which token this is among those of the instance, if it is named and open, and those of the configuration.
@@ -141,7 +167,7 @@ impl Access {
 
     /// The instance's tokens as of now, expired ones too; none where it is not open.
     pub async fn tokens(&self, id: &InstanceId) -> Arc<[Token]> {
-        let Some(keeper) = self.instances.get(id) else {
+        let Some(keeper) = &self.keeper(id) else {
             return Arc::default();
         };
         if let Some(tokens) = self.unchanged(id, keeper) {
@@ -163,7 +189,7 @@ impl Access {
         description: String,
         by: &TokenId,
     ) -> Result<(Zeroizing<String>, Token), AccessError> {
-        let keeper = self.instances.get(id).ok_or(ChangeError::Unknown)?;
+        let keeper = &self.keeper(id).ok_or(ChangeError::Unknown)?;
         let _alone = self.change.lock().await;
         self.follow(id, keeper).await;
         let now = (self.clock)();
@@ -193,7 +219,7 @@ impl Access {
     /// # Errors
     /// See [`AccessError`].
     pub async fn revoke(&self, id: &InstanceId, token: &TokenId, by: &TokenId) -> Result<(), AccessError> {
-        let keeper = self.instances.get(id).ok_or(ChangeError::Unknown)?;
+        let keeper = &self.keeper(id).ok_or(ChangeError::Unknown)?;
         let _alone = self.change.lock().await;
         self.follow(id, keeper).await;
         let tokens = Arc::clone(&known(keeper).tokens);
@@ -229,6 +255,66 @@ impl Access {
         };
         self.follow(id, keeper).await;
         Ok(())
+    }
+
+    /// Takes this token in the place of the one that the instance was opened with or that was set last; none: nobody has
+    /// such a token any more. The others stay.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub async fn set_auth(
+        &self,
+        id: &InstanceId,
+        text: Option<Zeroizing<String>>,
+        by: &TokenId,
+    ) -> Result<(), AccessError> {
+        let keeper = &self.keeper(id).ok_or(ChangeError::Unknown)?;
+        let _alone = self.change.lock().await;
+        self.follow(id, keeper).await;
+        let now = (self.clock)();
+        let tokens = Arc::clone(&known(keeper).tokens);
+        let (set, left): (Vec<Token>, Vec<Token>) = tokens.iter().cloned().partition(|token| token.is_auth);
+        let is_set = match (&text, &set[..]) {
+            (Some(text), [set]) => set.is(text),
+            (None, []) => true,
+            _ => false,
+        };
+        if is_set {
+            return Ok(());
+        }
+        if text.is_some() && left.iter().filter(|token| !token.is_expired(now)).count() >= TOKENS_MAX {
+            return Err(ChangeError::Full.into());
+        }
+        let new = match &text {
+            Some(text) => {
+                let mut token = Token::keep(text)?;
+                token.created_s = Some(now.floor_s());
+                token.is_auth = true;
+                Some(token)
+            }
+            None => None,
+        };
+        self.record_all(id, &tokens).await?;
+        let gone = set.iter().map(|token| {
+            NewEvent::bare(TokenRevoked {
+                token: token.id.clone(),
+                by: Some(by.clone()),
+            })
+        });
+        let new_event = new.iter().map(|token| NewEvent::bare(added(token, Some(by))));
+        self.record(Some(id), gone.chain(new_event).collect()).await?;
+        let written = self.change(id, move |file| {
+            file.tokens.retain(|token| !token.is_auth);
+            new.map_or(Ok(()), |token| file.add(token, now))
+        });
+        let written = written.await;
+        // Recorded as revoked, they are not taken, whatever became of the file.
+        *known_mut(keeper) = Known {
+            tokens: left.into(),
+            ..Known::default()
+        };
+        self.follow(id, keeper).await;
+        written
     }
 
     fn unchanged(&self, id: &InstanceId, keeper: &Keeper) -> Option<Arc<[Token]>> {

@@ -26,7 +26,8 @@ use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
 use crate::http::{door, scrape};
-use crate::instance::{Instance, KeyFileError, KeyFolder, read_token};
+use crate::instance::{Instance, KeyFileError, KeyFolder, instance_url, read_token};
+use crate::managed::Instances;
 use crate::metrics::Metrics;
 use crate::open::Settler;
 use crate::paying::Paying;
@@ -37,6 +38,7 @@ use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
 use crate::waiters::Waiters;
+use crate::webhook::deliver::{self, Webhooks};
 use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
@@ -221,6 +223,7 @@ impl App {
             )));
             tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
         }
+        tasks.push(tokio::spawn(deliver::run(Arc::clone(&service), stopped.clone())));
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
         Ok(App {
@@ -294,8 +297,9 @@ pub(crate) async fn service(
     let configured = configured
         .into_iter()
         .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
+    let webhooks = Webhooks::open(folder.clone(), instances.keys())?;
     let access = Access::open(
-        folder,
+        folder.clone(),
         Arc::clone(&ledger),
         Arc::clone(&clock),
         configured.collect::<Result<_, _>>()?,
@@ -304,7 +308,7 @@ pub(crate) async fn service(
     let access = access.await?;
     Ok(Arc::new(Service {
         ledger,
-        instances,
+        instances: Instances::new(instances, folder, config.base_url.clone()),
         exchanges: Arc::new(over(exchanges)),
         clock,
         settler: Settler::default(),
@@ -316,6 +320,7 @@ pub(crate) async fn service(
         exchange_list: config.exchanges.clone(),
         base_url: config.base_url.clone(),
         access,
+        webhooks,
         accounts: Accounts::default(),
         waiters: Waiters::default(),
         paying: Paying::default(),
@@ -338,26 +343,26 @@ fn configured_token(id: &str, scope: TokenScope, file: &Path) -> Result<Token, S
     Ok(token)
 }
 
-fn instances(
+/// The open instances with their keys.
+pub(crate) fn instances(
     config: &Config,
     folder: &KeyFolder,
     ledger: &Ledger,
-) -> Result<BTreeMap<InstanceId, Instance>, StartError> {
+) -> Result<BTreeMap<InstanceId, Arc<Instance>>, StartError> {
     let mut instances = BTreeMap::new();
     for (id, recorded) in &ledger.book().instances {
-        let (merchant, _) = folder.read_instance(id)?;
+        let (merchant, file) = folder.read_instance(id)?;
         if merchant.merchant_pub() != recorded.merchant_pub {
             return Err(StartError::ForeignInstanceKey(id.clone()));
         }
-        let base_url = base_url(config, id);
-        instances.insert(
-            id.clone(),
-            Instance {
-                id: id.clone(),
-                merchant,
-                base_url,
-            },
-        );
+        let instance = Instance {
+            id: id.clone(),
+            merchant: Arc::new(merchant),
+            base_url: base_url(config, id),
+            name: file.name,
+            settings: file.settings,
+        };
+        instances.insert(id.clone(), Arc::new(instance));
     }
     Ok(instances)
 }
@@ -365,11 +370,5 @@ fn instances(
 /// Where wallets reach an instance.
 #[must_use]
 pub fn base_url(config: &Config, id: &InstanceId) -> Url {
-    if *id == InstanceId::root() {
-        return config.base_url.clone();
-    }
-    config
-        .base_url
-        .join(&format!("instances/{id}/"))
-        .expect("an instance id is a path segment")
+    instance_url(&config.base_url, id)
 }

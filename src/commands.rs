@@ -13,7 +13,7 @@ use quittance_events::rotate::{NewKeys, Rotator};
 use quittance_events::seal::EventKey;
 use quittance_events::{Append, AttachmentName, InstanceId, Ledger, NewEvent, Seq, Stream};
 use quittance_taler::payto::PaytoUri;
-use quittance_taler::{Digest32, EddsaPrivateKey, HashCode, Micros};
+use quittance_taler::{Digest32, HashCode, Micros};
 use quittance_tlog::note::NoteSigner;
 
 use crate::account::WireAccount;
@@ -21,7 +21,7 @@ use crate::app::{StartError, base_url, open_ledger, origin, paths};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decide::erasure::needed;
-use crate::instance::{InstanceFile, KeyFolder, make_key, read_key, read_token};
+use crate::instance::{InstanceFile, KeyFolder, make_key, random_key, read_key, read_token};
 use crate::limits::ACCOUNTS_OPEN_MAX;
 use crate::refusal::RequestError;
 use crate::token::Token;
@@ -110,11 +110,7 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
     let key = match (&new.merchant_key, folder.earlier_key(&new.id)?) {
         (Some(path), _) => read_key(path)?,
         (None, Some(earlier)) => earlier,
-        (None, None) => {
-            let mut secret = zeroize::Zeroizing::new([0; 32]);
-            getrandom::fill(secret.as_mut_slice()).expect("the system has randomness");
-            EddsaPrivateKey::from_bytes(*secret)
-        }
+        (None, None) => random_key(),
     };
     let merchant_pub = key.merchant_pub();
     let book = ledger.book();
@@ -142,6 +138,7 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
     };
     let now = clock();
     token.created_s = Some(now.floor_s());
+    token.is_auth = true;
     let name = new.name.clone().unwrap_or_else(|| new.id.to_string());
     let mut file = InstanceFile {
         name,
@@ -154,6 +151,7 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
         merchant_pub,
         base_url: base_url(config, &new.id).to_string(),
         currency: config.currency,
+        by: None,
     };
     record(&ledger, Some(&new.id), clock(), NewEvent::bare(facts))?;
     Ok(text)
@@ -173,6 +171,7 @@ pub fn close_instance(config: &Config, clock: &Clock, id: &InstanceId) -> Result
         merchant_pub,
         base_url,
         currency,
+        by: _,
     } = open.clone();
     record(
         &ledger,
@@ -182,6 +181,7 @@ pub fn close_instance(config: &Config, clock: &Clock, id: &InstanceId) -> Result
             merchant_pub,
             base_url,
             currency,
+            by: None,
         }),
     )
 }

@@ -1,20 +1,23 @@
 //! Merchant instances and the key folder: the files `event.key`, `checkpoint.key` (`keyring.rs`), `instance-ID.key` and
-//! `instance-ID.json` (name and token hashes) under KEYS, a folder and files that only their owner reads. Never in the
+//! `instance-ID.json` (name, settings and token hashes) under KEYS, a folder and files that only their owner reads. Never in the
 //! ledger file; keys are never overwritten, and tokens change in `token_file.rs`.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quittance_events::seal::EventKey;
 use quittance_events::{InstanceId, ledger};
 use quittance_taler::{EddsaPrivateKey, base32};
 use quittance_tlog::note::{KeyName, NoteSigner};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::settings::Settings;
 use crate::token::Token;
 
 /// Longest key or token file that is read.
@@ -25,9 +28,35 @@ pub struct Instance {
     /// Its id.
     pub id: InstanceId,
     /// Signs permissions.
-    pub merchant: EddsaPrivateKey,
+    pub merchant: Arc<EddsaPrivateKey>,
     /// Where wallets reach it.
     pub base_url: Url,
+    /// For people.
+    pub name: String,
+    /// What it says of itself, and its orders' defaults.
+    pub settings: Settings,
+}
+
+impl Instance {
+    /// The merchant as contract terms show him.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        self.settings.shown(&self.name)
+    }
+}
+
+/// Where wallets reach an instance of a service.
+///
+/// # Panics
+/// Never: an instance's id is a path segment.
+#[must_use]
+pub fn instance_url(service: &Url, id: &InstanceId) -> Url {
+    if *id == InstanceId::root() {
+        return service.clone();
+    }
+    service
+        .join(&format!("instances/{id}/"))
+        .expect("an instance id is a path segment")
 }
 
 /// An instance's file beside its key.
@@ -43,6 +72,9 @@ pub struct InstanceFile {
     /// The greatest serial that any token had.
     #[serde(default)]
     pub last_serial: u64,
+    /// What it says of itself, and its orders' defaults.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// What is wrong with a key file.
@@ -186,11 +218,16 @@ pub fn read_key(path: &Path) -> Result<EddsaPrivateKey, KeyFileError> {
 /// # Panics
 /// The system has no randomness.
 pub fn make_key(path: &Path) -> Result<EddsaPrivateKey, KeyFileError> {
-    let mut secret = Zeroizing::new([0; 32]);
-    getrandom::fill(secret.as_mut_slice()).expect("the system has randomness");
-    let key = EddsaPrivateKey::from_bytes(*secret);
+    let key = random_key();
     write_key(path, &key)?;
     Ok(key)
+}
+
+/// A new key.
+pub(crate) fn random_key() -> EddsaPrivateKey {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(secret.as_mut_slice()).expect("the system has randomness");
+    EddsaPrivateKey::from_bytes(*secret)
 }
 
 fn write_key(path: &Path, key: &EddsaPrivateKey) -> Result<(), KeyFileError> {

@@ -22,6 +22,7 @@ use crate::account::WireAccount;
 use crate::decide::pay::{self, Checked, Outcome, Payment, Share, Standing, Unfit, as_signed, deposit_terms};
 use crate::exchange::verdict::error_code;
 use crate::exchange::{KeysFailure, Reply, Unsent, deposit};
+use crate::instance::Instance;
 use crate::limits::ATTEMPTS_COUNTED_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::{Served, Service};
@@ -174,6 +175,8 @@ pub fn too_slow() -> Refusal {
 /// All that a payment's batches have in common.
 struct Sending {
     service: Arc<Service>,
+    /// As it was when the wallet came.
+    instance: Arc<Instance>,
     key: OrderKey,
     payment: Payment,
     terms: DepositTerms,
@@ -204,6 +207,7 @@ impl Service {
 /// Why it is not.
 pub async fn pay(
     service: Arc<Service>,
+    instance: Arc<Instance>,
     key: OrderKey,
     payment: Payment,
     turn: Turn,
@@ -232,7 +236,7 @@ pub async fn pay(
     })?;
     let checked = check(&service, order, &payment, &shares, &terms, &price).await?;
     let decide = |order: Option<&Folded>, now| {
-        let merchant = &service.instances[&key.instance].merchant;
+        let merchant = &instance.merchant;
         pay::decide(order, &payment, &checked, &price, configured, merchant, now)
     };
     let folded = service.decide_and_record_sale(&key, decide).await?;
@@ -247,6 +251,7 @@ pub async fn pay(
         .collect();
     let sending = Arc::new(Sending {
         service,
+        instance,
         key,
         payment,
         terms,
@@ -279,7 +284,7 @@ async fn check(
         });
         let keys: Result<Vec<_>, _> = futures_util::future::join_all(all).await.into_iter().collect();
         let keys = keys.map_err(no_keys)?;
-        let unfit = match checked(service, order, payment, shares, (*terms, *price), keys).await? {
+        let unfit = match checked(service, order, payment, shares, (terms, price), keys).await? {
             Ok(checked) => return Ok(checked),
             Err(unfit) => unfit,
         };
@@ -297,11 +302,12 @@ async fn checked(
     order: &Order,
     payment: &Payment,
     shares: &[Share],
-    (terms, price): (DepositTerms, Price),
+    (terms, price): (&DepositTerms, &Price),
     keys: Vec<(MasterPub, Arc<ExchangeKeys>)>,
 ) -> Result<Result<Checked, Unfit>, RequestError> {
     let now = service.now(Some(&Folded::Recorded(Arc::new(order.clone()))));
     let (order, payment, shares) = (order.clone(), payment.clone(), shares.to_vec());
+    let (terms, price) = (*terms, *price);
     let work = move || {
         let keys = |wanted: &MasterPub| {
             let mut keys = keys.iter();
@@ -415,7 +421,7 @@ impl Sending {
     ) -> Result<Arc<Order>, RequestError> {
         let service = &self.service;
         let events = |order: &Order, at: Micros| {
-            let merchant = &service.instances[&self.key.instance].merchant;
+            let merchant = &self.instance.merchant;
             let outcome = match result {
                 Ok(reply) => {
                     let book = service.ledger.book();

@@ -8,10 +8,7 @@ use chrono::{DateTime, Utc};
 use quittance_events::OrderKey;
 use quittance_events::book::Account;
 use quittance_taler::order::{OfferedExchange, OrderDefaults, Seller};
-use quittance_taler::{
-    Amount, ClaimToken, EddsaPrivateKey, ErrorCode, HashCode, Micros, RelativeTime, base32,
-};
-use serde_json::json;
+use quittance_taler::{ClaimToken, EddsaPrivateKey, ErrorCode, HashCode, Micros, base32};
 use zeroize::Zeroizing;
 
 use crate::decide::sale::refused;
@@ -106,26 +103,17 @@ impl Selling {
             master_pub: exchange.master_key,
             priority: PRIORITY,
         });
-        let merchant = json!({"name": instance.id.as_str()});
         let seller = Seller::new(
             service.currency,
             &instance.base_url,
-            &merchant,
+            &instance.shown(),
             instance.merchant.merchant_pub(),
             (&wire.payto_uri, &wire.salt),
             exchanges.collect(),
         );
-        let days = |days: u64| RelativeTime::from_s(days * 86_400).unwrap_or(RelativeTime::FOREVER);
         Ok(Selling {
             seller: seller.map_err(|error| refused(&error))?,
-            defaults: OrderDefaults {
-                pay_delay: days(1),
-                refund_delay: days(15),
-                wire_delay: days(1),
-                max_fee: Amount::zero(service.currency),
-                max_wire_fee: None,
-                wire_fee_amortization: None,
-            },
+            defaults: instance.settings.order_defaults(service.currency),
             h_wire: account.added.h_wire,
         })
     }

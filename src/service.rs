@@ -2,7 +2,6 @@
 //! handler uses: decide and record, record and answer. A decision is recorded on the order state that it was made
 //! on, or made again; an answer is on disk before it leaves.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quittance_events::answer::Answer;
@@ -10,8 +9,8 @@ use quittance_events::facts::Undeposited;
 use quittance_events::order::RecordedAnswer;
 use quittance_events::store::{StoreError, permission_changes};
 use quittance_events::{
-    Append, AppendError, Appended, AttachmentName, Facts, Folded, InstanceId, Ledger, NewEvent, Order,
-    OrderKey, Seq, Stream,
+    Append, AppendError, Appended, AttachmentName, Facts, Folded, Ledger, NewEvent, Order, OrderKey, Seq,
+    Stream,
 };
 use quittance_taler::{CoinPub, Currency, Micros, json};
 use serde_json::Value;
@@ -23,20 +22,21 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
-use crate::instance::Instance;
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
+use crate::managed::Instances;
 use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::paying::Paying;
 use crate::refusal::{Refusal, RequestError};
 use crate::waiters::{Topic, Waiters};
+use crate::webhook::deliver::Webhooks;
 
 /// All that the handlers share.
 pub struct Service {
     /// What is recorded.
     pub ledger: Arc<Ledger>,
     /// Whom it is for.
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub instances: Instances,
     /// Who refunds.
     pub exchanges: Arc<Exchanges>,
     /// The time.
@@ -61,6 +61,8 @@ pub struct Service {
     pub access: Access,
     /// Where exchanges wire to.
     pub accounts: Accounts,
+    /// Which servers of shops are told of what.
+    pub webhooks: Webhooks,
     /// Who waits for something to happen to an order.
     pub waiters: Waiters,
     /// Payments on their way.
@@ -100,11 +102,7 @@ impl Service {
     /// The time of a decision on this order: the clock, or the order's last event, whichever is later.
     #[must_use]
     pub fn now(&self, order: Option<&Folded>) -> Micros {
-        let clock = (self.clock)();
-        match order.map(Folded::last) {
-            Some((last, at)) if last > self.ledger.book().clock_epoch => clock.max(at),
-            _ => clock,
-        }
+        time_of_decision(&self.ledger, &self.clock, order)
     }
 
     /// What the order's events add up to.
@@ -337,5 +335,14 @@ impl Service {
             self.settler.enqueue(permission, now);
         }
         Ok(count)
+    }
+}
+
+/// The time of a decision on this order: the clock, or the order's last event, whichever is later.
+pub(crate) fn time_of_decision(ledger: &Ledger, clock: &Clock, order: Option<&Folded>) -> Micros {
+    let now = clock();
+    match order.map(Folded::last) {
+        Some((last, at)) if last > ledger.book().clock_epoch => now.max(at),
+        _ => now,
     }
 }

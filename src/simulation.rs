@@ -51,7 +51,8 @@ pub(crate) fn under_second_id(
         attempt > 1,
         quittance_events::RefundId::new(request.rtransaction_id + 1000 * attempt),
     ) {
-        let merchant = &service.instances[&order.key.instance].merchant;
+        let instance = service.instances.get(&order.key.instance);
+        let merchant = &instance.expect("the simulator closes no instance").merchant;
         let amount = &request.refund_amount;
         request.merchant_sig = crate::decide::permit(merchant, &request.h_contract_terms, coin, id, amount);
         request.rtransaction_id = id.get();

@@ -441,6 +441,7 @@ fn instances(
         }
         let opened = InstanceAdded {
             base_url: base_url(config, id).to_string(),
+            by: None,
             ..was.clone()
         };
         instances.push((id.clone(), (opened, key, file)));

@@ -60,6 +60,9 @@ pub struct Token {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// It is the one that the instance was opened with or that `private/auth` set, and ends where another is set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_auth: bool,
     #[serde(with = "bytes")]
     salt: [u8; 16],
     #[serde(with = "bytes")]
@@ -156,6 +159,7 @@ impl Token {
             grant: Grant::default(),
             created_s: None,
             description: String::new(),
+            is_auth: false,
             salt,
             hash: hash(&salt, text),
         })

@@ -100,10 +100,25 @@ impl KeyFolder {
         id: &InstanceId,
         change: impl FnOnce(&mut InstanceFile) -> Result<(), ChangeError>,
     ) -> Result<(), ChangeError> {
+        self.change_file(id, |file| {
+            change(file)?;
+            file.recorded = true;
+            Ok(())
+        })
+    }
+
+    /// Changes what an instance's file says, its tokens or not. When this returns, the change is on disk.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::change_tokens`].
+    pub fn change_file(
+        &self,
+        id: &InstanceId,
+        change: impl FnOnce(&mut InstanceFile) -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
         let _lock = self.lock_tokens()?;
         let mut file = self.read_file(id)?;
         change(&mut file)?;
-        file.recorded = true;
         Ok(self.write_file(id, &file)?)
     }
 

@@ -71,6 +71,12 @@ impl Waiters {
         })
     }
 
+    /// How many wait.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        WAITERS_MAX.saturating_sub(self.places.available_permits())
+    }
+
     /// Something happened.
     pub fn tell(&self, topic: &Topic) {
         if let Some(sender) = lock(&self.state).topics.get(topic) {

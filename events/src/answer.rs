@@ -381,10 +381,7 @@ pub fn status(order: &Order, now: Micros) -> Result<Status, AmountError> {
     let taken = order.rows.iter().filter(|row| row.taken).map(|row| row.amount);
     Ok(Status {
         refunded: !refund_amount.is_zero(),
-        refund_pending: order
-            .rows
-            .iter()
-            .any(|row| !row.taken && !row.outcome.is_refused() && (row.requested || !past)),
+        refund_pending: order.rows.iter().any(|row| row.is_pending(past)),
         refund_amount,
         refund_taken: amount::sum(order.currency(), taken)?,
     })

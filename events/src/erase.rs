@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use quittance_taler::Micros;
 
 use crate::append::{Append, AppendError, Stream};
-use crate::event::{AttachmentName, Event, NewEvent};
+use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::facts::AttachmentErased;
 use crate::ids::Seq;
 use crate::keys::KeyRing;
@@ -100,7 +100,18 @@ pub fn erase(
     };
     let event = store::read_event(&writer.conn, seq)?.ok_or(EraseError::Unknown { seq, name })?;
     let stream = match event.order_key() {
-        None => Stream::Ledger(None),
+        None => {
+            if let Facts::AccountAdded(f) = &event.facts {
+                let instance = event.instance.as_ref();
+                let book = writer.shared.book();
+                let account = instance.and_then(|instance| book.account(instance, &f.h_wire));
+                if account.is_some_and(|account| account.open) {
+                    let why = "orders name the account until it is closed".into();
+                    return Err(EraseError::Needed { seq, name, why });
+                }
+            }
+            Stream::Ledger(event.instance.clone())
+        }
         Some(key) => {
             let order = store::read_order(&writer.conn, &key, &writer.shared.book())?;
             let order = order.ok_or_else(|| StoreError::Damaged(format!("order {key} has no events")))?;

@@ -24,27 +24,32 @@ struct Held {
 #[derive(Default)]
 pub(crate) struct Tokens(BTreeMap<Option<InstanceId>, BTreeMap<TokenId, Held>>);
 
-/// What an event needs of the token behind it.
-fn behind(facts: &Facts) -> Option<(&TokenId, Option<TokenScope>)> {
-    let (by, scope) = match facts {
-        Facts::OrderRecorded(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
-        Facts::DepositRecorded(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
-        Facts::PaymentCompleted(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
-        Facts::AbortExtended(f) => (f.by.as_ref(), Some(TokenScope::Orders)),
-        Facts::OrderCreated(f) => (Some(&f.by), Some(TokenScope::Orders)),
-        Facts::OrderDeleted(f) => (Some(&f.by), Some(TokenScope::Orders)),
-        Facts::TermsForgotten(f) => (Some(&f.by), Some(TokenScope::Orders)),
-        Facts::AccountAdded(f) => (f.by.as_ref(), Some(TokenScope::All)),
-        Facts::AccountClosed(f) => (f.by.as_ref(), Some(TokenScope::All)),
-        Facts::RefundCarriedIn(f) => (Some(&f.by), Some(TokenScope::Orders)),
-        Facts::RefundApproved(f) => (Some(&f.by), Some(TokenScope::Refunds)),
+/// Who tells of orders, and who grants refunds, may sell.
+const SELLING: &[TokenScope] = &[TokenScope::Orders, TokenScope::Refunds];
+
+/// What an event needs of the token behind it: one of these scopes, or any.
+fn behind(facts: &Facts) -> Option<(&TokenId, Option<&'static [TokenScope]>)> {
+    let (by, scopes): (_, Option<&[_]>) = match facts {
+        Facts::OrderRecorded(f) => (f.by.as_ref(), Some(&[TokenScope::Orders])),
+        Facts::DepositRecorded(f) => (f.by.as_ref(), Some(&[TokenScope::Orders])),
+        Facts::PaymentCompleted(f) => (f.by.as_ref(), Some(&[TokenScope::Orders])),
+        Facts::AbortExtended(f) => (f.by.as_ref(), Some(&[TokenScope::Orders])),
+        Facts::OrderCreated(f) => (Some(&f.by), Some(SELLING)),
+        Facts::OrderDeleted(f) => (Some(&f.by), Some(SELLING)),
+        Facts::TermsForgotten(f) => (Some(&f.by), Some(SELLING)),
+        Facts::InstanceAdded(f) => (f.by.as_ref(), Some(&[TokenScope::All])),
+        Facts::InstanceClosed(f) => (f.by.as_ref(), Some(&[TokenScope::All])),
+        Facts::AccountAdded(f) => (f.by.as_ref(), Some(&[TokenScope::All])),
+        Facts::AccountClosed(f) => (f.by.as_ref(), Some(&[TokenScope::All])),
+        Facts::RefundCarriedIn(f) => (Some(&f.by), Some(&[TokenScope::Orders])),
+        Facts::RefundApproved(f) => (Some(&f.by), Some(&[TokenScope::Refunds])),
         // What a token gives is a rule of its own; any may revoke itself.
         Facts::TokenAdded(f) => (f.by.as_ref(), None),
         Facts::TokenRevoked(f) if f.by.as_ref() == Some(&f.token) => (f.by.as_ref(), None),
-        Facts::TokenRevoked(f) => (f.by.as_ref(), Some(TokenScope::All)),
+        Facts::TokenRevoked(f) => (f.by.as_ref(), Some(&[TokenScope::All])),
         _ => (None, None),
     };
-    Some((by?, scope))
+    Some((by?, scopes))
 }
 
 impl Tokens {
@@ -82,11 +87,28 @@ impl Tokens {
                 return known(format!("it revokes {token}, which was not taken"));
             }
         }
-        let (by, scope) = behind(&event.facts)?;
+        let (by, scopes) = behind(&event.facts)?;
+        // What the operator's own command told of orders has no token behind it.
+        if scopes.contains(&TokenScope::Orders) && *by == TokenId::of_import() {
+            return None;
+        }
         // Before its first, an instance had the token that was made with it.
         let own = self.0.get(&event.instance).filter(|_| event.instance.is_some())?;
         let service = self.0.get(&None).and_then(|held| held.get(by));
-        let Some(held) = own.get(by).or(service) else {
+        // Whoever has all of the root instance may manage the others.
+        let manages = matches!(
+            event.facts,
+            Facts::InstanceAdded(_)
+                | Facts::InstanceClosed(_)
+                | Facts::TokenAdded(_)
+                | Facts::TokenRevoked(_)
+        );
+        let root = self.0.get(&Some(InstanceId::root())).filter(|_| manages);
+        let Some(held) = own.get(by).or(service).or(root.and_then(|root| root.get(by))) else {
+            // The root instance's may be from before its first record.
+            if manages && root.is_none() {
+                return None;
+            }
             return known(format!("the token {by} behind it was never recorded"));
         };
         let is_over = |end: Option<Micros>| end.is_some_and(|end| event.at_us > end.plus_s(UNDER_WAY_S));
@@ -101,12 +123,12 @@ impl Tokens {
             TokenScope::All => scope != TokenScope::Audit || service.is_some(),
             own => own == scope,
         };
-        if let Some(scope) = scope.filter(|scope| !may(*scope)) {
+        let is_short = |scopes: &&[TokenScope]| !scopes.iter().any(|scope| may(*scope));
+        if let Some(scopes) = scopes.filter(is_short) {
             let own = held.facts.scope.as_str();
-            return known(format!(
-                "the token {by} behind it is for {own}, not for {}",
-                scope.as_str()
-            ));
+            let needed: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+            let needed = needed.join(" or ");
+            return known(format!("the token {by} behind it is for {own}, not for {needed}"));
         }
         let Facts::TokenAdded(new) = &event.facts else {
             return None;

@@ -36,6 +36,7 @@ fn small() -> TempDir {
         merchant_pub: merchant().merchant_pub(),
         base_url: "https://shop.example/".into(),
         currency: amount("0").currency(),
+        by: None,
     };
     w.append(
         Stream::Ledger(Some(InstanceId::root())),

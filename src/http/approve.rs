@@ -38,7 +38,7 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let instance = call.instance();
     let first_id = RefundId::first_of(call.service.ledger.book().generation);
-    let merchant = (&instance.merchant, first_id);
+    let merchant = (instance.merchant.as_ref(), first_id);
     let decide = |order: Option<&_>, now| decide(order, &request, merchant, call.by(), now);
     let order = call
         .service

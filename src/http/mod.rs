@@ -11,11 +11,15 @@ mod delivery;
 pub mod door;
 mod error;
 mod health;
+mod instances;
 mod intake;
 mod ledger;
+mod list;
 mod observe;
 pub mod openapi;
+mod order;
 mod orders;
+mod page;
 mod pay;
 mod query;
 mod refund;
@@ -29,18 +33,22 @@ mod status;
 mod stream;
 mod token;
 pub mod understand;
+mod webhooks;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
-use quittance_events::{InstanceId, OrderKey, TokenId};
+use quittance_events::{InstanceId, OrderKey, TokenId, WebhookId};
 use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::Instrument;
 use warp::Filter;
 use warp::http::{HeaderMap, Method, header};
@@ -50,8 +58,10 @@ use crate::access::Bearer;
 use crate::admission::Admission;
 use crate::instance::Instance;
 use crate::limits::BODY_MAX;
+use crate::page::Language;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
+use crate::waiters::{Topic, Waiter};
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +69,8 @@ enum Endpoint {
     OpenApi,
     Health,
     Config,
+    /// Of an instance, as a browser would ask for it.
+    Front,
     Status,
     Pay,
     Paid,
@@ -70,6 +82,8 @@ enum Endpoint {
     Claim,
     /// The instance's orders.
     Orders,
+    /// One of them, for the shop.
+    Order,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
@@ -79,6 +93,13 @@ enum Endpoint {
     Accounts,
     /// `None`: the path has no hash.
     Account(Option<HashCode>),
+    Webhooks,
+    Webhook,
+    /// All of the service.
+    Instances,
+    /// One, whether the path or the manager names it.
+    Instance,
+    Auth,
 }
 
 impl Endpoint {
@@ -88,6 +109,7 @@ impl Endpoint {
             Endpoint::OpenApi => "openapi",
             Endpoint::Health => "health",
             Endpoint::Config => "config",
+            Endpoint::Front => "front",
             Endpoint::Status => "status",
             Endpoint::Pay => "pay",
             Endpoint::Paid => "paid",
@@ -98,9 +120,14 @@ impl Endpoint {
             Endpoint::RecordDeposits => "record_deposits",
             Endpoint::Claim => "claim",
             Endpoint::Orders => "orders",
+            Endpoint::Order => "order",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
+            Endpoint::Webhooks | Endpoint::Webhook => "webhooks",
+            Endpoint::Instances => "instances",
+            Endpoint::Instance => "instance",
+            Endpoint::Auth => "auth",
             Endpoint::Ledger(file) => file.name(),
         }
     }
@@ -108,7 +135,9 @@ impl Endpoint {
     /// What a ledger that fails is called: the specification names another code for the wallet's refund.
     fn storage_code(self) -> ErrorCode {
         match self {
-            Endpoint::Refund | Endpoint::Status | Endpoint::Ledger(_) => ErrorCode::GenericDbFetchFailed,
+            Endpoint::Refund | Endpoint::Status | Endpoint::Order | Endpoint::Ledger(_) => {
+                ErrorCode::GenericDbFetchFailed
+            }
             _ => ErrorCode::GenericDbStoreFailed,
         }
     }
@@ -185,6 +214,11 @@ async fn respond(
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
+            if endpoint == Endpoint::Status
+                && let Some(language) = page::wanted(headers)
+            {
+                response = page::trouble(&response, language);
+            }
             if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
@@ -217,10 +251,16 @@ async fn answer(
         read(admission, private, headers, body).await?;
         return Ok(openapi::get());
     }
-    let id = instance_id(target.instance);
-    let instance = id.as_ref().and_then(|id| service.instances.get(id));
-    let bearer = bearer(&service, id.as_ref(), target.demand, headers).await?;
-    let (Some(id), Some(_)) = (id, instance) else {
+    let id = instance_id(target.managed.or(target.instance));
+    let open = id.as_ref().and_then(|id| service.instances.get(id));
+    // Who runs the service manages its instances, or who has all of the root instance.
+    let doorkeeper = if target.manages {
+        Some(InstanceId::root())
+    } else {
+        id.clone()
+    };
+    let bearer = bearer(&service, doorkeeper.as_ref(), target.demand, headers).await?;
+    let Some(id) = id.filter(|_| open.is_some() || target.endpoint == Endpoint::Instances) else {
         return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
     };
     tracing::Span::current().record("instance", id.as_str());
@@ -234,17 +274,25 @@ async fn answer(
     let call = Call {
         service,
         instance: id,
+        open,
         order,
+        webhook: target.webhook.and_then(decoded),
+        page: page::wanted(headers),
         bearer,
         query,
         body,
+        place: Mutex::new(Some(place)),
     };
     let (method, endpoint) = (target.method, target.endpoint);
     // In a task of its own: a client that hangs up must not stop a decision half-way.
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
-            Endpoint::Status => status::get(&call).await,
+            Endpoint::Front => Ok(config::front(&call)),
+            Endpoint::Status => match call.page {
+                Some(language) => page::get(&call, language).await,
+                None => status::get(&call).await,
+            },
             Endpoint::Pay => pay::post(&call).await,
             Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
@@ -253,26 +301,46 @@ async fn answer(
             Endpoint::RecordOrder => intake::post_order(&call).await,
             Endpoint::RecordDeposits => intake::post_deposits(&call).await,
             Endpoint::Claim => claim::post(&call).await,
-            Endpoint::Orders => orders::post(&call).await,
+            Endpoint::Orders if method == "POST" => orders::post(&call).await,
+            Endpoint::Orders => list::get(&call).await,
+            Endpoint::Order if method == "DELETE" => order::delete(&call).await,
+            Endpoint::Order => order::get(&call).await,
             Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,
             Endpoint::TokenOf(serial) => token::delete_of(&call, serial).await,
             Endpoint::Accounts if method == "POST" => accounts::post(&call).await,
             Endpoint::Accounts => accounts::list(&call).await,
+            Endpoint::Instances if method == "POST" => instances::post(&call).await,
+            Endpoint::Instances => Ok(instances::list(&call)),
+            Endpoint::Instance => match method {
+                "PATCH" => instances::patch(&call).await,
+                "DELETE" => instances::delete(&call).await,
+                _ => Ok(instances::get(&call).await),
+            },
+            Endpoint::Auth => instances::auth(&call).await,
             Endpoint::Account(h_wire) => match method {
                 "PATCH" => accounts::patch(&call, h_wire),
                 "DELETE" => accounts::delete(&call, h_wire).await,
                 _ => accounts::get(&call, h_wire).await,
             },
+            Endpoint::Webhooks if method == "POST" => webhooks::post(&call).await,
+            Endpoint::Webhooks => Ok(webhooks::list(&call)),
+            Endpoint::Webhook => match method {
+                "PATCH" => webhooks::patch(&call).await,
+                "DELETE" => webhooks::delete(&call).await,
+                _ => webhooks::get(&call),
+            },
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }
         };
-        drop((place, large, ticket));
+        drop((call, large, ticket));
         answer
     };
     let task = tokio::spawn(work.in_current_span());
+    // Who only looks leaves nothing half-way, and may have hung up long before what he waits for comes.
+    let _looking = (method == "GET").then(|| UntilDropped(task.abort_handle()));
     task.await.map_err(|_| RequestError::Task)?
 }
 
@@ -280,17 +348,64 @@ async fn answer(
 struct Call {
     service: Arc<Service>,
     instance: InstanceId,
+    /// As it was when the request came; it is `None` only where all instances are meant.
+    open: Option<Arc<Instance>>,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
+    /// `None`: the path names no webhook that could exist.
+    webhook: Option<WebhookId>,
+    /// The language of the page that the client would have rather than JSON.
+    page: Option<Language>,
     /// Who calls, on private endpoints.
     bearer: Option<Bearer>,
     query: String,
     body: Vec<u8>,
+    /// Its place among the requests that are worked on, while it is.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// A task that ends with whoever asked for it.
+struct UntilDropped(AbortHandle);
+
+impl Drop for UntilDropped {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Call {
+    /// Begins to wait, where the client would and may.
+    fn waiter(&self, timeout: Duration, topic: impl FnOnce() -> Topic) -> Option<Waiter> {
+        if timeout.is_zero() {
+            None
+        } else {
+            self.service.waiters.begin(topic())
+        }
+    }
+
+    /// Waits for something to happen, without a place among the requests that are worked on. Whether it did by then.
+    async fn wait(&self, waiter: &mut Option<Waiter>, until: Instant) -> Result<bool, Refusal> {
+        let Some(waiter) = waiter else {
+            return Ok(false);
+        };
+        // Plain data, whole before anything can panic.
+        let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(place().take());
+        let happened = waiter.wait(until).await;
+        if happened {
+            *place() = Some(self.service.admission.work(self.bearer.is_some())?);
+        }
+        Ok(happened)
+    }
+
     fn instance(&self) -> &Instance {
-        &self.service.instances[&self.instance]
+        self.open()
+    }
+
+    fn open(&self) -> &Arc<Instance> {
+        self.open
+            .as_ref()
+            .expect("endpoints of an instance come here with it open")
     }
 
     fn order(&self, unknown: ErrorCode) -> Result<&OrderKey, Refusal> {
@@ -428,14 +543,12 @@ mod tests {
         }
         for path in [
             "",
-            "/",
             "/instances/shop/health",
             "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pays",
             "/instances/shop",
-            "/private/orders/a",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

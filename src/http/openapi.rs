@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use super::page::HTML;
 use super::reply;
-use super::routes::{Body, Demand, ROUTES, Route};
+use super::routes::{Body, Demand, ROUTES, Route, Shape};
 use quittance_events::receipt::HEADER;
 
 const JSON: &str = "application/json";
@@ -96,14 +97,18 @@ impl Route {
             let name = codes
                 .iter()
                 .fold(status.to_string(), |name, code| format!("{name}-{}", code.code()));
+            let name = if self.has_page { name + "-page" } else { name };
             responses.insert(
                 status.to_string(),
                 json!({"$ref": format!("#/components/responses/{name}")}),
             );
-            shared.entry(name).or_insert_with(|| refusal(status, &codes));
+            shared
+                .entry(name)
+                .or_insert_with(|| self.paged(refusal(status, &codes)));
         }
         for (status, body) in self.answers {
-            responses.insert(status.to_string(), answer(*status, *body, generator));
+            let answer = self.paged(answer(*status, *body, generator));
+            responses.insert(status.to_string(), answer);
         }
         let scopes: Vec<_> = self.demand.scopes().iter().map(|scope| scope.as_str()).collect();
         let summary = if scopes.is_empty() {
@@ -118,7 +123,7 @@ impl Route {
         let mut operation = json!({
             "summary": summary,
             "operationId": id(self.method, path),
-            "parameters": parameters(path),
+            "parameters": parameters(path, self.query, generator),
             "responses": responses,
             "security": if self.demand == Demand::Nothing { json!([]) } else { json!([{"token": []}]) },
         });
@@ -127,6 +132,16 @@ impl Route {
                 json!({"required": true, "content": {JSON: {"schema": request(generator)}}});
         }
         operation
+    }
+}
+
+impl Route {
+    /// The response with the page that a browser gets in its place, where there is one.
+    fn paged(&self, mut response: Value) -> Value {
+        if self.has_page {
+            response["content"][HTML] = json!({"schema": {"type": "string"}});
+        }
+        response
     }
 }
 
@@ -198,8 +213,8 @@ fn answer(status: u16, body: Body, generator: &mut SchemaGenerator) -> Value {
     response
 }
 
-/// The names in a path, and what may stand for each; and the one parameter that a query can have.
-fn parameters(path: &str) -> Value {
+/// The names in a path and in a query, and what may stand for each.
+fn parameters(path: &str, query: &[(&str, Shape, &str)], generator: &mut SchemaGenerator) -> Value {
     let names = path
         .split('{')
         .skip(1)
@@ -222,10 +237,9 @@ fn parameters(path: &str) -> Value {
             json!({"name": name, "in": "path", "required": true, "schema": schema})
         })
         .collect();
-    if path.ends_with("/orders/{order_id}") {
-        let schema = json!({"type": "string", "pattern": "^[0-9A-Za-z]{103}$"});
-        let what = "the contract's hash, which only customer and merchant know";
-        parameters.push(json!({"name": "h_contract", "in": "query", "schema": schema, "description": what}));
+    for (name, shape, what) in query {
+        let schema = shape(generator);
+        parameters.push(json!({"name": name, "in": "query", "schema": schema, "description": what}));
     }
     parameters.into()
 }

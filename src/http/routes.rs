@@ -4,13 +4,14 @@
 use percent_encoding::percent_decode_str;
 use quittance_events::facts::TokenScope;
 use quittance_taler::ErrorCode as Code;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, intake, ledger, orders, pay, refund, shape,
-    token,
+    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
+    refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
+use crate::decide::order::ToldOrder;
 
 /// Whom an endpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +65,14 @@ pub(super) struct Route {
     pub(super) of_instances: bool,
     pub(super) demand: Demand,
     pub(super) summary: &'static str,
+    /// What may stand behind the question mark: name, schema, meaning.
+    pub(super) query: &'static [(&'static str, Shape, &'static str)],
     pub(super) request: Option<Shape>,
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
     pub(super) refusals: &'static [(u16, Code)],
+    /// Whether a browser gets a page instead.
+    pub(super) has_page: bool,
     /// How a `{name*}` is written in a document that knows single segments only.
     pub(super) spelt: &'static [&'static str],
 }
@@ -75,6 +80,26 @@ pub(super) struct Route {
 fn shape<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
+
+/// As it is written, where nobody looks at what could be read in other ways.
+fn hash(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^[0-9A-Za-z]{103}$"})
+}
+
+fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0, "maximum": 9_007_199_254_u64})
+}
+
+fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": -9_007_199_254_i64, "maximum": 9_007_199_254_i64})
+}
+
+/// Who may look at orders: whoever has anything to do with them.
+const LOOKING: &[TokenScope] = &[TokenScope::Read, TokenScope::Orders, TokenScope::Refunds];
 
 /// Nothing said: a public endpoint of every instance.
 const PLAIN: Route = Route {
@@ -84,10 +109,56 @@ const PLAIN: Route = Route {
     of_instances: true,
     demand: Demand::Nothing,
     summary: "",
+    query: &[],
     request: None,
     answers: &[],
     refusals: &[],
+    has_page: false,
     spelt: &[],
+};
+
+/// An instance as itself and its manager see it.
+const INSTANCE: Route = Route {
+    endpoint: |_| Some(Endpoint::Instance),
+    demand: Demand::Scope(TokenScope::All),
+    summary: "An instance's name and settings.",
+    answers: &[(200, Body::Json(shape::<instances::Detail>))],
+    refusals: &[(404, Code::MerchantGenericInstanceUnknown)],
+    ..PLAIN
+};
+
+const INSTANCE_CHANGED: Route = Route {
+    method: "PATCH",
+    summary: "Changes the instance's name and settings.",
+    request: Some(shape::<instances::About>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::GenericParameterMalformed),
+        (404, Code::MerchantGenericInstanceUnknown),
+    ],
+    ..INSTANCE
+};
+
+const INSTANCE_CLOSED: Route = Route {
+    method: "DELETE",
+    summary: "Closes the instance. What it did stays in the ledger.",
+    answers: &[(204, Body::Empty)],
+    ..INSTANCE
+};
+
+const INSTANCE_AUTH: Route = Route {
+    method: "POST",
+    endpoint: |_| Some(Endpoint::Auth),
+    summary: "Sets the instance's token in the place of the one that was set before.",
+    request: Some(shape::<instances::Auth>),
+    answers: &[(204, Body::Empty)],
+    refusals: &[
+        (400, Code::MerchantPrivatePostInstanceAuthBadAuth),
+        (403, Code::GenericForbidden),
+        (404, Code::MerchantGenericInstanceUnknown),
+        (404, Code::MerchantGenericAccessTokenUnknown),
+    ],
+    ..INSTANCE
 };
 
 /// Every method of every path. Of two that fit the first counts.
@@ -110,6 +181,19 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "Where a client looks whether there is anything; it leads to `config`.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "HEAD",
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "As GET.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
         path: "config",
         endpoint: |_| Some(Endpoint::Config),
         summary: "What this service is.",
@@ -119,9 +203,34 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         path: "orders/{order_id}",
         endpoint: |_| Some(Endpoint::Status),
-        summary: "Whether a wallet should come for refunds.",
+        summary: "What wallets and customers see of an order: to be paid, somebody else's, or paid, with its refunds.",
+        query: &[
+            (
+                "h_contract",
+                hash,
+                "the contract's hash, which only customer and merchant know",
+            ),
+            ("token", shape::<shape::Bytes16>, "the order's claim token"),
+            ("session_id", text, "the session in which it is to be paid"),
+            (
+                "timeout_ms",
+                count,
+                "how long to wait for it to be paid, or for what is said below, 30 seconds at most",
+            ),
+            (
+                "await_refund_obtained",
+                text,
+                "yes: waits until no refund is left to be picked up",
+            ),
+            (
+                "refund",
+                shape::<shape::Amount>,
+                "waits until more than this is refunded",
+            ),
+        ],
         answers: &[
             (200, Body::Json(shape::<shape::Status>)),
+            (202, Body::Json(shape::<shape::Elsewhere>)),
             (402, Body::Json(shape::<shape::Unpaid>)),
         ],
         refusals: &[
@@ -130,6 +239,7 @@ pub(super) static ROUTES: &[Route] = &[
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
             (404, Code::MerchantGenericOrderUnknown),
         ],
+        has_page: true,
         ..PLAIN
     },
     Route {
@@ -257,6 +367,89 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private/orders",
+        endpoint: |_| Some(Endpoint::Orders),
+        demand: Demand::Scopes(LOOKING),
+        summary: "The instance's orders.",
+        query: &[
+            ("paid", text, "YES or NO: only orders that are or are not; ALL"),
+            (
+                "refunded",
+                text,
+                "YES or NO: only orders of which something was or nothing was; ALL",
+            ),
+            (
+                "wired",
+                text,
+                "NO or ALL: what an exchange has wired is not known",
+            ),
+            (
+                "date_s",
+                count,
+                "only orders from before or, oldest first, from after this second",
+            ),
+            (
+                "limit",
+                number,
+                "at most so many orders beyond the offset, from the oldest; negative: from the newest",
+            ),
+            ("offset", count, "a row_id"),
+            ("delta", number, "limit, as it was called before"),
+            ("start", count, "offset, as it was called before"),
+            (
+                "timeout_ms",
+                count,
+                "oldest first: how long to wait for an order, 30 seconds at most",
+            ),
+        ],
+        answers: &[(200, Body::Json(shape::<list::List>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (501, Code::GenericFeatureNotImplemented),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Order),
+        demand: Demand::Scopes(LOOKING),
+        summary: "How an order stands.",
+        query: &[
+            ("session_id", text, "the session in which it is to be paid"),
+            (
+                "timeout_ms",
+                count,
+                "how long to wait for its payment, 30 seconds at most",
+            ),
+        ],
+        answers: &[(200, Body::Json(shape::<shape::OrderState>))],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericOrderUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/orders/{order_id}",
+        endpoint: |_| Some(Endpoint::Order),
+        demand: Demand::Scopes(SELLING),
+        summary: "Takes an order back that nobody has paid.",
+        query: &[(
+            "force",
+            text,
+            "yes: although a wallet has claimed it and may still pay it",
+        )],
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericOrderUnknown),
+            (409, Code::MerchantPrivateDeleteOrdersAwaitingPayment),
+            (409, Code::MerchantPrivateDeleteOrdersAlreadyPaid),
+        ],
+        ..PLAIN
+    },
+    Route {
         method: "POST",
         path: "private/orders/{order_id}/refund",
         endpoint: |_| Some(Endpoint::Approve),
@@ -280,7 +473,7 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::RecordOrder),
         demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's contract terms.",
-        request: Some(shape::<intake::RecordOrder>),
+        request: Some(shape::<ToldOrder>),
         answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
         refusals: &[
             (400, Code::MerchantPrivatePostOrdersProposalParseError),
@@ -357,6 +550,68 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private",
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's name and settings.",
+        ..INSTANCE
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "private",
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "private/auth",
+        ..INSTANCE_AUTH
+    },
+    Route {
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "All open instances.",
+        answers: &[(200, Body::Json(shape::<instances::List>))],
+        ..INSTANCE
+    },
+    Route {
+        method: "POST",
+        path: "management/instances",
+        endpoint: |_| Some(Endpoint::Instances),
+        of_instances: false,
+        summary: "Opens an instance.",
+        request: Some(shape::<instances::New>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (400, Code::MerchantPrivatePostInstancesBadAuth),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostInstancesAlreadyExists),
+        ],
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CHANGED
+    },
+    Route {
+        path: "management/instances/{id}",
+        of_instances: false,
+        ..INSTANCE_CLOSED
+    },
+    Route {
+        path: "management/instances/{id}/auth",
+        of_instances: false,
+        ..INSTANCE_AUTH
+    },
+    Route {
         path: "private/accounts",
         endpoint: |_| Some(Endpoint::Accounts),
         demand: Demand::Scope(TokenScope::Read),
@@ -406,6 +661,62 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "Closes an account: no new order names it.",
         answers: &[(204, Body::Empty)],
         refusals: &[(404, Code::MerchantGenericAccountUnknown)],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's webhooks.",
+        answers: &[(200, Body::Json(shape::<webhooks::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Has a server of the shop told of payments or refunds. `Quittance-Webhook-Secret` is told once.",
+        request: Some(shape::<webhooks::Request>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostWebhooksConflictWebhookExists),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "One of them. Its templates may hold the shop's own secrets.",
+        answers: &[(200, Body::Json(shape::<webhooks::Detail>))],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes a webhook; its secret stays.",
+        request: Some(shape::<webhooks::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericWebhookUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Takes a webhook away, with what it still had to tell.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
         ..PLAIN
     },
     Route {
@@ -478,6 +789,11 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    pub(super) webhook: Option<&'a str>,
+    /// Which instance is managed.
+    pub(super) managed: Option<&'a str>,
+    /// Whether it is for who manages instances, rather than for one of them.
+    pub(super) manages: bool,
     pub(super) demand: Demand,
     pub(super) method: &'static str,
     template: &'static str,
@@ -501,9 +817,11 @@ impl Target<'_> {
 /// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
-    let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
-        Some(Some((instance, rest))) => (Some(instance), rest),
-        Some(None) => return None,
+    let (instance, path) = match path.strip_prefix("instances/") {
+        Some(path) => {
+            let (instance, rest) = path.split_once('/').unwrap_or((path, ""));
+            (Some(instance), rest)
+        }
         None => (None, path),
     };
     let fitting = |route: &'static Route| Some((route, route.fits(path)?));
@@ -515,6 +833,9 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint: (route.endpoint)(name)?,
         instance,
         order: route.path.contains("{order_id}").then_some(name),
+        webhook: route.path.contains("{webhook_id}").then_some(name),
+        managed: route.path.contains("{id}").then_some(name),
+        manages: route.path.starts_with("management/"),
         demand: route.demand,
         method: route.method,
         template: route.path,

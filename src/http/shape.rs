@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::webhook::METHODS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// A symbol of base32 as it is read: any case, and look-alikes.
@@ -51,12 +52,25 @@ shapes! {
             r"(\.[0-9]{1,8})?$",
         ),
     });
+    Duration = |_g| json_schema!({
+        "type": "object",
+        "description": "microseconds, or forever",
+        "required": ["d_us"],
+        "properties": {"d_us": {"anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            {"const": "forever"},
+        ]}},
+    });
     Payto = |_g| json_schema!({
         "type": "string",
         "description": "RFC 8905, with a receiver-name where it names a bank account",
         "pattern": "^[Pp][Aa][Yy][Tt][Oo]://",
         "maxLength": 1024,
     });
+    WebhookId = |_g| json_schema!({"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"});
+    WebhookEvent = |_g| json_schema!({"enum": ["pay", "refund"]});
+    WebhookMethod = |_g| json_schema!({"enum": METHODS});
+    WebhookUrl = |_g| json_schema!({"type": "string", "pattern": "^https?://[a-z0-9-]", "maxLength": 2048});
     Timestamp = |_g| json_schema!({
         "type": "object",
         "description": "seconds since 1970, or never",
@@ -115,6 +129,45 @@ shapes! {
             "session_id": {"type": "string"},
         },
     });
+    OrderState = |g| json_schema!({
+        "type": "object",
+        "description": "unpaid, claimed or paid",
+        "required": ["order_status", "order_status_url"],
+        "properties": {
+            "order_status": {"enum": ["unpaid", "claimed", "paid"]},
+            "order_status_url": {"type": "string"},
+            "taler_pay_uri": {"type": "string"},
+            "creation_time": of::<Timestamp>(g),
+            "pay_deadline": of::<Timestamp>(g),
+            "total_amount": of::<Amount>(g),
+            "summary": {"type": "string"},
+            "fulfillment_url": {"type": "string"},
+            "contract_terms": {"type": "object"},
+            "refunded": {"type": "boolean"},
+            "refund_pending": {"type": "boolean"},
+            "refund_amount": of::<Amount>(g),
+            "refund_taken": of::<Amount>(g),
+            "deposit_total": of::<Amount>(g),
+            "last_payment": of::<Timestamp>(g),
+            "wired": {"const": false},
+            "wire_details": {"type": "array"},
+            "wire_reports": {"type": "array"},
+            "exchange_code": {"type": "integer"},
+            "exchange_http_status": {"type": "integer"},
+            "exchange_ec": {"type": "integer"},
+            "exchange_hc": {"type": "integer"},
+            "refund_details": {"type": "array", "items": {
+                "type": "object",
+                "required": ["reason", "pending", "timestamp", "amount"],
+                "properties": {
+                    "reason": {"type": "string"},
+                    "pending": {"type": "boolean"},
+                    "timestamp": of::<Timestamp>(g),
+                    "amount": of::<Amount>(g),
+                },
+            }},
+        },
+    });
     Delay = |_g| json_schema!({
         "type": "object",
         "description": "microseconds, or forever",
@@ -132,7 +185,12 @@ shapes! {
     Unpaid = |_g| json_schema!({
         "type": "object",
         "required": ["taler_pay_uri"],
-        "properties": {"taler_pay_uri": {"type": "string"}},
+        "properties": {"taler_pay_uri": {"type": "string"}, "fulfillment_url": {"type": "string"}},
+    });
+    Elsewhere = |_g| json_schema!({
+        "type": "object",
+        "required": ["public_reorder_url"],
+        "properties": {"public_reorder_url": {"type": "string"}},
     });
     Status = |g| json_schema!({
         "type": "object",
@@ -142,6 +200,7 @@ shapes! {
             "refund_pending": {"type": "boolean"},
             "refund_amount": of::<Amount>(g),
             "refund_taken": of::<Amount>(g),
+            "fulfillment_url": {"type": "string"},
         },
     });
     AbortAnswer = |g| json_schema!({

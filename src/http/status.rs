@@ -1,45 +1,223 @@
-//! `GET orders/$ORDER_ID?h_contract=`: whether a wallet should come for refunds. Specification: Taler's merchant API
-//! of that name, without long-polling.
+//! `GET orders/$ORDER_ID`: what wallets and customers see of an order: to be paid, somebody else's, or paid, and whether
+//! a wallet should come for refunds. Specification: Taler's merchant API of that name. Who waits is woken by what happens
+//! to the order, and looks again. The page for a browser is another form of what [`look`] finds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use quittance_events::{Folded, answer};
-use quittance_taler::{ErrorCode, HashCode, uri};
-use serde_json::json;
+use quittance_events::answer::{self, Status};
+use quittance_events::sale::Offer;
+use quittance_events::{Folded, Order, OrderKey, Seq};
+use quittance_taler::{Amount, ClaimToken, Currency, ErrorCode, HashCode, uri};
+use serde::Serialize;
+use tokio::time::Instant;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use super::query::{Query, malformed};
 use super::{Call, reply};
+use crate::decide::pay::session_digest;
 use crate::refusal::{Refusal, RequestError};
+use crate::selling::claim_token;
+use crate::waiters::Topic;
 
-pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
-    let h_contract = h_contract(&call.query)?;
-    let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
-    let order = call.service.order(key).await?;
-    let order = order.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
-    match h_contract {
-        None => return Err(Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidToken).into()),
-        Some(hash) if hash != order.terms.h_contract => {
-            return Err(Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidContractHash).into());
-        }
-        Some(_) => {}
-    }
-    if order.payment.is_none() {
-        let taler_pay_uri = uri::pay_uri(&call.instance().base_url, key.order.as_str());
-        return Ok(reply::json(
-            StatusCode::PAYMENT_REQUIRED,
-            &json!({ "taler_pay_uri": taler_pay_uri }),
-        ));
-    }
-    let now = call.service.now(Some(&Folded::Recorded(Arc::clone(&order))));
-    Ok(reply::json(StatusCode::OK, &answer::status(&order, now)?))
+/// What a request asks for.
+pub(super) struct Asked {
+    h_contract: Option<HashCode>,
+    token: Option<ClaimToken>,
+    /// In which session the order is to be paid.
+    pub(super) session: Option<String>,
+    timeout: Duration,
+    /// Waits until no refund is left to be picked up.
+    await_refund_obtained: bool,
+    /// Waits until more than this is refunded.
+    refund: Option<Amount>,
 }
 
-pub(super) fn h_contract(query: &str) -> Result<Option<HashCode>, Refusal> {
-    let mut given = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "h_contract");
-    let malformed = |_| Refusal::new(ErrorCode::GenericParameterMalformed).detail("h_contract is no hash");
-    given
-        .next()
-        .map(|(_, text)| text.parse().map_err(malformed))
-        .transpose()
+/// What there is to see.
+pub(super) enum Shown {
+    Unpaid(Unpaid),
+    Elsewhere(Elsewhere),
+    Paid(Paid),
+}
+
+/// It is to be paid, maybe in this session.
+#[derive(Serialize)]
+pub(super) struct Unpaid {
+    pub(super) taler_pay_uri: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fulfillment_url: Option<String>,
+}
+
+/// Somebody else has it; here one can have another.
+#[derive(Serialize)]
+pub(super) struct Elsewhere {
+    pub(super) public_reorder_url: String,
+}
+
+/// It is paid.
+#[derive(Serialize)]
+pub(super) struct Paid {
+    #[serde(flatten)]
+    pub(super) status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fulfillment_url: Option<String>,
+}
+
+pub(super) fn read(query: &str, currency: Currency) -> Result<Asked, Refusal> {
+    let query = Query::new(query);
+    let refund: Option<Amount> = query.read("refund")?;
+    if refund.is_some_and(|refund| refund.currency() != currency) {
+        return Err(malformed("refund is in another currency"));
+    }
+    Ok(Asked {
+        h_contract: query.read("h_contract")?,
+        token: query.read("token")?,
+        session: session(&query)?,
+        timeout: query.timeout()?,
+        await_refund_obtained: query.filter("await_refund_obtained")? == Some(true),
+        refund,
+    })
+}
+
+/// The session that a query names; none where it is empty.
+pub(super) fn session(query: &Query<'_>) -> Result<Option<String>, Refusal> {
+    match query.text("session_id") {
+        None | Some("") => Ok(None),
+        // They are steps in a path, and so would be in the wallet's.
+        Some("." | "..") => Err(malformed("session_id")),
+        Some(session) => Ok(Some(session.to_owned())),
+    }
+}
+
+/// Where a wallet pays this order of ours, in that session.
+pub(super) fn pay_uri(call: &Call, key: &OrderKey, offer: &Offer, session: Option<&str>) -> String {
+    let instance = call.instance();
+    let token = offer
+        .created
+        .claim_token
+        .then(|| claim_token(&instance.merchant, key));
+    let (base_url, order) = (&instance.base_url, key.order.as_str());
+    uri::pay_uri_with(base_url, order, session.unwrap_or_default(), token.as_ref())
+}
+
+/// Whether the order is paid and, where it was sold here and a session is asked for, in that one.
+pub(super) fn is_paid_in(order: &Order, session: Option<&str>) -> bool {
+    let is_theirs = match (&order.sale, session) {
+        (Some(sale), Some(session)) => sale.session == session_digest(session),
+        _ => true,
+    };
+    order.payment.is_some() && is_theirs
+}
+
+pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
+    let asked = read(&call.query, call.service.currency)?;
+    let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
+    let until = Instant::now() + asked.timeout;
+    let mut waiter = call.waiter(asked.timeout, || Topic::Order(key.clone()));
+    let shown = loop {
+        let shown = look(call, key, &asked).await?;
+        if is_awaited(&shown, &asked) || !call.wait(&mut waiter, until).await? {
+            break shown;
+        }
+    };
+    Ok(match &shown {
+        Shown::Unpaid(body) => reply::json(StatusCode::PAYMENT_REQUIRED, body),
+        Shown::Elsewhere(body) => reply::json(StatusCode::ACCEPTED, body),
+        Shown::Paid(body) => reply::json(StatusCode::OK, body),
+    })
+}
+
+/// Whether this is what the request would wait for.
+fn is_awaited(shown: &Shown, asked: &Asked) -> bool {
+    let Shown::Paid(Paid { status, .. }) = shown else {
+        return matches!(shown, Shown::Elsewhere(_));
+    };
+    let is_above = |floor: &Amount| {
+        let compared = status.refund_amount.try_cmp(floor);
+        compared.is_ok_and(std::cmp::Ordering::is_gt)
+    };
+    asked.refund.as_ref().is_none_or(is_above) && !(asked.await_refund_obtained && status.refund_pending)
+}
+
+/// What there is to see of an order, for who shows by contract or token that it concerns him.
+pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<Shown, RequestError> {
+    let folded = call.service.folded(key).await?;
+    let folded = folded.filter(|folded| !folded.is_deleted());
+    let folded = folded.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
+    let wrong_contract = || Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidContractHash);
+    let wrong_token = || Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidToken);
+    let shows_token = folded.offer().map(|offer| {
+        let merchant = &call.instance().merchant;
+        match (&asked.token, offer.created.claim_token) {
+            (Some(token), true) => Some(token.matches(&claim_token(merchant, key))),
+            (Some(_), false) => Some(false),
+            (None, true) => None,
+            // Whoever knows its id may have it.
+            (None, false) => Some(true),
+        }
+    });
+    let order = match &folded {
+        Folded::Offered(offer) => {
+            if asked.h_contract.is_some() {
+                return Err(wrong_contract().into());
+            }
+            if shows_token != Some(Some(true)) {
+                return Err(wrong_token().into());
+            }
+            return unpaid(call, key, offer, offer.seq, asked).await;
+        }
+        Folded::Recorded(order) => order,
+    };
+    match (&asked.h_contract, shows_token.flatten()) {
+        (Some(hash), _) if *hash == order.terms.h_contract => {}
+        (Some(_), _) => return Err(wrong_contract().into()),
+        (None, Some(true)) => {}
+        (None, None) if order.sale.is_some() => {
+            let url = member(call, order.terms_at, "public_reorder_url").await?;
+            let public_reorder_url = url.ok_or_else(wrong_token)?;
+            return Ok(Shown::Elsewhere(Elsewhere { public_reorder_url }));
+        }
+        (None, _) => return Err(wrong_token().into()),
+    }
+    if !is_paid_in(order, asked.session.as_deref()) {
+        let Some(sale) = &order.sale else {
+            let taler_pay_uri = uri::pay_uri(&call.instance().base_url, key.order.as_str());
+            return Ok(Shown::Unpaid(Unpaid {
+                taler_pay_uri,
+                fulfillment_url: None,
+            }));
+        };
+        return unpaid(call, key, &sale.offer, order.terms_at, asked).await;
+    }
+    let now = call.service.now(Some(&Folded::Recorded(Arc::clone(order))));
+    // Who has the contract knows where it leads.
+    let fulfillment_url = match asked.h_contract {
+        Some(_) => None,
+        None => member(call, order.terms_at, "fulfillment_url").await?,
+    };
+    Ok(Shown::Paid(Paid {
+        status: answer::status(order, now)?,
+        fulfillment_url,
+    }))
+}
+
+async fn unpaid(
+    call: &Call,
+    key: &OrderKey,
+    offer: &Offer,
+    terms_at: Seq,
+    asked: &Asked,
+) -> Result<Shown, RequestError> {
+    Ok(Shown::Unpaid(Unpaid {
+        taler_pay_uri: pay_uri(call, key, offer, asked.session.as_deref()),
+        fulfillment_url: member(call, terms_at, "fulfillment_url").await?,
+    }))
+}
+
+/// A text of the terms; `None` where they have none of that name, or are erased.
+async fn member(call: &Call, terms_at: Seq, name: &str) -> Result<Option<String>, RequestError> {
+    let terms = call.service.terms(terms_at).await?;
+    let text = terms.as_ref().and_then(|terms| terms[name].as_str());
+    Ok(text.map(str::to_owned))
 }

@@ -241,7 +241,7 @@ fn malformed(why: &str) -> Refusal {
     Refusal::new(ErrorCode::GenericParameterMalformed).detail(why)
 }
 
-fn refused(error: AccessError) -> RequestError {
+pub(super) fn refused(error: AccessError) -> RequestError {
     match error {
         AccessError::Change(error @ ChangeError::Full) => {
             Refusal::new(ErrorCode::GenericForbidden).detail(error).into()
@@ -251,6 +251,7 @@ fn refused(error: AccessError) -> RequestError {
             Refusal::new(ErrorCode::MerchantGenericAccessTokenUnknown).into()
         }
         AccessError::Change(ChangeError::File(error)) => RequestError::KeyFile(error),
+        AccessError::Token(error) => malformed(&error.to_string()).into(),
         AccessError::Append(error) => error.into(),
         AccessError::Task => RequestError::Task,
     }

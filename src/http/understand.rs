@@ -5,7 +5,8 @@ use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
 use super::{
-    Endpoint, abort, accounts, approve, claim, instance_id, intake, orders, pay, refund, status, token,
+    Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, list, order, orders, pay,
+    refund, status, token, webhooks,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
@@ -24,22 +25,36 @@ pub fn understand(
     let target = target
         .taking(method)
         .map_err(|_| Refusal::new(ErrorCode::GenericMethodInvalid))?;
-    instance_id(target.instance).ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
+    instance_id(target.managed.or(target.instance))
+        .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
+        Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
+        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
+        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
+        Endpoint::Auth => instances::read_auth(body).map(drop)?,
+        Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
+        Endpoint::Webhooks if method == "POST" => webhooks::read(body).map(drop)?,
+        Endpoint::Webhook if method == "PATCH" => webhooks::read_change(body).map(drop)?,
         Endpoint::OpenApi
         | Endpoint::Health
         | Endpoint::Config
+        | Endpoint::Front
         | Endpoint::Ledger(_)
         | Endpoint::Tokens
-        | Endpoint::TokenOf(_) => {}
-        Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
-        Endpoint::Accounts | Endpoint::Account(_) => {}
-        Endpoint::Claim => claim::read(body).map(drop)?,
-        Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
-        Endpoint::Orders => {}
+        | Endpoint::TokenOf(_)
+        | Endpoint::Accounts
+        | Endpoint::Account(_)
+        | Endpoint::Instances
+        | Endpoint::Instance
+        | Endpoint::Webhooks
+        | Endpoint::Webhook => {}
+        Endpoint::Orders => list::read(query).map(drop)?,
+        Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
+        Endpoint::Order => order::check(query)?,
         Endpoint::Token if method == "DELETE" => {}
         Endpoint::Token => token::read(body).map(drop)?,
-        Endpoint::Status => status::h_contract(query).map(drop)?,
+        Endpoint::Status => status::read(query, currency).map(drop)?,
         Endpoint::Pay => Payment::read(body).map(drop)?,
         Endpoint::Paid => pay::read_paid(body).map(drop)?,
         Endpoint::Abort => abort::read(body, currency).map(drop)?,

@@ -110,6 +110,8 @@ error_codes! {
         "The reply of the exchange is malformed or proves nothing.";
     MerchantGenericExchangeUnexpectedStatus 2014 "MERCHANT_GENERIC_EXCHANGE_UNEXPECTED_STATUS" 502
         "The exchange answered with an unexpected status.";
+    MerchantGenericWebhookUnknown 2019 "MERCHANT_GENERIC_WEBHOOK_UNKNOWN" 404
+        "The instance has no such webhook.";
     MerchantGenericAccountUnknown 2022 "MERCHANT_GENERIC_ACCOUNT_UNKNOWN" 404
         "The instance has no such account.";
     MerchantGenericCurrencyMismatch 2024 "MERCHANT_GENERIC_CURRENCY_MISMATCH" 409
@@ -199,6 +201,15 @@ error_codes! {
     MerchantPrivatePostOrdersIdRefundNotAllowedByContract
         2532 "MERCHANT_PRIVATE_POST_ORDERS_ID_REFUND_NOT_ALLOWED_BY_CONTRACT" 403
         "The contract does not allow refunds.";
+    MerchantPrivatePostInstancesAlreadyExists 2600 "MERCHANT_PRIVATE_POST_INSTANCES_ALREADY_EXISTS" 409
+        "There is an instance of this id with other data.";
+    MerchantPrivatePostInstancesBadAuth 2601 "MERCHANT_PRIVATE_POST_INSTANCES_BAD_AUTH" 400
+        "The authentication of the new instance is malformed.";
+    MerchantPrivatePostInstanceAuthBadAuth 2602 "MERCHANT_PRIVATE_POST_INSTANCE_AUTH_BAD_AUTH" 400
+        "The instance's new authentication is malformed.";
+    MerchantPrivatePostWebhooksConflictWebhookExists
+        2900 "MERCHANT_PRIVATE_POST_WEBHOOKS_CONFLICT_WEBHOOK_EXISTS" 409
+        "Another webhook has this id.";
 }
 
 #[cfg(test)]
@@ -213,7 +224,7 @@ mod tests {
             1503, 1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2022, 2024, 2025, 2042, 2105,
             2106, 2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2190, 2200, 2201,
             2253, 2254, 2255, 2256, 2300, 2301, 2500, 2502, 2503, 2504, 2505, 2506, 2507, 2508, 2509, 2520,
-            2521, 2530, 2531, 2532,
+            2521, 2530, 2531, 2532, 2600, 2601, 2602,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

@@ -5,6 +5,8 @@
 mod support;
 
 mod accounts;
+mod clients;
+mod managing;
 
 use quittance::token::Grant;
 use quittance::token_commands::{self, NewToken};

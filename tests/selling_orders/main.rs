@@ -4,4 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deleted;
+mod listed;
+mod looked_at;
 mod made;
+mod recorded;
+mod tokens;
+mod watched;

@@ -55,6 +55,20 @@ impl Shop {
         (token, terms, h_contract)
     }
 
+    /// Pays these terms with fresh coins.
+    pub async fn pay(&self, terms: &Value, session_id: &str) -> Reply {
+        // Fees are on top.
+        let mut purse = self.sandbox.withdraw("KUDOS:30".parse().unwrap()).unwrap();
+        let payment = purse.pay(terms).unwrap();
+        let id = terms["order_id"].as_str().unwrap();
+        self.post(&format!("orders/{id}/pay"), &payment.pay_request(session_id))
+            .await
+    }
+
+    pub async fn delete_private(&self, path: &str) -> Reply {
+        self.send("DELETE", path, Some(&self.token), Vec::new()).await
+    }
+
     pub async fn get_private(&self, path: &str) -> Reply {
         self.send("GET", path, Some(&self.token), Vec::new()).await
     }

@@ -47,6 +47,7 @@ mod selling;
 pub use selling::{
     AccountAdded, AccountClosed, DepositCoin, DepositForm, DepositReplied, DepositRequested,
     DepositUnreached, OrderClaimed, OrderCreated, OrderDeleted, SessionPaid, TermsForgotten,
+    WebhookDelivered, WebhookGivenUp,
 };
 
 facts! {
@@ -88,6 +89,9 @@ facts! {
         base_url: String,
         /// The currency it sells in.
         currency: Currency,
+        /// Whose token opened it. Absent: the operator, by command. Of version 4.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TokenId>,
     }
 
     /// A merchant instance was closed.
@@ -98,6 +102,9 @@ facts! {
         base_url: String,
         /// The currency it sold in.
         currency: Currency,
+        /// Whose token closed it. Absent: the operator, by command. Of version 4.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TokenId>,
     }
 
     /// An exchange's online signing key, as its master key signed it.

@@ -134,6 +134,7 @@ async fn a_refused_append_leaves_its_batch_mates_whole() {
         merchant_pub: MerchantPub::from_bytes([4; 32]),
         base_url: "x".repeat(70_000),
         currency: "KUDOS".parse().unwrap(),
+        by: None,
     };
     let appends = [
         // Good, and the second decides on what the first leaves.

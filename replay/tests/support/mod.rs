@@ -522,6 +522,7 @@ fn tell_all() -> TempDir {
         merchant_pub: merchant().merchant_pub(),
         base_url: "https://shop.example/".into(),
         currency: amount("0").currency(),
+        by: None,
     };
     w.append(
         Stream::Ledger(Some(InstanceId::root())),

@@ -331,6 +331,7 @@ impl World {
             merchant_pub: merchant().merchant_pub(),
             base_url: "https://shop.example/".into(),
             currency: amount("0").currency(),
+            by: None,
         };
         let mine = || Stream::Ledger(Some(InstanceId::root()));
         w.append(mine(), vec![NewEvent::bare(added)]);

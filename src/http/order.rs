@@ -1,0 +1,224 @@
+//! `GET private/orders/$ORDER_ID`: how an order stands, for the shop. `DELETE` takes it back. Specification: Taler's
+//! merchant API of that name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_events::answer;
+use quittance_events::order::Payment;
+use quittance_events::sale::Offer;
+use quittance_events::{AttachmentName, Folded, Order, OrderKey, Seq};
+use quittance_taler::{Amount, ErrorCode, TalerTimestamp};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::query::Query;
+use super::status::{is_paid_in, pay_uri, session};
+use super::{Call, reply};
+use crate::decide::sale;
+use crate::refusal::{Refusal, RequestError};
+use crate::selling::claim_token;
+use crate::waiters::Topic;
+
+/// What a request asks for.
+struct Asked {
+    session: Option<String>,
+    timeout: Duration,
+}
+
+fn read(query: &str) -> Result<Asked, Refusal> {
+    let query = Query::new(query);
+    Ok(Asked {
+        session: session(&query)?,
+        timeout: query.timeout()?,
+    })
+}
+
+pub(super) fn check(query: &str) -> Result<(), Refusal> {
+    read(query).map(drop)
+}
+
+pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
+    let asked = read(&call.query)?;
+    let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
+    let until = Instant::now() + asked.timeout;
+    let mut waiter = call.waiter(asked.timeout, || Topic::Order(key.clone()));
+    let session = asked.session.as_deref();
+    loop {
+        let folded = known(call, key).await?;
+        let paid = folded.order().filter(|order| is_paid_in(order, session));
+        if let Some((order, payment)) = paid.and_then(|order| Some((order, order.payment.as_ref()?))) {
+            return paid_reply(call, order, payment).await;
+        }
+        if !call.wait(&mut waiter, until).await? {
+            return unpaid_reply(call, key, &folded, session).await;
+        }
+    }
+}
+
+async fn known(call: &Call, key: &OrderKey) -> Result<Folded, RequestError> {
+    let folded = call.service.folded(key).await?;
+    let folded = folded.filter(|folded| !folded.is_deleted());
+    Ok(folded.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?)
+}
+
+/// The order's address for a customer.
+fn status_url(call: &Call, key: &OrderKey, folded: &Folded) -> String {
+    let mut url = call.instance().base_url.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(["orders", key.order.as_str()]);
+    }
+    let demands_token = folded.offer().is_some_and(|offer| offer.created.claim_token);
+    if demands_token {
+        let token = claim_token(&call.instance().merchant, key);
+        url.query_pairs_mut().append_pair("token", &token.to_string());
+    } else if let Some(order) = folded.order() {
+        let hash = order.terms.h_contract.to_string();
+        url.query_pairs_mut().append_pair("h_contract", &hash);
+    }
+    url.into()
+}
+
+/// To be paid by whoever claims it, or by the wallet that has.
+async fn unpaid_reply(
+    call: &Call,
+    key: &OrderKey,
+    folded: &Folded,
+    session: Option<&str>,
+) -> Result<Response, RequestError> {
+    let mut body = json!({"order_status_url": status_url(call, key, folded)});
+    let (terms_at, offer) = match folded {
+        Folded::Offered(offer) => (offer.seq, Some(offer)),
+        // A paid one that is asked for in another session is to be shown there, which wallets do as they pay.
+        Folded::Recorded(order) if order.payment.is_some() => {
+            (order.terms_at, order.sale.as_ref().map(|sale| &sale.offer))
+        }
+        Folded::Recorded(order) => (order.terms_at, None),
+    };
+    let terms = call.service.terms(terms_at).await?;
+    match offer {
+        Some(offer) => describe_unpaid(&mut body, call, key, offer, session, terms.as_ref()),
+        None => {
+            body["order_status"] = "claimed".into();
+            set(&mut body, "contract_terms", terms);
+        }
+    }
+    Ok(reply::json(StatusCode::OK, &body))
+}
+
+fn describe_unpaid(
+    body: &mut Value,
+    call: &Call,
+    key: &OrderKey,
+    offer: &Arc<Offer>,
+    session: Option<&str>,
+    terms: Option<&Value>,
+) {
+    let created = &offer.created;
+    body["order_status"] = "unpaid".into();
+    body["taler_pay_uri"] = pay_uri(call, key, offer, session).into();
+    body["creation_time"] = json!(TalerTimestamp(created.timestamp_s));
+    body["total_amount"] = json!(created.amount);
+    body["pay_deadline"] = json!(TalerTimestamp(created.pay_deadline_s));
+    let member = |name: &str| terms.and_then(|terms| terms.get(name)).cloned();
+    set(body, "summary", member("summary"));
+    set(body, "fulfillment_url", member("fulfillment_url"));
+}
+
+/// Sets a member where there is something to say: terms may be erased.
+fn set(body: &mut Value, name: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        body[name] = value;
+    }
+}
+
+async fn paid_reply(call: &Call, order: &Arc<Order>, payment: &Payment) -> Result<Response, RequestError> {
+    let folded = Folded::Recorded(Arc::clone(order));
+    let now = call.service.now(Some(&folded));
+    let status = answer::status(order, now)?;
+    let mut body = json!({
+        "order_status": "paid",
+        "refunded": status.refunded,
+        "refund_pending": status.refund_pending,
+        "refund_amount": status.refund_amount,
+        "refund_taken": status.refund_taken,
+        "deposit_total": payment.paid,
+        "last_payment": TalerTimestamp(payment.at.floor_s()),
+        "refund_details": refund_details(call, order, now).await?,
+        // What the exchange wires to the merchant is not asked for: nothing is known of it.
+        "wired": false,
+        "wire_details": [],
+        "wire_reports": [],
+        "exchange_code": 0,
+        "exchange_http_status": 0,
+        "exchange_ec": 0,
+        "exchange_hc": 0,
+        "order_status_url": status_url(call, &order.key, &folded),
+    });
+    set(
+        &mut body,
+        "contract_terms",
+        call.service.terms(order.terms_at).await?,
+    );
+    Ok(reply::json(StatusCode::OK, &body))
+}
+
+/// One entry for each permission, with the reason of the approval that it is of.
+async fn refund_details(
+    call: &Call,
+    order: &Order,
+    now: quittance_taler::Micros,
+) -> Result<Vec<Value>, RequestError> {
+    let mut reasons: BTreeMap<Seq, String> = BTreeMap::new();
+    let mut details = Vec::with_capacity(order.rows.len());
+    for row in &order.rows {
+        if !reasons.contains_key(&row.approval) {
+            let reason = call
+                .service
+                .attachment(row.approval, AttachmentName::Reason)
+                .await?;
+            let reason = String::from_utf8_lossy(&reason.unwrap_or_default()).into_owned();
+            reasons.insert(row.approval, reason);
+        }
+        details.push(json!({
+            "reason": reasons[&row.approval],
+            "pending": row.is_pending(now.is_past(order.terms.wire_deadline_s)),
+            "timestamp": TalerTimestamp(row.execution_s),
+            "amount": row.amount,
+        }));
+    }
+    Ok(details)
+}
+
+pub(super) fn check_delete(query: &str) -> Result<bool, Refusal> {
+    let query = Query::new(query);
+    // Taler's clients write `?force=yes`, and also `?force` alone.
+    match query.text("force") {
+        Some("") => Ok(true),
+        _ => Ok(query.filter("force")? == Some(true)),
+    }
+}
+
+pub(super) async fn delete(call: &Call) -> Result<Response, RequestError> {
+    let force = check_delete(&call.query)?;
+    let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
+    let decide = |folded: Option<&Folded>, now| sale::delete(folded, force, now, call.by());
+    call.service.decide_and_record_sale(key, decide).await?;
+    Ok(reply::no_content())
+}
+
+/// What is given back of an order, at the most what was paid for it.
+pub(super) fn is_refundable(order: &Order, refunded: Amount, now: quittance_taler::Micros) -> bool {
+    let terms = &order.terms;
+    let is_left = |payment: &Payment| {
+        refunded
+            .try_cmp(&payment.paid)
+            .is_ok_and(std::cmp::Ordering::is_lt)
+    };
+    terms.refund_deadline_s > terms.timestamp_s
+        && !now.is_past(terms.refund_deadline_s)
+        && order.payment.as_ref().is_some_and(is_left)
+}
