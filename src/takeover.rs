@@ -179,7 +179,7 @@ pub fn continue_ledger(
         };
         let left = left_of_terms(&recorded);
         for (event, attachments) in recorded {
-            if is_repeated(order, &event) {
+            if is_repeated(order, event.seq, &event.facts) {
                 let event = again(event, attachments, left.as_deref(), key)?;
                 successor.add(&key.instance, Some(&key.order), event)?;
             }

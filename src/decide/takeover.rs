@@ -5,7 +5,7 @@
 use quittance_events::facts::{CarriedInRow, Part, RefundCarriedIn, Verdict};
 use quittance_events::order::{AbortedCoin, Row};
 use quittance_events::sale::Batch;
-use quittance_events::{Event, Facts, NewEvent, Order, RefundId, TokenId};
+use quittance_events::{Facts, NewEvent, Order, RefundId, Seq, TokenId};
 use quittance_taler::{CoinPub, Micros};
 
 /// What stands as `by` of the refunds that a successor carries in: no token told them, the predecessor did.
@@ -33,10 +33,10 @@ pub fn in_flight(order: &Order, now: Micros, after_loss: bool) -> bool {
 
 /// Whether the successor records this event of the order as it was, in its place among the others: contract, deposits,
 /// aborts and payment, so that they are judged as they were. An abort's final refusal is one of them: it lets the coin
-/// count for the payment, and is never sent again.
+/// count for the payment, and is never sent again. `seq` is the event's.
 #[must_use]
-pub fn is_repeated(order: &Order, event: &Event) -> bool {
-    match &event.facts {
+pub fn is_repeated(order: &Order, seq: Seq, facts: &Facts) -> bool {
+    match facts {
         Facts::OrderCreated(_)
         | Facts::OrderClaimed(_)
         | Facts::OrderDeleted(_)
@@ -56,7 +56,7 @@ pub fn is_repeated(order: &Order, event: &Event) -> bool {
         Facts::DepositRequested(f) => {
             let before = f.part.map_or(0, |Part(i, _)| u64::from(i.saturating_sub(1)));
             let batches = order.sale.iter().flat_map(|sale| &sale.batches);
-            let mut batches = batches.filter(|batch| batch.seq.get() + before == event.seq.get());
+            let mut batches = batches.filter(|batch| batch.seq.get() + before == seq.get());
             batches.any(|batch| is_open(order, batch))
         }
         _ => false,

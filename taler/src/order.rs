@@ -630,7 +630,13 @@ mod tests {
     fn null_is_as_if_it_were_not_there() {
         let plain = json!({"order": {"amount": "KUDOS:1", "summary": "s", "fulfillment_message": "thanks"}});
         let mut padded = plain.clone();
-        for name in ["max_fee", "pay_deadline", "fulfillment_url", "minimum_age", "unheard_of"] {
+        for name in [
+            "max_fee",
+            "pay_deadline",
+            "fulfillment_url",
+            "minimum_age",
+            "unheard_of",
+        ] {
             padded["order"][name] = Value::Null;
         }
         for name in ["session_id", "refund_delay", "create_token"] {

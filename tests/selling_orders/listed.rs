@@ -86,10 +86,10 @@ async fn orders_are_listed_by_what_became_of_them_page_by_page() {
     }
     // The same from the disk.
     let before = list(&shop, "").await;
-    shop.stop().await;
+    shop.audit().await;
     shop.start().await;
     assert_eq!(list(&shop, "").await, before);
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -108,5 +108,5 @@ async fn who_waits_is_told_of_a_new_order_of_his_instance() {
     // Backwards there is nothing to wait for.
     let none = shop.get_private("private/orders?offset=1&timeout_ms=30000").await;
     assert_eq!(none.expect(200)["orders"], json!([]));
-    shop.stop().await;
+    shop.audit().await;
 }

@@ -53,7 +53,7 @@ async fn an_order_is_seen_by_who_has_its_token_or_its_contract() {
     ] {
         assert_eq!(shop.get(&of("boots", query)).await.error(), (400, 26), "{query}");
     }
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn without_a_token_whoever_knows_the_id_sees_it_and_others_may_order_again
     shop.claim("theirs", 1, token.as_str()).await.expect(200);
     let elsewhere = json!({"public_reorder_url": again});
     assert_eq!(shop.get("orders/theirs").await.expect(202), elsewhere);
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn in_a_session_it_is_paid_once_that_is_shown_there() {
     assert_eq!(private["taler_pay_uri"], elsewhere["taler_pay_uri"]);
     let private = shop.get_private("private/orders/boots?session_id=browser").await;
     assert_eq!(private.expect(200)["order_status"], "paid");
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn who_waits_is_told_of_payment_refund_and_delivery() {
         (&obtained["refund_pending"], &obtained["refund_taken"]),
         (&json!(false), &json!("KUDOS:2.5"))
     );
-    shop.stop().await;
+    shop.audit().await;
 }
 
 /// Until so many requests wait, which hold no place among those that are worked on.
@@ -179,5 +179,5 @@ async fn waiting_ends_in_time_when_the_client_leaves_and_when_the_service_stops(
     };
     let (seen, ()) = tokio::join!(shop.get(&long), still);
     seen.expect(402);
-    shop.stop().await;
+    shop.audit().await;
 }

@@ -99,6 +99,7 @@ async fn seeded() -> (Shop, TempDir, Value) {
         ..Options::default()
     })
     .await;
+    shop.open_account().await;
     let mut orders = Vec::new();
     for (number, id, paid) in [
         (1, "paid", true),

@@ -7,4 +7,5 @@ mod support;
 mod backup;
 mod cli;
 mod life;
+mod sold;
 mod successor;

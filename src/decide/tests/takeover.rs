@@ -98,16 +98,19 @@ fn contract_deposits_aborts_and_payment_are_repeated_and_nothing_else() {
     let order = granted();
     let told = tell(&recorded(terms("10")), &word(&[told(1, "10", "0.1")], true, &[])).unwrap();
     assert_eq!(kinds(&told), ["deposit_recorded", "payment_completed"]);
-    assert!(told.iter().all(|event| is_repeated(&order, &event.facts)));
-    assert!(is_repeated(&order, &terms("10").into()));
+    assert!(
+        told.iter()
+            .all(|event| is_repeated(&order, Seq::NONE, &event.facts))
+    );
+    assert!(is_repeated(&order, Seq::NONE, &terms("10").into()));
     let approved = approve(&order, "KUDOS:5").unwrap();
-    assert!(!is_repeated(&order, &approved[0].facts));
+    assert!(!is_repeated(&order, Seq::NONE, &approved[0].facts));
     for dropped in [
         requested(&[(1, 1)]),
         replied(1, 1, Verdict::Refused, 410, Some(1503)),
         replied(1, 1, Verdict::Confirmed, 200, None),
     ] {
-        assert!(!is_repeated(&order, &dropped.facts), "{dropped:?}");
+        assert!(!is_repeated(&order, Seq::NONE, &dropped.facts), "{dropped:?}");
     }
 }
 
@@ -116,15 +119,15 @@ fn an_aborts_refusal_is_repeated_and_its_confirmation_is_asked_anew() {
     let order = sold("10", &[(1, "5", "0.1")], false);
     let abort = abort(&order, &[1]).unwrap();
     let order = after(&order, &abort);
-    assert!(is_repeated(&order, &abort[0].facts));
+    assert!(is_repeated(&order, Seq::NONE, &abort[0].facts));
     let refusal = replied(1, 0, Verdict::Refused, 403, Some(1506));
     let refused = after(&order, std::slice::from_ref(&refusal));
-    assert!(is_repeated(&refused, &refusal.facts));
+    assert!(is_repeated(&refused, Seq::NONE, &refusal.facts));
     let confirmation = replied(1, 0, Verdict::Confirmed, 200, None);
     let confirmed = after(&order, std::slice::from_ref(&confirmation));
-    assert!(!is_repeated(&confirmed, &confirmation.facts));
+    assert!(!is_repeated(&confirmed, Seq::NONE, &confirmation.facts));
     // Had it come after the confirmation, it would decide nothing.
-    assert!(!is_repeated(&confirmed, &refusal.facts));
+    assert!(!is_repeated(&confirmed, Seq::NONE, &refusal.facts));
     let later = replied(1, 0, Verdict::Later, 503, None);
-    assert!(!is_repeated(&order, &later.facts));
+    assert!(!is_repeated(&order, Seq::NONE, &later.facts));
 }
