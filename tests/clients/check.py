@@ -181,7 +181,7 @@ equal(status["order_status"], "paid", "status of the paid order")
 payment.__class__.succeed = classmethod(lambda cls, payments: None)
 equal(payment.taler_update(status), True, "an update")
 granted = Amount.parse("KUDOS:0")
-for step in ["KUDOS:1.50", "KUDOS:0.00000001"]:
+for step in ["KUDOS:1.50", "KUDOS:0.25"]:
     granted = granted + Amount.parse(step)
     reply = shop.create_refund(paid, {"refund": str(granted), "reason": "wrong size"})
     if "refund/" not in reply["taler_refund_uri"]:
