@@ -29,6 +29,7 @@ use crate::open::Settler;
 use crate::paying::Paying;
 use crate::refusal::{Refusal, RequestError};
 use crate::waiters::{Topic, Waiters};
+use crate::webhook::deliver::Webhooks;
 
 /// All that the handlers share.
 pub struct Service {
@@ -60,6 +61,8 @@ pub struct Service {
     pub access: Access,
     /// Where exchanges wire to.
     pub accounts: Accounts,
+    /// Which servers of shops are told of what.
+    pub webhooks: Webhooks,
     /// Who waits for something to happen to an order.
     pub waiters: Waiters,
     /// Payments on their way.

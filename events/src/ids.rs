@@ -255,6 +255,14 @@ name_type!(
     |text| within(text, 32, |b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 );
 
+name_type!(
+    /// Names a webhook of an instance; never its secret.
+    WebhookId,
+    "a webhook id",
+    "1 to 64 of [A-Za-z0-9._:-]",
+    |text| within(text, 64, |b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+);
+
 impl InstanceId {
     /// The root instance.
     ///

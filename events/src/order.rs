@@ -355,6 +355,8 @@ impl Order {
                 sale.sessions += 1;
             }
             Facts::TermsForgotten(_) => self.terms_at = event.seq,
+            // Of a shop told or not told, nothing of the order depends.
+            Facts::WebhookDelivered(_) | Facts::WebhookGivenUp(_) => {}
             Facts::OrderCreated(_) => return Err(fail("the order exists already")),
             Facts::LedgerOpened(_)
             | Facts::AccountAdded(_)

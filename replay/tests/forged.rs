@@ -10,7 +10,7 @@ use quittance_events::erase::erase;
 use quittance_events::facts::*;
 use quittance_events::ledger::vkey;
 use quittance_events::seal::{EventKey, answer_digest, rotation_message};
-use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq};
+use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq, WebhookId};
 use quittance_replay::rules::RULES;
 use quittance_replay::{VerifyOptions, verify};
 use quittance_taler::{Digest32, EddsaSignature, Timestamp};
@@ -821,6 +821,32 @@ forgeries! {
     a_delivery_of_no_answer "answer.delivered" |rule| {
         let mut events = sound_events();
         append(&mut events, UNTOUCHED, NewEvent::bare(RefundDelivered { answer: Seq::new(5).unwrap() }));
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
+    }
+
+    a_webhook_of_another_orders_payment "webhook.told" |rule| {
+        let mut events = sound_events();
+        let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
+        let webhook = "shop".parse().unwrap();
+        append(&mut events, UNTOUCHED, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 204 }));
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
+    }
+
+    a_webhook_that_was_done_already "webhook.told" |rule| {
+        let mut events = sound_events();
+        let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
+        let webhook: WebhookId = "shop".parse().unwrap();
+        let given_up = WebhookGivenUp { webhook: webhook.clone(), of, attempt: 3 };
+        append(&mut events, PAID, NewEvent::bare(given_up));
+        append(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 4, http_status: 200 }));
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
+    }
+
+    a_webhook_that_was_refused "webhook.told" |rule| {
+        let mut events = sound_events();
+        let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
+        let webhook = "shop".parse().unwrap();
+        append(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 500 }));
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 }

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
     Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
-    refund, shape, token,
+    refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
 
@@ -70,6 +70,8 @@ pub(super) struct Route {
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
     pub(super) refusals: &'static [(u16, Code)],
+    /// Whether a browser gets a page instead.
+    pub(super) has_page: bool,
     /// How a `{name*}` is written in a document that knows single segments only.
     pub(super) spelt: &'static [&'static str],
 }
@@ -110,6 +112,7 @@ const PLAIN: Route = Route {
     request: None,
     answers: &[],
     refusals: &[],
+    has_page: false,
     spelt: &[],
 };
 
@@ -235,6 +238,7 @@ pub(super) static ROUTES: &[Route] = &[
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
             (404, Code::MerchantGenericOrderUnknown),
         ],
+        has_page: true,
         ..PLAIN
     },
     Route {
@@ -659,6 +663,62 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's webhooks.",
+        answers: &[(200, Body::Json(shape::<webhooks::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Has a server of the shop told of payments or refunds. `Quittance-Webhook-Secret` is told once.",
+        request: Some(shape::<webhooks::Request>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostWebhooksConflictWebhookExists),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "One of them. Its templates may hold the shop's own secrets.",
+        answers: &[(200, Body::Json(shape::<webhooks::Detail>))],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes a webhook; its secret stays.",
+        request: Some(shape::<webhooks::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericWebhookUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Takes a webhook away, with what it still had to tell.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
         path: "ledger/checkpoint",
         endpoint: |_| Some(Endpoint::Ledger(ledger::File::Checkpoint)),
         of_instances: false,
@@ -728,6 +788,7 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    pub(super) webhook: Option<&'a str>,
     /// Which instance is managed.
     pub(super) managed: Option<&'a str>,
     /// Whether it is for who manages instances, rather than for one of them.
@@ -771,6 +832,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint: (route.endpoint)(name)?,
         instance,
         order: route.path.contains("{order_id}").then_some(name),
+        webhook: route.path.contains("{webhook_id}").then_some(name),
         managed: route.path.contains("{id}").then_some(name),
         manages: route.path.starts_with("management/"),
         demand: route.demand,

@@ -6,7 +6,7 @@ use quittance_taler::{Currency, ErrorCode};
 use super::routes::{decoded, find};
 use super::{
     Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, list, order, orders, pay,
-    refund, status, token,
+    refund, status, token, webhooks,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
@@ -34,6 +34,8 @@ pub fn understand(
         Endpoint::Auth => instances::read_auth(body).map(drop)?,
         Endpoint::Claim => claim::read(body).map(drop)?,
         Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
+        Endpoint::Webhooks if method == "POST" => webhooks::read(body).map(drop)?,
+        Endpoint::Webhook if method == "PATCH" => webhooks::read_change(body).map(drop)?,
         Endpoint::OpenApi
         | Endpoint::Health
         | Endpoint::Config
@@ -44,7 +46,9 @@ pub fn understand(
         | Endpoint::Accounts
         | Endpoint::Account(_)
         | Endpoint::Instances
-        | Endpoint::Instance => {}
+        | Endpoint::Instance
+        | Endpoint::Webhooks
+        | Endpoint::Webhook => {}
         Endpoint::Orders => list::read(query).map(drop)?,
         Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
         Endpoint::Order => order::check(query)?,

@@ -46,7 +46,10 @@ fn the_page_on_conformance_names_what_is_served_and_nothing_else() {
     let told: BTreeSet<String> = rows
         .map(|row| {
             let (endpoint, rest) = row.split_once('`').unwrap();
-            assert!(rest.starts_with(" | served |") || rest.starts_with(" | differs |"), "{row}");
+            assert!(
+                rest.starts_with(" | served |") || rest.starts_with(" | differs |"),
+                "{row}"
+            );
             let (method, path) = endpoint.split_once(' ').unwrap();
             format!("{method} /{}", path.trim_start_matches('/'))
         })
