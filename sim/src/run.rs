@@ -375,6 +375,13 @@ impl<'a> Run<'a> {
             self.correct_clock()?;
             self.quiet();
         }
+        for order in 0..self.orders.len() {
+            let is_claimed = self.recorded.contains(&order) && self.orders[order].sold.is_some();
+            if is_claimed && self.rng.percent(50) {
+                self.ask(order, Wish::Pay(0));
+                self.quiet();
+            }
+        }
         for round in 0..=END_ROUNDS {
             let open = self.world.service().ledger.open_permissions()?;
             if open.is_empty() {
@@ -394,10 +401,6 @@ impl<'a> Run<'a> {
         for order in 0..self.orders.len() {
             if self.recorded.contains(&order) {
                 let is_sold = self.orders[order].sold.is_some();
-                if is_sold && self.rng.percent(50) {
-                    self.ask(order, Wish::Pay(0));
-                    self.quiet();
-                }
                 self.ask(order, Wish::Fetch);
                 let coins: Vec<_> = self.orders[order].coins.iter().map(|coin| coin.key).collect();
                 self.ask(order, Wish::Abort(coins));

@@ -30,9 +30,9 @@ async fn whatever_befalls_a_batch_it_is_deposited_once_in_the_end() {
         let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
         fail(&shop.sandbox, kind, 3);
         for _ in 0..3 {
-            assert_eq!(shop.pay(&id, &payment).await.error(), told, "{kind:?}");
+            assert_eq!(shop.pay_by(&id, &payment).await.error(), told, "{kind:?}");
         }
-        let paid = shop.pay(&id, &payment).await;
+        let paid = shop.pay_by(&id, &payment).await;
         shop.is_paid(&paid, h_contract);
     }
     assert_eq!(batches(&shop.sandbox), 28);
@@ -52,7 +52,7 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
     let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
     fail(&shop.sandbox, FaultKind::LostReply, 1);
-    assert_eq!(shop.pay("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
     // What is in question stays so over a restart.
     shop.stop().await;
     shop.start().await;
@@ -61,11 +61,11 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
     assert_eq!(refunds.len(), payment.coins.len());
     assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
     assert_eq!(shop.sandbox.refunds().len(), payment.coins.len());
-    assert_eq!(shop.pay("boots", &payment).await.error(), (402, 2167));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (402, 2167));
     assert_eq!(batches(&shop.sandbox), 1, "nothing is deposited behind an abort");
     // Other coins still pay.
     let other = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    shop.pay("boots", &other).await.expect(200);
+    shop.pay_by("boots", &other).await.expect(200);
     assert_eq!(shop.take_back("boots", &other).await.error(), (412, 2254));
     shop.audit().await;
 }
@@ -76,14 +76,14 @@ async fn an_abort_of_what_was_never_taken_says_so() {
     let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
     fail(&shop.sandbox, FaultKind::Reset, 1);
-    assert_eq!(shop.pay("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
     let back = shop.take_back("boots", &payment).await.expect(200);
     let refunds = back["refunds"].as_array().unwrap();
     assert!(
         refunds.iter().all(|refund| refund["type"] == "undeposited"),
         "{back}"
     );
-    assert_eq!(shop.pay("boots", &payment).await.error(), (402, 2167));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (402, 2167));
     shop.audit().await;
 }
 
@@ -112,14 +112,14 @@ async fn a_reply_that_comes_after_the_wallets_time_still_pays() {
             ..quittance_sandbox::Fault::new(FaultKind::Delay)
         })
         .unwrap();
-    let first = shop.pay("boots", &payment).await;
+    let first = shop.pay_by("boots", &payment).await;
     // On a machine that is very busy even the keys may have taken all the time.
     assert_eq!(first.error(), (504, 2011));
     shop.until("the payment", async || {
         shop.status("boots", h_contract).await.status == 200
     })
     .await;
-    let again = shop.pay("boots", &payment).await;
+    let again = shop.pay_by("boots", &payment).await;
     shop.is_paid(&again, h_contract);
     assert_eq!(batches(&shop.sandbox), 1);
     shop.audit().await;
@@ -132,7 +132,7 @@ async fn an_exchange_that_never_answers_leaves_the_payment_in_question() {
     let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
     fail(&shop.sandbox, FaultKind::Delay, 1);
-    assert_eq!(shop.pay("boots", &payment).await.error(), (504, 2011));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (504, 2011));
     // An abort does not overtake the deposit: it waits until the call has ended, and longer than the wallet does.
     assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
     assert_eq!(shop.sandbox.refunds(), []);

@@ -21,7 +21,7 @@ impl Shop {
         self.sandbox.withdraw(amount.parse().unwrap()).unwrap()
     }
 
-    async fn pay(&self, id: &str, payment: &Payment) -> Reply {
+    async fn pay_by(&self, id: &str, payment: &Payment) -> Reply {
         self.post(&format!("orders/{id}/pay"), &payment.pay_request(""))
             .await
     }

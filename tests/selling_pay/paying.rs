@@ -20,14 +20,14 @@ async fn a_wallet_pays_at_exchanges_of_both_protocols() {
         let mut purse = shop.purse("KUDOS:20");
         purse.speak(protocol);
         let payment = purse.pay(&terms).unwrap();
-        let paid = shop.pay("boots", &payment).await;
+        let paid = shop.pay_by("boots", &payment).await;
         let paid = shop.is_paid(&paid, h_contract);
         assert_eq!(batches(&shop.sandbox), 1);
         // The same again: the same answer, nothing deposited twice, also after the deadline and a restart.
         shop.stop().await;
         shop.start().await;
         shop.clock.advance_s(2 * 86_400);
-        let again = shop.pay("boots", &payment).await;
+        let again = shop.pay_by("boots", &payment).await;
         assert_eq!(shop.is_paid(&again, h_contract), paid);
         assert_eq!(batches(&shop.sandbox), 1);
         shop.stop().await;
@@ -59,11 +59,11 @@ async fn what_was_paid_here_is_refunded_here() {
     let claimed = shop.claim("boots", 1, None).await.expect(200);
     let payment = shop.purse("KUDOS:20").pay(&claimed["contract_terms"]).unwrap();
     assert_eq!(shop.status("boots", payment.terms.h_contract).await.status, 402);
-    shop.pay("boots", &payment).await.expect(200);
+    shop.pay_by("boots", &payment).await.expect(200);
     let status = shop.status("boots", payment.terms.h_contract).await.expect(200);
     assert_eq!(status["refund_amount"], "KUDOS:0");
     shop.approve("boots", "KUDOS:3").await.expect(200);
-    assert_eq!(shop.pay("boots", &payment).await.error(), (409, 2190));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (409, 2190));
     let fetched = shop.fetch("boots", payment.terms.h_contract).await.expect(200);
     assert_eq!(fetched["refund_amount"], "KUDOS:3");
     let all = fetched["refunds"].as_array().unwrap();
@@ -162,7 +162,7 @@ async fn what_is_wrong_is_refused_before_an_exchange_hears_of_it() {
         .purse("KUDOS:4")
         .pay_with(&terms, &[(0, "KUDOS:4".parse().unwrap())])
         .unwrap();
-    assert_eq!(shop.pay("shoes", &bare).await.error(), (400, 2155));
+    assert_eq!(shop.pay_by("shoes", &bare).await.error(), (400, 2155));
     shop.clock.advance_s(86_400);
     assert_eq!(shop.post("orders/boots/pay", &good).await.error(), (410, 2161));
     assert_eq!(batches(&shop.sandbox), 0);
@@ -209,26 +209,28 @@ async fn new_signing_keys_and_denominations_are_looked_up() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("first", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    shop.pay("first", &payment).await.expect(200);
+    shop.pay_by("first", &payment).await.expect(200);
     // A new signing key: the confirmation is judged with it.
     shop.sandbox.rotate_signing_key();
     let (_, terms, _) = shop.sold("second", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    shop.pay("second", &payment).await.expect(200);
+    shop.pay_by("second", &payment).await.expect(200);
     // New denominations: looked up anew, but not with every such coin.
     shop.sandbox.renew_denominations();
     let (_, terms, _) = shop.sold("third", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    assert_eq!(shop.pay("third", &payment).await.error(), (400, 2151));
+    assert_eq!(shop.pay_by("third", &payment).await.error(), (400, 2151));
     shop.clock.advance_s(60);
-    shop.pay("third", &payment).await.expect(200);
+    shop.pay_by("third", &payment).await.expect(200);
     // A newer protocol: the coins sign in its form.
     shop.sandbox.speak(Protocol::V23);
     shop.clock.advance_s(60);
     let (_, terms, _) = shop.sold("fourth", "KUDOS:7").await;
     let mut purse = shop.purse("KUDOS:20");
     purse.speak(Protocol::V23);
-    shop.pay("fourth", &purse.pay(&terms).unwrap()).await.expect(200);
+    shop.pay_by("fourth", &purse.pay(&terms).unwrap())
+        .await
+        .expect(200);
     shop.audit().await;
 }
 
@@ -241,10 +243,12 @@ async fn a_coin_that_was_spent_before_is_told_with_the_exchanges_reply() {
         purse.speak(protocol);
         let mut restored = purse.clone();
         let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
-        shop.pay("boots", &purse.pay(&terms).unwrap()).await.expect(200);
+        shop.pay_by("boots", &purse.pay(&terms).unwrap())
+            .await
+            .expect(200);
         let (_, terms, h_contract) = shop.sold("shoes", "KUDOS:7").await;
         let spent = restored.pay(&terms).unwrap();
-        let told = shop.pay("shoes", &spent).await.expect(409);
+        let told = shop.pay_by("shoes", &spent).await.expect(409);
         assert_eq!(told["code"], 2150);
         assert_eq!(
             (&told["exchange_hc"], &told["exchange_ec"]),
@@ -263,7 +267,7 @@ async fn a_coin_that_was_spent_before_is_told_with_the_exchanges_reply() {
         let mut fresh = shop.purse("KUDOS:20");
         fresh.speak(protocol);
         let payment = fresh.pay(&terms).unwrap();
-        let paid = shop.pay("shoes", &payment).await;
+        let paid = shop.pay_by("shoes", &payment).await;
         shop.is_paid(&paid, h_contract);
         // Nothing of the first try was deposited, so nothing of it goes back.
         assert_eq!(shop.sandbox.refunds(), []);
@@ -287,11 +291,11 @@ async fn an_exchange_that_refuses_otherwise_fails_the_payment_and_the_wallet_may
             quittance_sandbox::FaultKind::Status { status, code },
             1,
         );
-        let failed = shop.pay("boots", &payment).await;
+        let failed = shop.pay_by("boots", &payment).await;
         assert_eq!(failed.error(), told, "{}", failed.text());
         assert_eq!(failed.json()["exchange_ec"], code);
     }
-    let paid = shop.pay("boots", &payment).await;
+    let paid = shop.pay_by("boots", &payment).await;
     shop.is_paid(&paid, h_contract);
     shop.audit().await;
 }

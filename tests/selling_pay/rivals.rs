@@ -24,7 +24,7 @@ async fn coins_of_two_exchanges_pay_together() {
         [&shop.purse("KUDOS:8"), &theirs],
         ["KUDOS:5.1", "KUDOS:2"],
     );
-    let paid = shop.pay("boots", &payment).await;
+    let paid = shop.pay_by("boots", &payment).await;
     shop.is_paid(&paid, h_contract);
     assert_eq!((batches(&shop.sandbox), batches(&second)), (1, 1));
     shop.audit().await;
@@ -42,16 +42,16 @@ async fn half_a_payment_is_finished_by_the_wallet_or_given_back() {
         ["KUDOS:5.2", "KUDOS:2"],
     );
     fail(&second, FaultKind::Reset, 1);
-    assert_eq!(shop.pay("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
     assert_eq!(shop.status("boots", h_contract).await.status, 402);
-    let paid = shop.pay("boots", &payment).await;
+    let paid = shop.pay_by("boots", &payment).await;
     shop.is_paid(&paid, h_contract);
     assert_eq!((batches(&shop.sandbox), batches(&second)), (1, 2));
     // Given back: one coin was deposited, one refused.
     let (_, terms, _) = shop.sold("shoes", "KUDOS:7").await;
     let spent = theirs.clone();
     let payment = of_both(&terms, [&shop.purse("KUDOS:8"), &spent], ["KUDOS:1.2", "KUDOS:7"]);
-    let refused = shop.pay("shoes", &payment).await.expect(409);
+    let refused = shop.pay_by("shoes", &payment).await.expect(409);
     assert_eq!(refused["code"], 2150);
     assert_eq!(refused["exchange_url"], json!(second.base_url()));
     let back = shop.take_back("shoes", &payment).await.expect(200);
@@ -71,11 +71,11 @@ async fn of_two_wallets_one_pays_and_the_other_gets_its_coins_back() {
         ["KUDOS:5.1", "KUDOS:2"],
     );
     fail(&second, FaultKind::LostReply, 1);
-    assert_eq!(shop.pay("boots", &half).await.error(), (502, 2012));
+    assert_eq!(shop.pay_by("boots", &half).await.error(), (502, 2012));
     let whole = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    let paid = shop.pay("boots", &whole).await;
+    let paid = shop.pay_by("boots", &whole).await;
     shop.is_paid(&paid, h_contract);
-    assert_eq!(shop.pay("boots", &half).await.error(), (409, 2160));
+    assert_eq!(shop.pay_by("boots", &half).await.error(), (409, 2160));
     // One coin was deposited, the other in question: both go back, whether their wallet comes or not.
     shop.until("the refunds", async || {
         (shop.sandbox.refunds().len(), second.refunds().len()) == (1, 1)
@@ -85,7 +85,7 @@ async fn of_two_wallets_one_pays_and_the_other_gets_its_coins_back() {
     assert_eq!(types(&back), ["success", "success"]);
     assert_eq!(shop.take_back("boots", &whole).await.error(), (412, 2254));
     // The payer's own is refunded as always.
-    let again = shop.pay("boots", &whole).await;
+    let again = shop.pay_by("boots", &whole).await;
     shop.is_paid(&again, h_contract);
     shop.audit().await;
 }
@@ -104,8 +104,8 @@ async fn payments_and_aborts_that_come_at_once_leave_one_payer() {
             fail(&shop.sandbox, FaultKind::LostReply, 1);
         }
         let (first, second, _, _) = tokio::join!(
-            shop.pay(&id, &one),
-            shop.pay(&id, &other),
+            shop.pay_by(&id, &one),
+            shop.pay_by(&id, &other),
             shop.take_back(&id, &one),
             shop.take_back(&id, &other),
         );
@@ -117,7 +117,7 @@ async fn payments_and_aborts_that_come_at_once_leave_one_payer() {
         // Whoever has not paid by now tries once more, with coins of his own.
         if shop.status(&id, h_contract).await.status != 200 {
             let third = shop.purse("KUDOS:20").pay(&terms).unwrap();
-            let paid = shop.pay(&id, &third).await;
+            let paid = shop.pay_by(&id, &third).await;
             shop.is_paid(&paid, h_contract);
         }
     }
