@@ -38,6 +38,7 @@ use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
 use crate::token_file::ChangeError;
 use crate::waiters::Waiters;
+use crate::webhook::deliver::{self, Webhooks};
 use crate::{logs, witness};
 
 /// Why the service did not start, or a command failed.
@@ -222,6 +223,7 @@ impl App {
             )));
             tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
         }
+        tasks.push(tokio::spawn(deliver::run(Arc::clone(&service), stopped.clone())));
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
         Ok(App {
@@ -295,6 +297,7 @@ pub(crate) async fn service(
     let configured = configured
         .into_iter()
         .filter_map(|(id, scope, file)| Some(configured_token(id, scope, file.as_deref()?)));
+    let webhooks = Webhooks::open(folder.clone(), instances.keys())?;
     let access = Access::open(
         folder.clone(),
         Arc::clone(&ledger),
@@ -317,6 +320,7 @@ pub(crate) async fn service(
         exchange_list: config.exchanges.clone(),
         base_url: config.base_url.clone(),
         access,
+        webhooks,
         accounts: Accounts::default(),
         waiters: Waiters::default(),
         paying: Paying::default(),
@@ -339,7 +343,8 @@ fn configured_token(id: &str, scope: TokenScope, file: &Path) -> Result<Token, S
     Ok(token)
 }
 
-fn instances(
+/// The open instances with their keys.
+pub(crate) fn instances(
     config: &Config,
     folder: &KeyFolder,
     ledger: &Ledger,

@@ -1,4 +1,4 @@
-//! An HTTP client for one exchange or witness at one address. No cookies, no redirects, no retries of its own: an
+//! An HTTP client for one exchange or witness at one address, and for webhooks. No cookies, no redirects, no retries of its own: an
 //! attempt that happens unseen would be missing in the evidence. Bounded in size here, in time by its callers.
 
 use std::future::Future;
@@ -182,6 +182,11 @@ impl Client {
             .header("accept", self.media_type)
             .body(Full::new(Bytes::from(body)))
             .expect("a URL is a request target");
+        self.call(request, max).await
+    }
+
+    /// Sends a request as it is, to the address that it names.
+    pub(crate) async fn call(&self, request: Request<Full<Bytes>>, max: usize) -> Result<Reply, Failure> {
         let reply = self.inner.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Failure::Connect

@@ -5,6 +5,20 @@ use std::time::Duration;
 /// Longest request body. A contract with 512 coins' worth of products and an abort of 512 coins both fit.
 pub const BODY_MAX: usize = 256 * 1024;
 
+/// Longest line of an import: what the two requests of the intake may hold that it stands for.
+pub const IMPORT_LINE_MAX: usize = 2 * BODY_MAX;
+
+/// Lines of an import that are recorded together: enough for a few full commits, and few enough that a progress bar
+/// moves.
+pub const IMPORT_LINES: usize = 1024;
+
+/// A round of an import ends once its lines hold as many bytes. Three rounds are in memory at once: one is read, one
+/// waits, one is recorded.
+pub const IMPORT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Where no terminal shows a progress bar, an import says this often how far it is.
+pub const IMPORT_TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Coins in one request, and deposits of one order. Wallets pay with a few dozen at the most; the bound keeps an
 /// answer servable and its events few.
 pub const COINS_MAX: usize = 512;
@@ -257,3 +271,43 @@ pub const METRICS_TIME: Duration = Duration::from_secs(10);
 /// Characters of a witness's or an exchange's own words in a log line: enough for an error message, too few to fill a
 /// disk with.
 pub const FOREIGN_TEXT_MAX: usize = 300;
+
+/// Webhooks of one instance. A shop has one or two servers to tell of two things.
+pub const WEBHOOKS_MAX: usize = 16;
+
+/// Longest address of a webhook: longer ones are refused by common servers.
+pub const WEBHOOK_URL_MAX: usize = 2048;
+
+/// Longest template of a webhook, and longest value of one of its headers.
+pub const WEBHOOK_TEMPLATE_MAX: usize = 8 * 1024;
+
+/// Lines of a webhook's header template.
+pub const WEBHOOK_HEADERS_MAX: usize = 16;
+
+/// Longest body that a webhook's templates may come to: a contract or two, whatever names they repeat.
+pub const WEBHOOK_BODY_MAX: usize = 2 * BODY_MAX;
+
+/// As much of a shop's reply is read: nobody looks at it.
+pub const WEBHOOK_REPLY_MAX: usize = 4 * 1024;
+
+/// One request to a shop's server, from connecting to that much of its reply. Nobody waits for it.
+pub const WEBHOOK_TIME: Duration = Duration::from_secs(10);
+
+/// Requests to shops' servers at once, over all instances.
+pub const WEBHOOK_CALLS_MAX: usize = 16;
+
+/// First pause before a shop's server is told again, in seconds; doubled each time.
+pub const WEBHOOK_FIRST_S: u64 = 10;
+
+/// Longest of these pauses, in seconds.
+pub const WEBHOOK_PAUSE_MAX_S: u64 = 3600;
+
+/// After so long, in seconds, a shop's server is told no more: it was down over a weekend, and then some.
+pub const WEBHOOK_GIVE_UP_S: u64 = 3 * 24 * 3600;
+
+/// A start looks back so far, in seconds, for what is still to be told: what is to be given up was recorded within it,
+/// unless the service itself was down for four days.
+pub const WEBHOOK_LOOK_BACK_S: u64 = 7 * 24 * 3600;
+
+/// Events that are looked at in one go for what webhooks tell of: a few milliseconds.
+pub const WEBHOOK_PIECE: u64 = 2000;

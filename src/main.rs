@@ -11,6 +11,7 @@ use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
 use quittance::config::{Config, LogFormat};
 use quittance::exchange::Times;
+use quittance::import::watch;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
 use quittance::token::Grant;
@@ -99,6 +100,18 @@ enum Command {
         /// Where to write it; never over another file
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Record orders, deposits and payments from a file, one order a line, on a ledger that is not served. Exits 1 if it
+    /// skipped a line
+    Import {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Record nothing; say what would be
+        #[arg(long)]
+        dry_run: bool,
+        /// A line: {"instance"?, "contract_terms", "deposits", "paid", "refunds"?}; `-`: standard input
+        #[arg(value_name = "ORDERS")]
+        orders: PathBuf,
     },
     /// Show the whole of it on this machine: an order and its payment, refunds, an abort, a failing exchange, an audit
     Demo,
@@ -376,6 +389,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::RecoveryKey { out } => println!("{}", commands::make_recovery_key(&out)?),
+        Command::Import {
+            config,
+            dry_run,
+            orders,
+        } => {
+            let summary = watch::run(&load(&config.config)?, &clock, &orders, dry_run)?;
+            println!("{}", watch::text(&summary, dry_run));
+            return Ok(ExitCode::from(u8::from(summary.skipped > 0)));
+        }
         Command::Demo => runtime()?.block_on(demo::run())?,
         Command::Sandbox {
             bind,

@@ -18,7 +18,7 @@ use crate::facts::{
     ExchangeKeysSeen, ExchangeReplied, ExchangeUnreached, FormatRaised, InstanceAdded, InstanceClosed,
     LedgerKeyRotated, LedgerOpened, OrderClaimed, OrderCreated, OrderDeleted, OrderRecorded, Part,
     PaymentCompleted, RefundAnswered, RefundApproved, RefundCarriedIn, RefundDelivered, RefundRequested,
-    SessionPaid, TermsForgotten, TokenAdded, TokenRevoked,
+    SessionPaid, TermsForgotten, TokenAdded, TokenRevoked, WebhookDelivered, WebhookGivenUp,
 };
 use crate::ids::{InstanceId, OrderId, OrderKey, Seq};
 
@@ -128,6 +128,8 @@ kinds! {
     "deposit_replied" DepositReplied,
     "deposit_unreached" DepositUnreached,
     "session_paid" SessionPaid,
+    "webhook_delivered" WebhookDelivered,
+    "webhook_given_up" WebhookGivenUp,
 }
 
 impl Facts {
@@ -139,7 +141,7 @@ impl Facts {
             "token_added" | "token_revoked" => 3,
             "account_added" | "account_closed" | "order_created" | "order_claimed" | "order_deleted"
             | "terms_forgotten" | "deposit_requested" | "deposit_replied" | "deposit_unreached"
-            | "session_paid" => 4,
+            | "session_paid" | "webhook_delivered" | "webhook_given_up" => 4,
             _ => FIRST_VERSION,
         }
     }
@@ -173,7 +175,7 @@ impl Facts {
         }
     }
 
-    /// Whether an order has moved on with this: answers and deliveries tell of a state and make none, and an erasure
+    /// Whether an order has moved on with this: answers, deliveries and webhooks tell of a state and make none, and an erasure
     /// takes bytes away without changing what happened.
     #[must_use]
     pub fn moves_order(&self) -> bool {
@@ -182,6 +184,8 @@ impl Facts {
             Facts::RefundAnswered(_)
                 | Facts::AbortAnswered(_)
                 | Facts::RefundDelivered(_)
+                | Facts::WebhookDelivered(_)
+                | Facts::WebhookGivenUp(_)
                 | Facts::AttachmentErased(_)
         )
     }

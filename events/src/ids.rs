@@ -255,6 +255,14 @@ name_type!(
     |text| within(text, 32, |b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 );
 
+name_type!(
+    /// Names a webhook of an instance; never its secret.
+    WebhookId,
+    "a webhook id",
+    "1 to 64 of [A-Za-z0-9._:-]",
+    |text| within(text, 64, |b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+);
+
 impl InstanceId {
     /// The root instance.
     ///
@@ -263,6 +271,17 @@ impl InstanceId {
     #[must_use]
     pub fn root() -> InstanceId {
         "default".parse().expect("`default` is an instance id")
+    }
+}
+
+impl TokenId {
+    /// Stands in `by` of what `quittance import` records: the operator told it, with no token.
+    ///
+    /// # Panics
+    /// Never: the name is a constant that the rule allows.
+    #[must_use]
+    pub fn of_import() -> TokenId {
+        "import".parse().expect("`import` is a token id")
     }
 }
 

@@ -19,6 +19,7 @@ pub mod create;
 pub mod erase;
 pub mod event;
 pub mod facts;
+mod following;
 pub mod ids;
 pub mod keys;
 pub mod ledger;
@@ -43,7 +44,7 @@ mod writer;
 
 pub use append::{Append, AppendError, Appended, Stream};
 pub use event::{AttachmentName, Event, Facts, NewEvent};
-pub use ids::{InstanceId, OrderId, OrderKey, RefundId, Seq, TokenId};
+pub use ids::{InstanceId, OrderId, OrderKey, RefundId, Seq, TokenId, WebhookId};
 pub use ledger::Ledger;
 pub use order::Order;
 pub use sale::Folded;

@@ -358,7 +358,7 @@ pub(crate) fn order_key(
     Ok(OrderKey { instance, order })
 }
 
-fn parse_stored(seq: i64, sealed: &[u8]) -> Result<Event, StoreError> {
+pub(crate) fn parse_stored(seq: i64, sealed: &[u8]) -> Result<Event, StoreError> {
     let event = Event::parse(sealed).map_err(|e| StoreError::Damaged(format!("event {seq}: {e}")))?;
     if event.seq.sql() != seq {
         return Err(StoreError::Damaged(format!(

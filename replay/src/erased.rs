@@ -45,7 +45,7 @@ impl Erasures {
         let is_new = self.told.insert((seq, f.name));
         let wrong = match target {
             Some(event) if event.attachments.contains_key(&f.name) => {
-                if event.order_key() != own {
+                if event.order_key() != own || event.instance != decision.event.instance {
                     Some("it belongs to another order, or to none")
                 } else if !is_new {
                     Some("it was told before")

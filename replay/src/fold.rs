@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use quittance_events::facts::{DepositRecorded, Failure, OrderRecorded, Verdict};
-use quittance_events::{AttachmentName, OrderKey, RefundId};
+use quittance_events::{AttachmentName, OrderKey, RefundId, WebhookId};
 use quittance_taler::{
     Amount, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, MasterPub, Micros, Timestamp,
 };
@@ -150,6 +150,10 @@ pub(crate) struct OrderFold {
     /// Permissions that the ledger itself takes for open: its own verdicts count here.
     pub(crate) open: BTreeSet<(CoinPub, RefundId)>,
     pub(crate) answers: Vec<Answer>,
+    /// Payments and approvals, which webhooks tell of.
+    pub(crate) webhook_causes: BTreeSet<u64>,
+    /// Which webhook was done with which of them.
+    pub(crate) webhooks_told: BTreeSet<(WebhookId, u64)>,
     /// Bytes of the replies that answers hand on, kept as values.
     pub(crate) handed_on: usize,
     /// The last event that is no answer and no delivery.
@@ -184,6 +188,8 @@ impl OrderFold {
             terms_at: vec![seq],
             open: BTreeSet::new(),
             answers: Vec::new(),
+            webhook_causes: BTreeSet::new(),
+            webhooks_told: BTreeSet::new(),
             handed_on: 0,
             moved: seq,
             last: seq,
@@ -377,7 +383,11 @@ impl OrderFold {
         let asked: usize = sale.map_or(0, |sale| {
             sale.batches.iter().map(|batch| 1 + batch.coins.len()).sum()
         });
-        8 + 2 * (lists + asked) + self.answers.len() / 4 + names / 16 + self.handed_on / 128
+        8 + 2 * (lists + asked)
+            + self.answers.len() / 4
+            + self.webhooks_told.len() / 4
+            + names / 16
+            + self.handed_on / 128
     }
 
     /// Bytes were erased. Of a reply: from here on nobody is handed them; what was handed on before cannot be known.

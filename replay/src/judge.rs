@@ -14,7 +14,7 @@ use crate::fold::OrderFold;
 use crate::parts::{Attachment, Decision, Joiner};
 use crate::prepare;
 use crate::report::Checked;
-use crate::{aborts, answers, approvals, deposits, exchange, orders, owed, rules, selling};
+use crate::{aborts, answers, approvals, deposits, exchange, orders, owed, rules, selling, webhooks};
 
 /// What the rules of an order need to know of the ledger.
 #[derive(Clone, Copy)]
@@ -76,6 +76,7 @@ pub(crate) fn judge(
         case.find(draft, &[Mark::Terms], &[]);
     }
     by_kind(order, facts, ledger, case);
+    webhooks::note_cause(order, facts, first);
     order.advance(first, last, at, facts.moves_order());
 }
 
@@ -118,6 +119,8 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
         Facts::AbortAnswered(f) => answers::abort(order, f, case),
         Facts::RefundDelivered(f) => answers::delivered(order, f, case),
         Facts::AttachmentErased(f) => order.erased(f.seq.get(), f.name),
+        Facts::WebhookDelivered(f) => webhooks::delivered(order, f, case),
+        Facts::WebhookGivenUp(f) => webhooks::given_up(order, f, case),
         // Of no order: the form of the event is told of by the log's rules.
         Facts::LedgerOpened(_)
         | Facts::InstanceAdded(_)

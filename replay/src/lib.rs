@@ -49,6 +49,7 @@ mod takeover;
 mod tiles;
 mod tokens;
 mod verify;
+mod webhooks;
 
 pub use as_of::{AsOf, AsOfError};
 pub use check_receipt::{ReceiptReport, check_receipt, print_receipt};

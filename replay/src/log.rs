@@ -465,7 +465,7 @@ fn misplaced(event: &Event) -> Option<String> {
         | Facts::LedgerKeyRotated(_)
         | Facts::FormatRaised(_) => (false, false),
         // As the event has it whose attachment it was; the rule of erasures compares them.
-        Facts::AttachmentErased(_) => (event.order.is_some(), event.order.is_some()),
+        Facts::AttachmentErased(_) => (event.instance.is_some(), event.order.is_some()),
         // Those of the whole service name no instance.
         Facts::TokenAdded(_) | Facts::TokenRevoked(_) => (event.instance.is_some(), false),
         Facts::InstanceAdded(_)

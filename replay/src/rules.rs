@@ -293,4 +293,8 @@ rules! {
     ANSWER_DELIVERED "answer.delivered" Minor
         "A delivery tells of a refund's answer of the same order, once."
         "none: a delivery moves no money";
+
+    WEBHOOK_TOLD "webhook.told" Minor
+        "A webhook is done with a payment or an approval of the same order once: delivered with a 2xx, or given up."
+        "none: a webhook moves no money";
 }

@@ -216,6 +216,16 @@ pub(crate) fn told(event: &Event, amounts: &mut Amounts) -> String {
             format!("attachment {} of event {} was erased", f.name.as_str(), f.seq)
         }
         Facts::RefundDelivered(f) => format!("the answer of event {} was delivered", f.answer),
+        Facts::WebhookDelivered(f) => format!(
+            "webhook {} was told of event {} ({}), attempt {}",
+            f.webhook, f.of, f.http_status, f.attempt
+        ),
+        Facts::WebhookGivenUp(f) => {
+            format!(
+                "webhook {} could not be told of event {} in time",
+                f.webhook, f.of
+            )
+        }
         other => sold(other).unwrap_or_else(|| format!("{}, which belongs to no order", other.kind())),
     }
 }

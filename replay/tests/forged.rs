@@ -10,7 +10,7 @@ use quittance_events::erase::erase;
 use quittance_events::facts::*;
 use quittance_events::ledger::vkey;
 use quittance_events::seal::{EventKey, answer_digest, rotation_message};
-use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq};
+use quittance_events::{AttachmentName, Event, Facts, NewEvent, Order, Seq, WebhookId};
 use quittance_replay::rules::RULES;
 use quittance_replay::{VerifyOptions, verify};
 use quittance_taler::{Digest32, EddsaSignature, Timestamp};
@@ -114,6 +114,19 @@ fn raise_to_tokens(events: &mut Events) {
     for version in [2, 3] {
         append_own(events, version - 1, NewEvent::bare(FormatRaised { version }));
     }
+}
+
+/// Appends an event of version 4.
+fn append_raised(events: &mut Events, order: &str, new: NewEvent) {
+    for version in events.last().unwrap().0.version..4 {
+        append_own(
+            events,
+            version,
+            NewEvent::bare(FormatRaised { version: version + 1 }),
+        );
+    }
+    append(events, order, new);
+    events.last_mut().unwrap().0.version = 4;
 }
 
 fn append_of_instance(events: &mut Events, new: NewEvent) {
@@ -821,6 +834,32 @@ forgeries! {
     a_delivery_of_no_answer "answer.delivered" |rule| {
         let mut events = sound_events();
         append(&mut events, UNTOUCHED, NewEvent::bare(RefundDelivered { answer: Seq::new(5).unwrap() }));
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
+    }
+
+    a_webhook_of_another_orders_payment "webhook.told" |rule| {
+        let mut events = sound_events();
+        let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
+        let webhook = "shop".parse().unwrap();
+        append_raised(&mut events, UNTOUCHED, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 204 }));
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
+    }
+
+    a_webhook_that_was_done_already "webhook.told" |rule| {
+        let mut events = sound_events();
+        let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
+        let webhook: WebhookId = "shop".parse().unwrap();
+        let given_up = WebhookGivenUp { webhook: webhook.clone(), of, attempt: 3 };
+        append_raised(&mut events, PAID, NewEvent::bare(given_up));
+        append_raised(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 4, http_status: 200 }));
+        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
+    }
+
+    a_webhook_that_was_refused "webhook.told" |rule| {
+        let mut events = sound_events();
+        let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
+        let webhook = "shop".parse().unwrap();
+        append_raised(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 500 }));
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 }

@@ -19,6 +19,7 @@ mod observe;
 pub mod openapi;
 mod order;
 mod orders;
+mod page;
 mod pay;
 mod query;
 mod refund;
@@ -32,6 +33,7 @@ mod status;
 mod stream;
 mod token;
 pub mod understand;
+mod webhooks;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +42,7 @@ use std::time::Duration;
 use bytes::Buf;
 use door::Ticket;
 use futures_util::{Stream, StreamExt};
-use quittance_events::{InstanceId, OrderKey, TokenId};
+use quittance_events::{InstanceId, OrderKey, TokenId, WebhookId};
 use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
 use routes::{Demand, Target, decoded, find};
@@ -56,6 +58,7 @@ use crate::access::Bearer;
 use crate::admission::Admission;
 use crate::instance::Instance;
 use crate::limits::BODY_MAX;
+use crate::page::Language;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 use crate::waiters::{Topic, Waiter};
@@ -66,6 +69,8 @@ enum Endpoint {
     OpenApi,
     Health,
     Config,
+    /// Of an instance, as a browser would ask for it.
+    Front,
     Status,
     Pay,
     Paid,
@@ -88,6 +93,8 @@ enum Endpoint {
     Accounts,
     /// `None`: the path has no hash.
     Account(Option<HashCode>),
+    Webhooks,
+    Webhook,
     /// All of the service.
     Instances,
     /// One, whether the path or the manager names it.
@@ -102,6 +109,7 @@ impl Endpoint {
             Endpoint::OpenApi => "openapi",
             Endpoint::Health => "health",
             Endpoint::Config => "config",
+            Endpoint::Front => "front",
             Endpoint::Status => "status",
             Endpoint::Pay => "pay",
             Endpoint::Paid => "paid",
@@ -116,6 +124,7 @@ impl Endpoint {
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
+            Endpoint::Webhooks | Endpoint::Webhook => "webhooks",
             Endpoint::Instances => "instances",
             Endpoint::Instance => "instance",
             Endpoint::Auth => "auth",
@@ -205,6 +214,11 @@ async fn respond(
         Ok(response) => response,
         Err(error) => {
             let mut response = error::response(&error, endpoint.storage_code());
+            if endpoint == Endpoint::Status
+                && let Some(language) = page::wanted(headers)
+            {
+                response = page::trouble(&response, language);
+            }
             if matches!(endpoint, Endpoint::Ledger(_) | Endpoint::Health) {
                 ledger::cache(&mut response, ledger::CACHE_NOT);
             }
@@ -262,6 +276,8 @@ async fn answer(
         instance: id,
         open,
         order,
+        webhook: target.webhook.and_then(decoded),
+        page: page::wanted(headers),
         bearer,
         query,
         body,
@@ -272,6 +288,7 @@ async fn answer(
     let work = async move {
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
+            Endpoint::Front => Ok(config::front(&call)),
             Endpoint::Status => status::get(&call).await,
             Endpoint::Pay => pay::post(&call).await,
             Endpoint::Paid => pay::post_paid(&call).await,
@@ -304,6 +321,8 @@ async fn answer(
                 "DELETE" => accounts::delete(&call, h_wire).await,
                 _ => accounts::get(&call, h_wire).await,
             },
+            Endpoint::Webhooks => webhooks::all(&call, method).await,
+            Endpoint::Webhook => webhooks::one(&call, method).await,
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }
@@ -325,6 +344,10 @@ struct Call {
     open: Option<Arc<Instance>>,
     /// `None`: the path names no order that could exist.
     order: Option<OrderKey>,
+    /// `None`: the path names no webhook that could exist.
+    webhook: Option<WebhookId>,
+    /// The language of the page that the client would have rather than JSON.
+    page: Option<Language>,
     /// Who calls, on private endpoints.
     bearer: Option<Bearer>,
     query: String,
@@ -512,13 +535,11 @@ mod tests {
         }
         for path in [
             "",
-            "/",
             "/instances/shop/health",
             "/health/",
             "/orders",
             "/orders/a/",
             "/orders/a/pays",
-            "/instances/shop",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

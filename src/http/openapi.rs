@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use super::page::HTML;
 use super::reply;
 use super::routes::{Body, Demand, ROUTES, Route, Shape};
 use quittance_events::receipt::HEADER;
@@ -96,14 +97,18 @@ impl Route {
             let name = codes
                 .iter()
                 .fold(status.to_string(), |name, code| format!("{name}-{}", code.code()));
+            let name = if self.has_page { name + "-page" } else { name };
             responses.insert(
                 status.to_string(),
                 json!({"$ref": format!("#/components/responses/{name}")}),
             );
-            shared.entry(name).or_insert_with(|| refusal(status, &codes));
+            shared
+                .entry(name)
+                .or_insert_with(|| self.paged(refusal(status, &codes)));
         }
         for (status, body) in self.answers {
-            responses.insert(status.to_string(), answer(*status, *body, generator));
+            let answer = self.paged(answer(*status, *body, generator));
+            responses.insert(status.to_string(), answer);
         }
         let scopes: Vec<_> = self.demand.scopes().iter().map(|scope| scope.as_str()).collect();
         let summary = if scopes.is_empty() {
@@ -127,6 +132,16 @@ impl Route {
                 json!({"required": true, "content": {JSON: {"schema": request(generator)}}});
         }
         operation
+    }
+}
+
+impl Route {
+    /// The response with the page that a browser gets in its place, where there is one.
+    fn paged(&self, mut response: Value) -> Value {
+        if self.has_page {
+            response["content"][HTML] = json!({"schema": {"type": "string"}});
+        }
+        response
     }
 }
 

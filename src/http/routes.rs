@@ -8,9 +8,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
     Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
-    refund, shape, token,
+    refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
+use crate::decide::order::ToldOrder;
 
 /// Whom an endpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(super) struct Route {
     pub(super) answers: &'static [(u16, Body)],
     /// What it refuses beside what all of its sort do, with the status where it is not the code's own.
     pub(super) refusals: &'static [(u16, Code)],
+    /// Whether a browser gets a page instead.
+    pub(super) has_page: bool,
     /// How a `{name*}` is written in a document that knows single segments only.
     pub(super) spelt: &'static [&'static str],
 }
@@ -110,6 +113,7 @@ const PLAIN: Route = Route {
     request: None,
     answers: &[],
     refusals: &[],
+    has_page: false,
     spelt: &[],
 };
 
@@ -177,6 +181,19 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "Where a client looks whether there is anything; it leads to `config`.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "HEAD",
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "As GET.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
         path: "config",
         endpoint: |_| Some(Endpoint::Config),
         summary: "What this service is.",
@@ -222,6 +239,7 @@ pub(super) static ROUTES: &[Route] = &[
             (403, Code::MerchantGetOrdersIdInvalidContractHash),
             (404, Code::MerchantGenericOrderUnknown),
         ],
+        has_page: true,
         ..PLAIN
     },
     Route {
@@ -455,7 +473,7 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::RecordOrder),
         demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's contract terms.",
-        request: Some(shape::<intake::RecordOrder>),
+        request: Some(shape::<ToldOrder>),
         answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
         refusals: &[
             (400, Code::MerchantPrivatePostOrdersProposalParseError),
@@ -646,6 +664,62 @@ pub(super) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::Read),
+        summary: "The instance's webhooks.",
+        answers: &[(200, Body::Json(shape::<webhooks::List>))],
+        ..PLAIN
+    },
+    Route {
+        method: "POST",
+        path: "private/webhooks",
+        endpoint: |_| Some(Endpoint::Webhooks),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Has a server of the shop told of payments or refunds. `Quittance-Webhook-Secret` is told once.",
+        request: Some(shape::<webhooks::Request>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (403, Code::GenericForbidden),
+            (409, Code::MerchantPrivatePostWebhooksConflictWebhookExists),
+        ],
+        ..PLAIN
+    },
+    Route {
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "One of them. Its templates may hold the shop's own secrets.",
+        answers: &[(200, Body::Json(shape::<webhooks::Detail>))],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Changes a webhook; its secret stays.",
+        request: Some(shape::<webhooks::Change>),
+        answers: &[(204, Body::Empty)],
+        refusals: &[
+            (400, Code::GenericParameterMalformed),
+            (404, Code::MerchantGenericWebhookUnknown),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "DELETE",
+        path: "private/webhooks/{webhook_id}",
+        endpoint: |_| Some(Endpoint::Webhook),
+        demand: Demand::Scope(TokenScope::All),
+        summary: "Takes a webhook away, with what it still had to tell.",
+        answers: &[(204, Body::Empty)],
+        refusals: &[(404, Code::MerchantGenericWebhookUnknown)],
+        ..PLAIN
+    },
+    Route {
         path: "ledger/checkpoint",
         endpoint: |_| Some(Endpoint::Ledger(ledger::File::Checkpoint)),
         of_instances: false,
@@ -715,6 +789,7 @@ pub(super) struct Target<'a> {
     /// `None`: the root instance.
     pub(super) instance: Option<&'a str>,
     pub(super) order: Option<&'a str>,
+    pub(super) webhook: Option<&'a str>,
     /// Which instance is managed.
     pub(super) managed: Option<&'a str>,
     /// Whether it is for who manages instances, rather than for one of them.
@@ -742,9 +817,11 @@ impl Target<'_> {
 /// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
-    let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
-        Some(Some((instance, rest))) => (Some(instance), rest),
-        Some(None) => return None,
+    let (instance, path) = match path.strip_prefix("instances/") {
+        Some(path) => {
+            let (instance, rest) = path.split_once('/').unwrap_or((path, ""));
+            (Some(instance), rest)
+        }
         None => (None, path),
     };
     let fitting = |route: &'static Route| Some((route, route.fits(path)?));
@@ -756,6 +833,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         endpoint: (route.endpoint)(name)?,
         instance,
         order: route.path.contains("{order_id}").then_some(name),
+        webhook: route.path.contains("{webhook_id}").then_some(name),
         managed: route.path.contains("{id}").then_some(name),
         manages: route.path.starts_with("management/"),
         demand: route.demand,

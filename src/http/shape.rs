@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::webhook::METHODS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// A symbol of base32 as it is read: any case, and look-alikes.
@@ -66,6 +67,10 @@ shapes! {
         "pattern": "^[Pp][Aa][Yy][Tt][Oo]://",
         "maxLength": 1024,
     });
+    WebhookId = |_g| json_schema!({"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"});
+    WebhookEvent = |_g| json_schema!({"enum": ["pay", "refund"]});
+    WebhookMethod = |_g| json_schema!({"enum": METHODS});
+    WebhookUrl = |_g| json_schema!({"type": "string", "pattern": "^https?://[a-z0-9-]", "maxLength": 2048});
     Timestamp = |_g| json_schema!({
         "type": "object",
         "description": "seconds since 1970, or never",

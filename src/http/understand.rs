@@ -6,7 +6,7 @@ use quittance_taler::{Currency, ErrorCode};
 use super::routes::{decoded, find};
 use super::{
     Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, list, order, orders, pay,
-    refund, status, token,
+    refund, status, token, webhooks,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
@@ -38,6 +38,8 @@ pub fn understand(
         Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
         Endpoint::Auth => instances::read_auth(body).map(drop)?,
         Endpoint::Token if method == "POST" => token::read(body).map(drop)?,
+        Endpoint::Webhooks if method == "POST" => webhooks::read(body).map(drop)?,
+        Endpoint::Webhook if method == "PATCH" => webhooks::read_change(body).map(drop)?,
         Endpoint::Status => status::read(query, currency).map(drop)?,
         Endpoint::Pay => Payment::read(body).map(drop)?,
         Endpoint::Paid => pay::read_paid(body).map(drop)?,
@@ -49,7 +51,10 @@ pub fn understand(
         Endpoint::OpenApi
         | Endpoint::Health
         | Endpoint::Config
+        | Endpoint::Front
         | Endpoint::Ledger(_)
+        | Endpoint::Webhooks
+        | Endpoint::Webhook
         | Endpoint::Accounts
         | Endpoint::Account(_)
         | Endpoint::Instances

@@ -57,6 +57,9 @@ const FETCHES: &[&str] = &[
     "unrecorded",
 ];
 
+/// What becomes of webhooks.
+const WEBHOOKS: &[&str] = &["delivered", "refused", "unreached", "unmade", "given_up"];
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +93,11 @@ struct By {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {
     witness: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
     outcome: &'static str,
 }
 
@@ -135,6 +143,7 @@ pub struct Metrics {
     witness_requests: Family<Asked, Counter>,
     witness_size: Family<By, Gauge>,
     witness_failures: Family<By, Gauge>,
+    webhooks: Family<Told, Counter>,
     /// When each last cosigned, in this process.
     cosigned_at: Mutex<Vec<(String, Instant)>>,
 }
@@ -165,6 +174,7 @@ impl Metrics {
             witness_requests: Family::default(),
             witness_size: Family::default(),
             witness_failures: Family::default(),
+            webhooks: Family::default(),
             cosigned_at: Mutex::default(),
         };
         metrics.register();
@@ -219,6 +229,11 @@ impl Metrics {
             "Failed requests to a witness in a row",
             self.witness_failures.clone(),
         );
+        r.register(
+            "webhooks",
+            "Attempts to tell a shop's server of something, by what came of them; and what was given up",
+            self.webhooks.clone(),
+        );
     }
 
     /// Makes the series that alerts count in: an increase from nothing to one is not seen, one from 0 to 1 is.
@@ -234,6 +249,9 @@ impl Metrics {
                     family.get_or_create(&Brought { exchange, outcome }).inc_by(0);
                 }
             }
+        }
+        for outcome in WEBHOOKS {
+            self.webhooks.get_or_create(&Told { outcome }).inc_by(0);
         }
         for witness in witnesses {
             let witness = &witness.section;
@@ -323,6 +341,11 @@ impl Metrics {
         self.witness_requests
             .get_or_create(&Asked { witness, outcome })
             .inc();
+    }
+
+    /// A webhook was tried, or given up.
+    pub(crate) fn told_a_shop(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&Told { outcome }).inc();
     }
 
     fn name(&self, exchange: Option<&MasterPub>) -> &str {

@@ -110,6 +110,8 @@ error_codes! {
         "The reply of the exchange is malformed or proves nothing.";
     MerchantGenericExchangeUnexpectedStatus 2014 "MERCHANT_GENERIC_EXCHANGE_UNEXPECTED_STATUS" 502
         "The exchange answered with an unexpected status.";
+    MerchantGenericWebhookUnknown 2019 "MERCHANT_GENERIC_WEBHOOK_UNKNOWN" 404
+        "The instance has no such webhook.";
     MerchantGenericAccountUnknown 2022 "MERCHANT_GENERIC_ACCOUNT_UNKNOWN" 404
         "The instance has no such account.";
     MerchantGenericCurrencyMismatch 2024 "MERCHANT_GENERIC_CURRENCY_MISMATCH" 409
@@ -205,6 +207,9 @@ error_codes! {
         "The authentication of the new instance is malformed.";
     MerchantPrivatePostInstanceAuthBadAuth 2602 "MERCHANT_PRIVATE_POST_INSTANCE_AUTH_BAD_AUTH" 400
         "The instance's new authentication is malformed.";
+    MerchantPrivatePostWebhooksConflictWebhookExists
+        2900 "MERCHANT_PRIVATE_POST_WEBHOOKS_CONFLICT_WEBHOOK_EXISTS" 409
+        "Another webhook has this id.";
 }
 
 #[cfg(test)]

@@ -300,6 +300,29 @@ impl Shop {
         }
     }
 
+    /// A request with these headers; gives status, headers and body.
+    pub async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (u16, hyper::HeaderMap, String) {
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(format!("http://{}/{path}", self.app().addr()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_vec()))).unwrap();
+        let reply = self.client.request(request).await.unwrap();
+        let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        let content_type = headers.get("content-type").map(|value| value.to_str().unwrap());
+        openapi::check(method, path, status, content_type, &body);
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
     /// As a wallet: no token.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         self.send("POST", path, None, body.to_string().into_bytes()).await

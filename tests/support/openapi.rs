@@ -65,10 +65,10 @@ fn judge(
             Err("a body".into())
         };
     };
-    let (media, content) = content.iter().next().unwrap();
-    if content_type != Some(media) {
+    let found = content.iter().find(|(media, _)| content_type == Some(media));
+    let Some((media, content)) = found else {
         return Err(format!("content type {content_type:?}"));
-    }
+    };
     if media != "application/json" {
         return Ok(());
     }

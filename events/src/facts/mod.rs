@@ -47,6 +47,7 @@ mod selling;
 pub use selling::{
     AccountAdded, AccountClosed, DepositCoin, DepositForm, DepositReplied, DepositRequested,
     DepositUnreached, OrderClaimed, OrderCreated, OrderDeleted, SessionPaid, TermsForgotten,
+    WebhookDelivered, WebhookGivenUp,
 };
 
 facts! {

@@ -9,7 +9,7 @@ use quittance_taler::{
 };
 
 use super::{Failure, NamedExchange, Part, Verdict};
-use crate::ids::{Seq, TokenId, safe_integer};
+use crate::ids::{Seq, TokenId, WebhookId, safe_integer};
 
 facts! {
     /// An instance got an account that exchanges wire to. Attachment `account`: `{"payto_uri","salt"}` as canonical JSON,
@@ -156,6 +156,30 @@ facts! {
     SessionPaid {
         /// Digest of the session's id.
         session: Digest32,
+    }
+
+    /// The shop's own server was told of a payment or an approved refund, and said 2xx.
+    WebhookDelivered {
+        /// Which webhook of the instance.
+        webhook: WebhookId,
+        /// Of what: the `payment_completed` or `refund_approved` (the first part).
+        of: Seq,
+        /// Which attempt of the running service it was, from 1.
+        #[serde(deserialize_with = "safe_integer")]
+        attempt: u64,
+        /// As replied.
+        http_status: u16,
+    }
+
+    /// The shop's own server could not be told in time, and is told no more.
+    WebhookGivenUp {
+        /// Which webhook of the instance.
+        webhook: WebhookId,
+        /// Of what, as above.
+        of: Seq,
+        /// Attempts of the running service.
+        #[serde(deserialize_with = "safe_integer")]
+        attempt: u64,
     }
 }
 

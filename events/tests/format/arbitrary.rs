@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use quittance_events::event::FORMAT_VERSION;
 use quittance_events::facts::*;
 use quittance_events::ids::GENERATION_MAX;
-use quittance_events::{AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId};
+use quittance_events::{
+    AttachmentName, Event, Facts, InstanceId, OrderId, RefundId, Seq, TokenId, WebhookId,
+};
 use quittance_taler::{
     Amount, ClaimNonce, CoinPub, Currency, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub,
     MerchantPub, Micros, Timestamp,
@@ -410,6 +412,21 @@ pub(crate) fn facts(kind: &str) -> BoxedStrategy<Facts> {
         "token_revoked" => facts!(TokenRevoked {
             token: by(),
             by: of(by()),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
+        "webhook_delivered" => facts!(WebhookDelivered {
+            webhook: parsed::<WebhookId>("[A-Za-z0-9._:-]{1,64}"),
+            of: seq(),
+            attempt: number(),
+            http_status: any::<u16>(),
+        })
+        .prop_map(Facts::from)
+        .boxed(),
+        "webhook_given_up" => facts!(WebhookGivenUp {
+            webhook: parsed::<WebhookId>("[A-Za-z0-9._:-]{1,64}"),
+            of: seq(),
+            attempt: number(),
         })
         .prop_map(Facts::from)
         .boxed(),

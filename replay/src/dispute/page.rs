@@ -141,7 +141,9 @@ impl EventPart {
             "exchange_replied" | "exchange_keys_seen" => "the exchange",
             "exchange_unreached" => "the shop's service (the exchange was silent)",
             "refund_requested" | "refund_answered" | "refund_delivered" | "abort_answered"
-            | "abort_refused" | "abort_extended" => "the shop's service",
+            | "abort_refused" | "abort_extended" | "webhook_delivered" | "webhook_given_up" => {
+                "the shop's service"
+            }
             "refund_carried_in" | "refund_approved" | "order_recorded" | "deposit_recorded"
             | "payment_completed" => "the shop",
             _ => "the ledger's operator",

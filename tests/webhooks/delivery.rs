@@ -1,0 +1,240 @@
+//! What a shop's server hears, and how often.
+
+use quittance_events::{Event, Facts};
+use serde_json::json;
+
+use crate::api::{make, webhook};
+use crate::server::{Heard, Server};
+use crate::support::{Shop, coin};
+
+const THREE_DAYS_S: u64 = 3 * 24 * 3600;
+
+async fn heard(shop: &Shop, server: &Server, count: usize) -> Vec<Heard> {
+    shop.until("the shop's server hears", async || server.heard().len() >= count)
+        .await;
+    let heard = server.heard();
+    assert_eq!(heard.len(), count);
+    heard
+}
+
+/// Lets the background look around a few times: what is not due must not be told.
+async fn let_it_look() {
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+}
+
+/// The events that tell of webhooks: kind, what of, attempt.
+fn told(events: &[Event]) -> Vec<(&'static str, &'static str, u64)> {
+    let kind_of =
+        |seq: quittance_events::Seq| events.iter().find(|event| event.seq == seq).unwrap().facts.kind();
+    let told = events.iter().filter_map(|event| match &event.facts {
+        Facts::WebhookDelivered(f) => Some((event.facts.kind(), kind_of(f.of), f.attempt)),
+        Facts::WebhookGivenUp(f) => Some((event.facts.kind(), kind_of(f.of), f.attempt)),
+        _ => None,
+    });
+    told.collect()
+}
+
+async fn recorded(shop: &mut Shop, count: usize) -> Vec<(&'static str, &'static str, u64)> {
+    let is_there = |shop: &Shop| {
+        let kinds = ["webhook_delivered", "webhook_given_up"];
+        let none = quittance_events::Seq::NONE;
+        let (events, _) = shop
+            .app()
+            .service
+            .ledger
+            .events_of_kinds(none, 100_000, &kinds)
+            .unwrap();
+        events.len() >= count
+    };
+    let shared: &Shop = shop;
+    shared.until("it is recorded", async || is_there(shared)).await;
+    shop.stop().await;
+    told(&shop.events())
+}
+
+#[tokio::test]
+async fn a_payment_and_its_refunds_are_told_once_signed_and_recorded() {
+    let mut shop = Shop::open().await;
+    let server = Server::start().await;
+    let mut paid = webhook("paid", "pay", &server.url());
+    paid["header_template"] = json!("X-Order: {{ order_id }}\nAuthorization: Bearer abc\n");
+    paid["body_template"] =
+        json!(r#"{"id": "{{order_id}}", "what": "{{contract_terms.summary}}", "terms": {{contract_terms}}}"#);
+    let paid = make(&shop, &paid).await.unwrap();
+    let refunded = make(&shop, &webhook("refunded", "refund", &server.url()))
+        .await
+        .unwrap();
+
+    let a = coin(1, "KUDOS:10", "KUDOS:0.2");
+    shop.sell("one", "KUDOS:10", &[a], true).await;
+    let first = heard(&shop, &server, 1).await.remove(0);
+    assert_eq!(first.line, "POST /hook?of=shop HTTP/1.1");
+    assert_eq!(first.headers["x-order"], "one");
+    assert_eq!(first.headers["authorization"], "Bearer abc");
+    assert_eq!(first.headers["quittance-webhook"], "paid");
+    assert_eq!(first.headers["content-type"], "application/json");
+    let body = first.json();
+    assert_eq!((&body["id"], &body["what"]), (&json!("one"), &json!("boots")));
+    assert_eq!(body["terms"]["order_id"], "one");
+    let payment = first.checked(&paid);
+
+    for (total, count) in [("KUDOS:1", 2), ("KUDOS:3.5", 3)] {
+        shop.clock.advance_s(2);
+        shop.approve("one", total).await.expect(200);
+        let last = heard(&shop, &server, count).await.pop().unwrap();
+        assert!(last.checked(&refunded) > payment);
+        let now = shop.clock.now_s();
+        let expected = json!({"webhook_type": "refund", "instance_id": "default", "order_id": "one",
+                              "amount": "KUDOS:10", "refund_amount": total, "reason": "returned",
+                              "timestamp": {"t_s": now}});
+        assert_eq!(last.json(), expected);
+    }
+    let told = recorded(&mut shop, 3).await;
+    let delivered = |of| ("webhook_delivered", of, 1);
+    assert_eq!(
+        told,
+        [
+            delivered("payment_completed"),
+            delivered("refund_approved"),
+            delivered("refund_approved")
+        ]
+    );
+    // A restart finds nothing to tell.
+    shop.start().await;
+    let_it_look().await;
+    assert_eq!(server.heard().len(), 3);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn it_is_tried_again_with_growing_pauses_also_after_a_restart() {
+    let mut shop = Shop::open().await;
+    let server = Server::start().await;
+    let secret = make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
+    // A redirect is not followed.
+    server.answers("302 Found\r\nlocation: http://127.0.0.1:1/elsewhere");
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
+    heard(&shop, &server, 1).await;
+    for (pause, count) in [(10, 2), (20, 3), (40, 4)] {
+        shop.clock.advance_s(pause - 1);
+        let_it_look().await;
+        assert_eq!(server.heard().len(), count - 1, "too early");
+        shop.clock.advance_s(1);
+        heard(&shop, &server, count).await;
+        server.answers("500 Internal Server Error");
+    }
+    shop.stop().await;
+    shop.start().await;
+    server.answers("200 OK");
+    let heard = heard(&shop, &server, 5).await;
+    let events: Vec<u64> = heard.iter().map(|heard| heard.checked(&secret)).collect();
+    assert!(
+        events.windows(2).all(|pair| pair[0] == pair[1]),
+        "one event has one number: {events:?}"
+    );
+    let told = recorded(&mut shop, 1).await;
+    assert_eq!(told, [("webhook_delivered", "payment_completed", 1)]);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn after_three_days_it_is_given_up() {
+    let mut shop = Shop::open().await;
+    let server = Server::start().await;
+    make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
+    server.answers("503 Service Unavailable");
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
+    heard(&shop, &server, 1).await;
+    shop.clock.advance_s(THREE_DAYS_S - 1);
+    heard(&shop, &server, 2).await;
+    shop.clock.advance_s(1);
+    let told = recorded(&mut shop, 1).await;
+    assert_eq!(told, [("webhook_given_up", "payment_completed", 3)]);
+    shop.start().await;
+    shop.clock.advance_s(3600);
+    let_it_look().await;
+    assert_eq!(server.heard().len(), 3);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn one_that_is_taken_away_or_made_later_is_told_nothing() {
+    let mut shop = Shop::open().await;
+    let server = Server::start().await;
+    make(&shop, &webhook("gone", "pay", &server.url())).await.unwrap();
+    server.answers("500 Internal Server Error");
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
+    heard(&shop, &server, 1).await;
+    let gone = shop
+        .send("DELETE", "private/webhooks/gone", Some(&shop.token), Vec::new())
+        .await;
+    assert_eq!(gone.status, 204);
+    shop.clock.advance_s(1);
+    // One of the same name is another one.
+    make(&shop, &webhook("gone", "pay", &server.url())).await.unwrap();
+    shop.stop().await;
+    shop.start().await;
+    shop.clock.advance_s(3600);
+    let_it_look().await;
+    assert_eq!(server.heard().len(), 1);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn an_instance_tells_its_own_servers_alone_and_none_while_it_is_closed() {
+    let mut shop = Shop::open().await;
+    let [of_root, of_branch] = [Server::start().await, Server::start().await];
+    of_branch.answers("500 Internal Server Error");
+    make(&shop, &webhook("paid", "pay", &of_root.url()))
+        .await
+        .unwrap();
+    let token = "secret-token:of-the-branch-in-the-harbour-1";
+    let branch = json!({"id": "branch", "name": "Branch", "auth": {"method": "token", "token": token},
+                        "address": {}, "jurisdiction": {}, "use_stefan": false,
+                        "default_pay_delay": {"d_us": 3_600_000_000_u64},
+                        "default_wire_transfer_delay": {"d_us": 7_200_000_000_u64}});
+    let open = async |shop: &Shop| shop.post_private("management/instances", &branch).await.status;
+    assert_eq!(open(&shop).await, 204);
+    let at_branch = async |shop: &Shop, method: &str, path: &str, body: serde_json::Value| {
+        let path = format!("instances/branch/private/{path}");
+        let reply = shop
+            .send(method, &path, Some(token), body.to_string().into_bytes())
+            .await;
+        assert!(reply.status < 300, "{path}: {}", reply.text());
+        reply
+    };
+    at_branch(
+        &shop,
+        "POST",
+        "webhooks",
+        webhook("paid", "pay", &of_branch.url()),
+    )
+    .await;
+    let id = "branch".parse().unwrap();
+    let instance = shop.app().service.instances.get(&id).unwrap();
+    let coins = [coin(1, "KUDOS:10", "KUDOS:0.2")];
+    let mut terms = shop.terms("one", "KUDOS:10", 86_400, 172_800);
+    terms["merchant_pub"] = json!(instance.merchant.merchant_pub());
+    at_branch(&shop, "POST", "ledger/orders", json!({"contract_terms": terms})).await;
+    let told = json!({"deposits": shop.told(&coins), "paid": true});
+    at_branch(&shop, "POST", "ledger/orders/one/deposits", told).await;
+    heard(&shop, &of_branch, 1).await;
+
+    let path = "management/instances/branch";
+    let closed = shop.send("DELETE", path, Some(&shop.token), Vec::new()).await;
+    assert_eq!(closed.status, 204);
+    shop.clock.advance_s(10);
+    let_it_look().await;
+    assert_eq!((of_branch.heard().len(), of_root.heard().len()), (1, 0));
+    // Opened again it has the webhooks that it had.
+    assert_eq!(open(&shop).await, 204);
+    let listed = at_branch(&shop, "GET", "webhooks", json!({})).await.expect(200);
+    assert_eq!(
+        listed,
+        json!({"webhooks": [{"webhook_id": "paid", "event_type": "pay"}]})
+    );
+    shop.audit().await;
+}

@@ -1,0 +1,114 @@
+//! A shop's own server: keeps what it hears and answers as it is told to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) line: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Heard {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    /// The event's number, of a request that is signed with this secret.
+    pub(crate) fn checked(&self, secret: &str) -> u64 {
+        let event = &self.headers["quittance-event"];
+        let (time, given) = self.headers["quittance-signature"].split_once(",v1=").unwrap();
+        let time = time.strip_prefix("t=").unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(format!("{time}.{event}.{}", self.body).as_bytes());
+        mac.verify_slice(&HEXLOWER.decode(given.as_bytes()).unwrap())
+            .unwrap();
+        event.parse().unwrap()
+    }
+}
+
+struct Shared {
+    answer: Mutex<String>,
+    heard: Mutex<Vec<Heard>>,
+}
+
+pub(crate) struct Server {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            answer: Mutex::new("204 No Content\r\n".into()),
+            heard: Mutex::default(),
+        });
+        let kept = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&kept);
+                tokio::spawn(async move { hear(stream, &shared).await });
+            }
+        });
+        Server { addr, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook?of=shop", self.addr)
+    }
+
+    /// Status line and headers of all answers from now on.
+    pub(crate) fn answers(&self, head: &str) {
+        *self.shared.answer.lock().unwrap() = format!("{head}\r\n");
+    }
+
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.shared.heard.lock().unwrap().clone()
+    }
+}
+
+async fn hear(mut stream: TcpStream, shared: &Shared) {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end;
+        }
+        match stream.read(&mut chunk).await.unwrap() {
+            0 => return,
+            read => bytes.extend_from_slice(&chunk[..read]),
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let line = lines.next().unwrap().to_owned();
+    let headers: HashMap<String, String> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length: usize = headers
+        .get("content-length")
+        .map_or(0, |length| length.parse().unwrap());
+    let mut body = bytes[end + 4..].to_vec();
+    while body.len() < length {
+        let read = stream.read(&mut chunk).await.unwrap();
+        body.extend_from_slice(&chunk[..read]);
+    }
+    let body = String::from_utf8(body).unwrap();
+    shared.heard.lock().unwrap().push(Heard { line, headers, body });
+    let answer = format!(
+        "HTTP/1.1 {}content-length: 0\r\n\r\n",
+        shared.answer.lock().unwrap()
+    );
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
