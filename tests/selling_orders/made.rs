@@ -44,7 +44,7 @@ async fn an_order_is_made_once_and_claimed_by_one_wallet() {
     assert_eq!(shop.claim("nobodys", 1, Some(token)).await.error(), (404, 2300));
     let claimed = shop.claim("mine", 1, Some(token)).await.expect(200);
     let terms = &claimed["contract_terms"];
-    assert_eq!(wallets_lack(terms), [] as [&str; 0]);
+    assert_eq!(wallets_lack(terms), [""; 0]);
     assert_eq!(terms["nonce"], json!(nonce(1)));
     assert_eq!(terms["merchant_base_url"], "https://shop.example/");
     assert_eq!(terms["extra"], json!({"a": {"b": [1]}}));

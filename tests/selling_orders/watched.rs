@@ -112,7 +112,7 @@ async fn who_waits_is_told_of_payment_refund_and_delivery() {
     let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
     let query = |more: &str| of("boots", &format!("h_contract={h_contract}&{LONG}&{more}"));
     let (public, private) = (query(""), format!("private/orders/boots?{LONG}"));
-    let (paid, for_shop, _) = tokio::join!(shop.get(&public), shop.get_private(&private), async {
+    let (paid, for_shop, ()) = tokio::join!(shop.get(&public), shop.get_private(&private), async {
         waiting(&shop, 2).await;
         shop.pay_terms(&terms, "").await.expect(200);
     });
