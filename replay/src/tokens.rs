@@ -89,7 +89,7 @@ impl Tokens {
         }
         let (by, scopes) = behind(&event.facts)?;
         // What the operator's own command told of orders has no token behind it.
-        if scopes.contains(&TokenScope::Orders) && *by == TokenId::of_import() {
+        if scopes.is_some_and(|scopes| scopes.contains(&TokenScope::Orders)) && *by == TokenId::of_import() {
             return None;
         }
         // Before its first, an instance had the token that was made with it.
