@@ -176,6 +176,7 @@ impl Service {
         }
         self.record_of(&instance.id, NewEvent::bare(facts)).await?;
         self.access.open_door(&instance.id).await?;
+        self.webhooks.open_of(&instance.id).await?;
         self.instances.swap(|open| {
             open.insert(instance.id.clone(), Arc::new(instance));
         });
@@ -238,6 +239,7 @@ impl Service {
             open.remove(id);
         });
         self.access.close_door(id);
+        self.webhooks.close_of(id);
         Ok(())
     }
 }

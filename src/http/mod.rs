@@ -289,10 +289,7 @@ async fn answer(
         let answer = match endpoint {
             Endpoint::Config => Ok(config::get(&call)),
             Endpoint::Front => Ok(config::front(&call)),
-            Endpoint::Status => match call.page {
-                Some(language) => page::get(&call, language).await,
-                None => status::get(&call).await,
-            },
+            Endpoint::Status => status::get(&call).await,
             Endpoint::Pay => pay::post(&call).await,
             Endpoint::Paid => pay::post_paid(&call).await,
             Endpoint::Abort => abort::post(&call).await,
@@ -324,13 +321,8 @@ async fn answer(
                 "DELETE" => accounts::delete(&call, h_wire).await,
                 _ => accounts::get(&call, h_wire).await,
             },
-            Endpoint::Webhooks if method == "POST" => webhooks::post(&call).await,
-            Endpoint::Webhooks => Ok(webhooks::list(&call)),
-            Endpoint::Webhook => match method {
-                "PATCH" => webhooks::patch(&call).await,
-                "DELETE" => webhooks::delete(&call).await,
-                _ => webhooks::get(&call),
-            },
+            Endpoint::Webhooks => webhooks::all(&call, method).await,
+            Endpoint::Webhook => webhooks::one(&call, method).await,
             Endpoint::OpenApi | Endpoint::Health | Endpoint::Ledger(_) => {
                 unreachable!("they are answered without an instance")
             }
@@ -548,7 +540,6 @@ mod tests {
             "/orders",
             "/orders/a/",
             "/orders/a/pays",
-            "/instances/shop",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

@@ -15,7 +15,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::query::{Query, malformed};
-use super::{Call, reply};
+use super::{Call, page, reply};
 use crate::decide::pay::session_digest;
 use crate::refusal::{Refusal, RequestError};
 use crate::selling::claim_token;
@@ -111,6 +111,9 @@ pub(super) fn is_paid_in(order: &Order, session: Option<&str>) -> bool {
 }
 
 pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
+    if let Some(language) = call.page {
+        return page::get(call, language).await;
+    }
     let asked = read(&call.query, call.service.currency)?;
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let until = Instant::now() + asked.timeout;

@@ -93,7 +93,22 @@ pub(super) fn read_change(body: &[u8]) -> Result<Details, Refusal> {
     parse::<Change>(body)?.read()
 }
 
-pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
+pub(super) async fn all(call: &Call, method: &str) -> Result<Response, RequestError> {
+    match method {
+        "POST" => post(call).await,
+        _ => Ok(list(call)),
+    }
+}
+
+pub(super) async fn one(call: &Call, method: &str) -> Result<Response, RequestError> {
+    match method {
+        "PATCH" => patch(call).await,
+        "DELETE" => delete(call).await,
+        _ => get(call),
+    }
+}
+
+async fn post(call: &Call) -> Result<Response, RequestError> {
     let (id, details) = read(&call.body)?;
     if let Some(known) = call
         .service
@@ -120,7 +135,7 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     Ok(response)
 }
 
-pub(super) fn list(call: &Call) -> Response {
+fn list(call: &Call) -> Response {
     let entry = |webhook: &Webhook| Entry {
         webhook_id: webhook.id.clone(),
         event_type: webhook.details.event_type.as_str(),
@@ -135,7 +150,7 @@ pub(super) fn list(call: &Call) -> Response {
     reply::json(StatusCode::OK, &List { webhooks })
 }
 
-pub(super) fn get(call: &Call) -> Result<Response, RequestError> {
+fn get(call: &Call) -> Result<Response, RequestError> {
     let id = id(call)?;
     let webhooks = call.service.webhooks.of(&call.instance);
     let webhook = webhooks
@@ -159,14 +174,14 @@ pub(super) fn get(call: &Call) -> Result<Response, RequestError> {
     Ok(reply::json(StatusCode::OK, &detail))
 }
 
-pub(super) async fn patch(call: &Call) -> Result<Response, RequestError> {
+async fn patch(call: &Call) -> Result<Response, RequestError> {
     let (id, details) = (id(call)?, read_change(&call.body)?);
     let change = move |webhooks: &mut Vec<Webhook>| crate::webhook::change(webhooks, &id, details);
     call.service.webhooks.change(&call.instance, change).await?;
     Ok(reply::no_content())
 }
 
-pub(super) async fn delete(call: &Call) -> Result<Response, RequestError> {
+async fn delete(call: &Call) -> Result<Response, RequestError> {
     let id = id(call)?;
     let delete = move |webhooks: &mut Vec<Webhook>| crate::webhook::remove(webhooks, &id);
     call.service.webhooks.change(&call.instance, delete).await?;

@@ -8,7 +8,7 @@ pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{BufReader, Read};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use futures_util::future::join_all;
 use quittance_events::{
@@ -75,7 +75,7 @@ struct Decided {
 /// An open import.
 struct Import<'a> {
     ledger: &'a Ledger,
-    instances: BTreeMap<InstanceId, Instance>,
+    instances: BTreeMap<InstanceId, Arc<Instance>>,
     config: &'a Config,
     clock: &'a Clock,
     disk: Disk,

@@ -93,6 +93,19 @@ impl Webhooks {
         })
     }
 
+    /// Reads those of an instance that was opened: it may have had some before it was closed.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub async fn open_of(&self, instance: &InstanceId) -> Result<(), RequestError> {
+        self.change(instance, |_| Ok(())).await
+    }
+
+    /// Tells of nothing of an instance any more: it was closed.
+    pub fn close_of(&self, instance: &InstanceId) {
+        self.lock().configured.remove(instance);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Plain data, each change of which is whole before the next can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -443,7 +456,7 @@ mod tests {
     #[test]
     fn what_is_under_way_is_not_taken_twice_and_a_clock_set_back_puts_nothing_off_for_ever() {
         let mut state = State::default();
-        let at = |seconds| Micros::from_s(1_000_000 + seconds).unwrap();
+        let at = |seconds: u64| Micros::from_s(1_000_000 + seconds).unwrap();
         let order = OrderKey {
             instance: InstanceId::root(),
             order: "a".parse().unwrap(),

@@ -113,7 +113,7 @@ pub struct Details {
 pub const METHODS: [&str; 4] = ["GET", "PATCH", "POST", "PUT"];
 
 /// A webhook, with its secret.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
     /// Its name among the instance's.
     pub id: WebhookId,
@@ -366,7 +366,11 @@ impl KeyFolder {
     ) -> Result<Vec<Webhook>, WebhookError> {
         let _lock = self.lock_tokens()?;
         let mut webhooks = self.read_webhooks(id)?;
+        let before = webhooks.clone();
         change(&mut webhooks)?;
+        if webhooks == before {
+            return Ok(webhooks);
+        }
         let json = serde_json::to_vec_pretty(&File {
             webhooks: webhooks.clone(),
         });

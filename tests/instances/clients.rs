@@ -1,5 +1,6 @@
 //! Clients that others wrote, unchanged, against this service. Run by `tests/clients/run`, which has them.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use quittance::http::openapi;
@@ -34,4 +35,33 @@ async fn clients_of_others_find_what_they_expect() {
         .unwrap();
     assert!(ended.success(), "{ended}");
     shop.audit().await;
+}
+
+#[test]
+fn the_page_on_conformance_names_what_is_served_and_nothing_else() {
+    let page = include_str!("../../docs/conformance.md");
+    let (_, served) = page.split_once("\n## Served\n").unwrap();
+    let (served, _) = served.split_once("\n## ").unwrap();
+    let rows = served.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: BTreeSet<String> = rows
+        .map(|row| {
+            let (endpoint, rest) = row.split_once('`').unwrap();
+            assert!(
+                rest.starts_with(" | served |") || rest.starts_with(" | differs |"),
+                "{row}"
+            );
+            let (method, path) = endpoint.split_once(' ').unwrap();
+            format!("{method} /{}", path.trim_start_matches('/'))
+        })
+        .collect();
+    let own = |path: &str| {
+        ["/openapi.json", "/health", "/ledger/", "/private/ledger/"]
+            .iter()
+            .any(|own| path.starts_with(own))
+    };
+    let served: BTreeSet<String> = openapi::routes()
+        .filter(|(_, path)| !path.starts_with("/instances/") && !own(path))
+        .map(|(method, path)| format!("{method} {path}"))
+        .collect();
+    assert_eq!(told, served);
 }

@@ -48,7 +48,7 @@ async fn shop(offers: &[&Paying], exchange: &StandIn) -> Shop {
         terms.as_object_mut().unwrap().remove("nonce").unwrap();
         let offer = Offer::from_terms(&terms).unwrap();
         let by = "test".parse().unwrap();
-        let created = sale::create(None, &offer, account.h_wire(), false, &by).unwrap();
+        let created = sale::create(None, || Ok(offer.clone()), account.h_wire(), false, &by).unwrap();
         let key = OrderKey {
             instance: InstanceId::root(),
             order: recording.order_id().parse().unwrap(),

@@ -83,7 +83,7 @@ async fn one_that_a_wallet_has_claimed_goes_after_its_pay_deadline_or_by_force()
 async fn one_that_is_paid_or_was_told_stays() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("paid", "KUDOS:7").await;
-    shop.pay(&terms, "").await.expect(200);
+    shop.pay_terms(&terms, "").await.expect(200);
     assert_eq!(
         shop.delete_private("private/orders/paid?force").await.error(),
         (409, 2521)

@@ -34,7 +34,7 @@ async fn it_is_unpaid_then_claimed_then_paid() {
     assert_eq!(state(&shop, "boots").await, claimed);
 
     shop.clock.advance_s(5);
-    shop.pay(&terms, "").await.expect(200);
+    shop.pay_terms(&terms, "").await.expect(200);
     let paid = state(&shop, "boots").await;
     let deposited = paid["deposit_total"].clone();
     assert_eq!(

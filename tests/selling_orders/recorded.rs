@@ -47,7 +47,7 @@ async fn recorded_orders_are_made_and_claimed_as_their_wallets_want_it() {
                 id = made["order_id"].as_str().unwrap().to_owned();
                 token = made["token"].clone();
                 assert_eq!(id.len(), step["reply"]["order_id"].as_str().unwrap().len());
-            } else if step["method"] == "GET" && path.starts_with("/private/orders/") && !id.is_empty() {
+            } else if step["reply"]["order_status"] == "unpaid" {
                 let state = shop
                     .get_private(&format!("private/orders/{id}"))
                     .await

@@ -37,7 +37,7 @@ async fn an_order_is_seen_by_who_has_its_token_or_its_contract() {
     assert_eq!(shop.get(&wrong).await.error(), (403, 2105));
     assert_eq!(shop.get("orders/boots").await.error(), (403, 2105));
 
-    shop.pay(terms, "").await.expect(200);
+    shop.pay_terms(terms, "").await.expect(200);
     let paid = json!({"refunded": false, "refund_pending": false, "refund_amount": "KUDOS:0", "refund_taken": "KUDOS:0"});
     assert_eq!(shop.status("boots", h_contract).await.expect(200), paid);
     let mut with_url = paid;
@@ -83,7 +83,7 @@ async fn without_a_token_whoever_knows_the_id_sees_it_and_others_may_order_again
 async fn in_a_session_it_is_paid_once_that_is_shown_there() {
     let mut shop = Shop::open_selling().await;
     let (token, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
-    shop.pay(&terms, "browser").await.expect(200);
+    shop.pay_terms(&terms, "browser").await.expect(200);
     let seen = async |session: &str| {
         let query = format!("h_contract={h_contract}&session_id={session}");
         shop.get(&of("boots", &query)).await
@@ -114,7 +114,7 @@ async fn who_waits_is_told_of_payment_refund_and_delivery() {
     let (public, private) = (query(""), format!("private/orders/boots?{LONG}"));
     let (paid, for_shop, _) = tokio::join!(shop.get(&public), shop.get_private(&private), async {
         waiting(&shop, 2).await;
-        shop.pay(&terms, "").await.expect(200);
+        shop.pay_terms(&terms, "").await.expect(200);
     });
     assert_eq!(paid.expect(200)["refunded"], false);
     assert_eq!(for_shop.expect(200)["order_status"], "paid");

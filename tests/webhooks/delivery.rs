@@ -182,3 +182,59 @@ async fn one_that_is_taken_away_or_made_later_is_told_nothing() {
     assert_eq!(server.heard().len(), 1);
     shop.audit().await;
 }
+
+#[tokio::test]
+async fn an_instance_tells_its_own_servers_alone_and_none_while_it_is_closed() {
+    let mut shop = Shop::open().await;
+    let [of_root, of_branch] = [Server::start().await, Server::start().await];
+    of_branch.answers("500 Internal Server Error");
+    make(&shop, &webhook("paid", "pay", &of_root.url()))
+        .await
+        .unwrap();
+    let token = "secret-token:of-the-branch-in-the-harbour-1";
+    let branch = json!({"id": "branch", "name": "Branch", "auth": {"method": "token", "token": token},
+                        "address": {}, "jurisdiction": {}, "use_stefan": false,
+                        "default_pay_delay": {"d_us": 3_600_000_000_u64},
+                        "default_wire_transfer_delay": {"d_us": 7_200_000_000_u64}});
+    let open = async |shop: &Shop| shop.post_private("management/instances", &branch).await.status;
+    assert_eq!(open(&shop).await, 204);
+    let at_branch = async |shop: &Shop, method: &str, path: &str, body: serde_json::Value| {
+        let path = format!("instances/branch/private/{path}");
+        let reply = shop
+            .send(method, &path, Some(token), body.to_string().into_bytes())
+            .await;
+        assert!(reply.status < 300, "{path}: {}", reply.text());
+        reply
+    };
+    at_branch(
+        &shop,
+        "POST",
+        "webhooks",
+        webhook("paid", "pay", &of_branch.url()),
+    )
+    .await;
+    let id = "branch".parse().unwrap();
+    let instance = shop.app().service.instances.get(&id).unwrap();
+    let coins = [coin(1, "KUDOS:10", "KUDOS:0.2")];
+    let mut terms = shop.terms("one", "KUDOS:10", 86_400, 172_800);
+    terms["merchant_pub"] = json!(instance.merchant.merchant_pub());
+    at_branch(&shop, "POST", "ledger/orders", json!({"contract_terms": terms})).await;
+    let told = json!({"deposits": shop.told(&coins), "paid": true});
+    at_branch(&shop, "POST", "ledger/orders/one/deposits", told).await;
+    heard(&shop, &of_branch, 1).await;
+
+    let path = "management/instances/branch";
+    let closed = shop.send("DELETE", path, Some(&shop.token), Vec::new()).await;
+    assert_eq!(closed.status, 204);
+    shop.clock.advance_s(10);
+    let_it_look().await;
+    assert_eq!((of_branch.heard().len(), of_root.heard().len()), (1, 0));
+    // Opened again it has the webhooks that it had.
+    assert_eq!(open(&shop).await, 204);
+    let listed = at_branch(&shop, "GET", "webhooks", json!({})).await.expect(200);
+    assert_eq!(
+        listed,
+        json!({"webhooks": [{"webhook_id": "paid", "event_type": "pay"}]})
+    );
+    shop.audit().await;
+}
