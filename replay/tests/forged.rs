@@ -116,6 +116,17 @@ fn raise_to_tokens(events: &mut Events) {
     }
 }
 
+/// Appends an event that tells of a webhook, with the format raised to its version.
+fn append_told(events: &mut Events, order: &str, facts: impl Into<Facts>) {
+    if events.last().unwrap().0.version < 4 {
+        for version in 2..=4 {
+            append_own(events, version - 1, NewEvent::bare(FormatRaised { version }));
+        }
+    }
+    append(events, order, NewEvent::bare(facts.into()));
+    events.last_mut().unwrap().0.version = 4;
+}
+
 fn append_of_instance(events: &mut Events, new: NewEvent) {
     append_own(events, 3, new);
     events.last_mut().unwrap().0.instance = Some(key(PAID).instance);
@@ -828,7 +839,7 @@ forgeries! {
         let mut events = sound_events();
         let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
         let webhook = "shop".parse().unwrap();
-        append(&mut events, UNTOUCHED, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 204 }));
+        append_told(&mut events, UNTOUCHED, WebhookDelivered { webhook, of, attempt: 1, http_status: 204 });
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 
@@ -837,8 +848,8 @@ forgeries! {
         let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
         let webhook: WebhookId = "shop".parse().unwrap();
         let given_up = WebhookGivenUp { webhook: webhook.clone(), of, attempt: 3 };
-        append(&mut events, PAID, NewEvent::bare(given_up));
-        append(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 4, http_status: 200 }));
+        append_told(&mut events, PAID, given_up);
+        append_told(&mut events, PAID, WebhookDelivered { webhook, of, attempt: 4, http_status: 200 });
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 
@@ -846,7 +857,7 @@ forgeries! {
         let mut events = sound_events();
         let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
         let webhook = "shop".parse().unwrap();
-        append(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 500 }));
+        append_told(&mut events, PAID, WebhookDelivered { webhook, of, attempt: 1, http_status: 500 });
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 }
