@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quittance_events::copy::Copy;
 use quittance_events::facts::{
     AbortCoin, AbortCoinState, AbortRequested, DepositRecorded, ExchangeUnreached, Failure, OrderRecorded,
 };
@@ -20,7 +19,10 @@ use quittance_taler::{
     CoinPub, EddsaPrivateKey, EddsaSignature, HashCode, MasterPub, MerchantPub, Micros, Timestamp,
 };
 use quittance_tlog::note::{KeyName, NoteSigner};
-use support::{flush_time, folder, median, per_second, quantile, ratio, setting};
+use support::{
+    commits, flush_time, folder, inserts, median, per_second, quantile, ratio, setting, signatures, stored,
+    whole,
+};
 
 const CALLERS: usize = 64;
 const START_S: u64 = 1_795_226_400;
@@ -78,14 +80,6 @@ fn opening() -> Vec<NewEvent> {
             part: None,
         }),
     ]
-}
-
-/// Commits that the database has seen: SQLite counts them in the header of its shared memory file.
-fn commits(ledger: &Path) -> u32 {
-    let mut name = ledger.as_os_str().to_owned();
-    name.push("-shm");
-    let header = std::fs::read(name).unwrap();
-    u32::from_ne_bytes(header[8..12].try_into().unwrap())
 }
 
 struct Appends {
@@ -174,67 +168,13 @@ fn appends(folder: &Path, length: Duration) -> Appends {
         )
     });
     ledger.close();
-    let mut stored = Vec::new();
-    Copy::open(&paths.ledger)
-        .unwrap()
-        .walk::<quittance_events::copy::CopyError>(|event| {
-            let event = event.unwrap();
-            stored.push((event.sealed, event.signature));
-            Ok(())
-        })
-        .unwrap();
+    let stored = stored(&paths.ledger, 0);
     Appends {
         per_second: result.0,
         batch_mean: result.1,
         times: result.2,
         stored,
     }
-}
-
-/// Signatures alone, on one core.
-fn signatures(stored: &[(Vec<u8>, Vec<u8>)]) -> f64 {
-    let key = EddsaPrivateKey::from_bytes([1; 32]);
-    let count = stored.len().min(20_000);
-    let start = Instant::now();
-    for (sealed, _) in &stored[..count] {
-        std::hint::black_box(key.sign(sealed));
-    }
-    per_second(count, start.elapsed())
-}
-
-/// The table, the settings, the bytes and the batches; nothing else.
-fn inserts(folder: &Path, stored: &[(Vec<u8>, Vec<u8>)], batch: usize) -> f64 {
-    let mut conn = rusqlite::Connection::open(folder.join("bare.sqlite3")).unwrap();
-    conn.pragma_update(None, "journal_mode", "WAL").unwrap();
-    conn.pragma_update(None, "synchronous", "FULL").unwrap();
-    conn.execute_batch(
-        "CREATE TABLE event (seq INTEGER PRIMARY KEY, sealed BLOB NOT NULL, signature BLOB NOT NULL) STRICT",
-    )
-    .unwrap();
-    let start = Instant::now();
-    let mut seq = 0_i64;
-    for batch in stored.chunks(batch) {
-        let tx = conn.transaction().unwrap();
-        for (sealed, signature) in batch {
-            seq += 1;
-            tx.prepare_cached("INSERT INTO event (seq, sealed, signature) VALUES (?1, ?2, ?3)")
-                .unwrap()
-                .execute(rusqlite::params![seq, sealed, signature])
-                .unwrap();
-        }
-        tx.commit().unwrap();
-    }
-    per_second(stored.len(), start.elapsed())
-}
-
-#[allow(
-    clippy::as_conversions,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a batch is small and positive"
-)]
-fn whole(mean: f64) -> usize {
-    mean.round().max(1.0) as usize
 }
 
 fn main() {

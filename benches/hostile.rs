@@ -1,7 +1,7 @@
 //! A crowd at the door of the program itself: wallets that fetch refunds over three quarters of the connections, a
 //! quarter hostile (slow, silent, oversized, garbage, readers that do not read, floods), from loopback addresses of
 //! their own. First the wallets alone, then with the others. Prints times, failed wallet requests and the program's
-//! memory; exits 1 if a wallet's request failed. How to read it: `docs/performance.md`.
+//! memory; exits 1 if a wallet's request failed or the memory went on growing. How to read it: `docs/performance.md`.
 //!
 //! `cargo bench --bench hostile -- [--seconds N] [--connections N]`
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
@@ -26,6 +26,11 @@ const ORDERS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Memory is read this often.
 const LOOK: Duration = Duration::from_secs(10);
+/// Memory of the second half of an attack may be so much above that of the first: a burst of large bodies comes and goes,
+/// and what is lost with each request would be far more, at thousands of them a second.
+const GROWTH_MAX_KIB: u64 = 16 * 1024;
+/// Shorter runs say nothing of growth.
+const GROWTH_SEEN_AFTER: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     quittance::open_files::raise();
@@ -54,13 +59,13 @@ fn main() -> ExitCode {
         hostile: 0,
         length: length / 4,
     };
-    let alone = runtime.block_on(watched(&plan, &program));
+    let (alone, _) = runtime.block_on(watched(&plan, &program));
     let plan = Plan {
         hostile: connections - wallets,
         length,
         ..plan
     };
-    let beside = runtime.block_on(watched(&plan, &program));
+    let (beside, memory) = runtime.block_on(watched(&plan, &program));
     println!("memory at the end: {} KiB", resident(&program));
     for (what, count) in &beside.hostile {
         println!("hostile: {what}: {count}");
@@ -74,8 +79,15 @@ fn main() -> ExitCode {
     let ended = program.wait().unwrap();
     println!("stopped: {ended}");
     runtime.block_on(shop.audit());
+    let (first, second) = memory.split_at(memory.len() / 2);
+    let most = |half: &[u64]| half.iter().copied().max().unwrap_or(0);
+    let grown = most(second).saturating_sub(most(first));
+    println!("memory: {grown} KiB more in the second half of the attack than in the first");
+    let leaks = length >= GROWTH_SEEN_AFTER && grown > GROWTH_MAX_KIB;
     let failed = alone.failures.len() + beside.failures.len();
-    ExitCode::from(u8::from(failed > 0 || !stopped.success() || !ended.success()))
+    ExitCode::from(u8::from(
+        leaks || failed > 0 || !stopped.success() || !ended.success(),
+    ))
 }
 
 fn argument<T: std::str::FromStr<Err = std::num::ParseIntError>>(name: &str, default: T) -> T {
@@ -130,14 +142,19 @@ fn resident(program: &Child) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-async fn watched(plan: &Plan, program: &Child) -> Outcome {
+/// What came of it, and the program's memory meanwhile.
+async fn watched(plan: &Plan, program: &Child) -> (Outcome, Vec<u64>) {
+    let mut memory = Vec::new();
     let (begun, mut look) = (Instant::now(), tokio::time::interval(LOOK));
     look.tick().await;
     let mut run = std::pin::pin!(crowd::run(plan));
     loop {
         tokio::select! {
-            outcome = &mut run => return outcome,
-            _ = look.tick() => println!("memory after {} s: {} KiB", begun.elapsed().as_secs(), resident(program)),
+            outcome = &mut run => return (outcome, memory),
+            _ = look.tick() => {
+                memory.push(resident(program));
+                println!("memory after {} s: {} KiB", begun.elapsed().as_secs(), resident(program));
+            }
         }
     }
 }

@@ -343,7 +343,8 @@ fn configured_token(id: &str, scope: TokenScope, file: &Path) -> Result<Token, S
     Ok(token)
 }
 
-fn instances(
+/// The open instances with their keys.
+pub(crate) fn instances(
     config: &Config,
     folder: &KeyFolder,
     ledger: &Ledger,

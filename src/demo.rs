@@ -1,6 +1,6 @@
-//! `quittance demo`: the whole of it on one machine. Starts the service and a sandbox exchange on loopback, plays a
-//! shop and two wallets against them over HTTP, and has the ledger audited by a process of its own. Every step is
-//! checked; the demo fails where one does not hold.
+//! `quittance demo`: the whole of it on one machine. Starts the service and two sandbox exchanges on loopback, plays a
+//! shop and its customers' wallets against them over HTTP, and has the ledger audited by a process of its own. Every
+//! step is checked; the demo fails where one does not hold.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,9 +15,9 @@ use hyper_util::rt::TokioExecutor;
 use quittance_events::InstanceId;
 use quittance_events::receipt::{HEADER, Receipt};
 use quittance_events::seal::{EventPub, answer_digest};
-use quittance_sandbox::{Deposit, Fault, FaultKind, Sandbox, SandboxConfig};
+use quittance_sandbox::{Fault, FaultKind, Payment, Purse, Sandbox, SandboxConfig};
 use quittance_taler::{
-    CoinPub, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode, MerchantPub, base32, message,
+    CoinPub, EddsaPrivateKey, EddsaSignature, ExchangePub, HashCode, MerchantPub, contract_hash, message,
 };
 use quittance_tlog::note::VerifierKey;
 use serde_json::{Value, json};
@@ -89,73 +89,76 @@ impl Http {
     }
 }
 
-/// An order of the demo's shop, recorded and known to the exchange.
+/// An order of the demo's shop, claimed by a wallet that is about to pay it.
 struct DemoOrder {
     id: String,
     h_contract: HashCode,
     merchant_pub: MerchantPub,
-    /// Each with its value in whole KUDOS.
-    coins: Vec<(CoinPub, u64)>,
+    payment: Payment,
 }
 
-fn random_coin() -> anyhow::Result<CoinPub> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
-    Ok(CoinPub::from_bytes(
-        EddsaPrivateKey::from_bytes(bytes).public_bytes(),
-    ))
-}
-
-/// Tells the shop's story of an order: contract, and the deposits of its first `deposited` coins.
-async fn sell(
+/// The shop makes an order, a wallet claims it and picks its coins.
+async fn offer(
     http: &Http,
-    sandbox: &Sandbox,
     merchant_pub: MerchantPub,
-    (id, deposited, paid): (&str, usize, bool),
+    (id, summary, amount): (&str, &str, &str),
+    purse: &mut Purse,
 ) -> anyhow::Result<DemoOrder> {
-    let now = clock::system()()
-        .floor_s()
-        .seconds()
-        .context("the time is a second")?;
-    let coins = vec![(random_coin()?, 10), (random_coin()?, 4)];
-    let terms = json!({
-        "order_id": id, "amount": "KUDOS:14", "summary": "Two pairs of boots", "products": [],
-        "timestamp": {"t_s": now}, "refund_deadline": {"t_s": now + 86_400}, "pay_deadline": {"t_s": now + 3600},
-        "wire_transfer_deadline": {"t_s": now + 172_800}, "merchant_pub": merchant_pub, "max_fee": "KUDOS:1",
-        "merchant_base_url": format!("http://{}/", http.service), "merchant": {"name": "Demo shop"},
-        "exchanges": [{"url": sandbox.base_url(), "master_pub": sandbox.master_pub()}],
+    let order = json!({
+        "order_id": id, "summary": summary, "amount": amount, "max_fee": "KUDOS:1",
+        "fulfillment_message": "Thank you.",
     });
-    let recorded = http
-        .post("private/ledger/orders", json!({ "contract_terms": terms }))
+    let request = json!({ "order": order, "refund_delay": {"d_us": 86_400_000_000_u64} });
+    let made = http.post("private/orders", request).await?.expect(200)?;
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+    let nonce = quittance_taler::base32::encode(&EddsaPrivateKey::from_bytes(nonce).public_bytes());
+    let claim = json!({ "nonce": nonce, "token": made["token"] });
+    let claimed = http
+        .post(&format!("orders/{id}/claim"), claim)
         .await?
         .expect(200)?;
-    let h_contract: HashCode = serde_json::from_value(recorded["h_contract"].clone())?;
-    let mut told = Vec::new();
-    for (coin_pub, value) in &coins[..deposited] {
-        sandbox.deposit(Deposit {
-            coin_pub: *coin_pub,
-            h_contract,
-            merchant_pub,
-            amount_with_fee: format!("KUDOS:{value}").parse()?,
-            deposit_fee: "KUDOS:0.02".parse()?,
-            refund_fee: "KUDOS:0.02".parse()?,
-            refund_deadline: None,
-        })?;
-        told.push(json!({
-            "coin_pub": coin_pub, "exchange_url": sandbox.base_url(), "amount_with_fee": format!("KUDOS:{value}"),
-            "deposit_fee": "KUDOS:0.02", "refund_fee": "KUDOS:0.02",
-        }));
-    }
-    let path = format!("private/ledger/orders/{id}/deposits");
-    http.post(&path, json!({ "deposits": told, "paid": paid }))
-        .await?
-        .expect(200)?;
+    let terms = &claimed["contract_terms"];
+    let h_contract = contract_hash(terms)?;
+    let sig: EddsaSignature = serde_json::from_value(claimed["sig"].clone())?;
+    ensure!(
+        merchant_pub.verify(&message::contract(&h_contract), &sig),
+        "the merchant's signature of the contract does not verify"
+    );
+    println!("   merchant: order {id} for {amount}; wallet: claimed, the contract is signed");
     Ok(DemoOrder {
         id: id.to_owned(),
         h_contract,
         merchant_pub,
-        coins,
+        payment: purse.pay(terms)?,
     })
+}
+
+/// The wallet pays.
+async fn pay(http: &Http, order: &DemoOrder) -> anyhow::Result<()> {
+    let path = format!("orders/{}/pay", order.id);
+    let paid = http
+        .post(&path, order.payment.pay_request(""))
+        .await?
+        .expect(200)?;
+    let sig: EddsaSignature = serde_json::from_value(paid["sig"].clone())?;
+    ensure!(
+        order
+            .merchant_pub
+            .verify(&message::payment_ok(&order.h_contract), &sig),
+        "the merchant's signature of the payment does not verify"
+    );
+    let coins = order
+        .payment
+        .coins
+        .iter()
+        .map(|spent| spent.contribution.to_string());
+    println!(
+        "   wallet: paid {} with coins of {}; the merchant has signed for it",
+        order.id,
+        coins.collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
 }
 
 /// Checks an entry's confirmation as a careful wallet would.
@@ -187,8 +190,8 @@ fn check_receipt(reply: &Reply, key: &EventPub) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fetches refunds as a wallet would, until all are confirmed.
-async fn fetch(http: &Http, order: &DemoOrder, event_key: &EventPub, total: &str) -> anyhow::Result<()> {
+/// Fetches refunds as a wallet would, until all are confirmed; gives how many there are.
+async fn fetch(http: &Http, order: &DemoOrder, event_key: &EventPub, total: &str) -> anyhow::Result<usize> {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let path = format!("orders/{}/refund", order.id);
@@ -215,7 +218,7 @@ async fn fetch(http: &Http, order: &DemoOrder, event_key: &EventPub, total: &str
                 let amount = entry["refund_amount"].as_str().context("an amount is a text")?;
                 check_confirmation(order, &coin, id, amount, entry)?;
             }
-            return Ok(());
+            return Ok(confirmed);
         }
         ensure!(
             tokio::time::Instant::now() < until,
@@ -253,15 +256,9 @@ pub async fn run() -> anyhow::Result<()> {
         .tempdir()?
         .keep();
     println!("1. A ledger in {}", folder.display());
-    let sandbox = Sandbox::start(SandboxConfig {
-        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-        currency: "KUDOS".parse()?,
-        seed: 7,
-        clock: quittance_sandbox::system_clock(),
-    })
-    .await?;
+    let sandboxes = [sandbox(7).await?, sandbox(8).await?];
     let file = folder.join("quittance.conf");
-    std::fs::write(&file, configuration(&sandbox))?;
+    std::fs::write(&file, configuration(&sandboxes))?;
     let config = Config::load(&file)?;
     let system = clock::system();
     let vkey = commands::init(&config, &system)?;
@@ -277,9 +274,10 @@ pub async fn run() -> anyhow::Result<()> {
     let token = tokio::task::spawn_blocking(move || commands::add_instance(&setup, &system, &new)).await??;
     let app = App::start(&config, clock::system(), Times::default()).await?;
     println!(
-        "   service on http://{}/, exchange on {}",
+        "   service on http://{}/, exchanges on {} and {}",
         app.addr(),
-        sandbox.base_url()
+        sandboxes[0].base_url(),
+        sandboxes[1].base_url()
     );
     let event_key = app.service.ledger.event_key();
     let merchant_pub = app
@@ -294,12 +292,17 @@ pub async fn run() -> anyhow::Result<()> {
         service: app.addr(),
         token: token.context("a token was made")?,
     };
-    let told = play(&http, &sandbox, merchant_pub, &event_key).await;
+    let told = play(&http, &sandboxes, merchant_pub, &event_key).await;
     app.stop().await;
-    let granted = sandbox.refunds().len();
-    sandbox.stop().await;
-    told?;
-    ensure!(granted == 4, "the exchange's books have {granted} refunds, not 4");
+    let granted: usize = sandboxes.iter().map(|sandbox| sandbox.refunds().len()).sum();
+    for sandbox in sandboxes {
+        sandbox.stop().await;
+    }
+    let confirmed = told?;
+    ensure!(
+        granted == confirmed,
+        "the exchanges' books have {granted} refunds, the wallets {confirmed}"
+    );
 
     println!("5. The auditor, a process of its own that has the file and the event key and nothing else");
     let verdict = tokio::process::Command::new(std::env::current_exe()?)
@@ -316,65 +319,101 @@ pub async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn sandbox(seed: u64) -> anyhow::Result<Sandbox> {
+    let config = SandboxConfig {
+        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        currency: "KUDOS".parse()?,
+        seed,
+        clock: quittance_sandbox::system_clock(),
+    };
+    Ok(Sandbox::start(config).await?)
+}
+
+/// Gives how many refunds were confirmed to wallets.
 async fn play(
     http: &Http,
-    sandbox: &Sandbox,
+    [here, there]: &[Sandbox; 2],
     merchant_pub: MerchantPub,
     event_key: &EventPub,
-) -> anyhow::Result<()> {
-    println!("2. An order of KUDOS:14, paid with coins of 10 and 4; a refund in two steps");
-    let paid = sell(http, sandbox, merchant_pub, ("boots-1", 2, true)).await?;
+) -> anyhow::Result<usize> {
+    let account = "payto://iban/DE75512108001245126199?receiver-name=Demo+shop";
+    http.post("private/accounts", json!({ "payto_uri": account }))
+        .await?
+        .expect(200)?;
+
+    println!("2. An order of KUDOS:14, claimed and paid; a refund in two steps");
+    let mut purse = here.withdraw("KUDOS:14".parse()?)?;
+    let boots = ("boots-1", "Two pairs of boots", "KUDOS:14");
+    let paid = offer(http, merchant_pub, boots, &mut purse).await?;
+    pay(http, &paid).await?;
     approve(http, &paid, "KUDOS:2.5", "a scratch on the left boot").await?;
     fetch(http, &paid, event_key, "KUDOS:2.5").await?;
 
     println!("3. The second step, while the exchange fails once");
     approve(http, &paid, "KUDOS:11.01", "returned after all").await?;
-    sandbox.fault(Fault::new(FaultKind::Status {
+    here.fault(Fault::new(FaultKind::Status {
         status: 503,
         code: 60,
     }))?;
-    fetch(http, &paid, event_key, "KUDOS:11.01").await?;
+    let refunds = fetch(http, &paid, event_key, "KUDOS:11.01").await?;
     let body = status(http, &paid).await?;
     ensure!(
         body["refund_amount"] == "KUDOS:11.01" && body["refunded"] == true,
         "unexpected status {body}"
     );
 
-    println!("4. Another order, half paid, and its abort");
-    let half = sell(http, sandbox, merchant_pub, ("boots-2", 1, false)).await?;
-    let coins: Vec<Value> = half
-        .coins
-        .iter()
-        .map(|(coin, value)| {
-            json!({"coin_pub": coin, "contribution": format!("KUDOS:{value}"), "exchange_url": sandbox.base_url()})
-        })
-        .collect();
+    println!("4. A payment that fails half-way, as one of its two coins was spent before, and its abort");
+    let mut purse = there.withdraw("KUDOS:2".parse()?)?;
+    let mut backup = here.withdraw("KUDOS:4".parse()?)?;
+    backup.join(purse.clone());
+    let laces = ("laces-1", "Laces", "KUDOS:2");
+    let paid = offer(http, merchant_pub, laces, &mut purse).await?;
+    pay(http, &paid).await?;
+    let half = offer(
+        http,
+        merchant_pub,
+        ("boots-2", "One pair of boots", "KUDOS:6"),
+        &mut backup,
+    )
+    .await?;
+    let refused = http
+        .post("orders/boots-2/pay", half.payment.pay_request(""))
+        .await?
+        .expect(409)?;
+    ensure!(
+        refused["code"] == 2150 && refused["exchange_reply"]["code"] == 1012,
+        "unexpected refusal {refused}"
+    );
+    println!("   wallet: one coin was deposited, the other exchange says that its coin is spent");
     let reply = http
-        .post(
-            "orders/boots-2/abort",
-            json!({ "h_contract": half.h_contract, "coins": coins }),
-        )
+        .post("orders/boots-2/abort", half.payment.abort_request())
         .await?;
     check_receipt(&reply, event_key)?;
     let body = reply.expect(200)?;
-    check_confirmation(&half, &half.coins[0].0, 0, "KUDOS:10", &body["refunds"][0])?;
+    let coin = half.payment.coins[0].coin.coin_pub;
+    check_confirmation(&half, &coin, 0, "KUDOS:4", &body["refunds"][0])?;
     ensure!(
         body["refunds"][1] == json!({"type": "undeposited"}),
         "unexpected entry {}",
         body["refunds"][1]
     );
-    println!("   wallet: the deposited coin came back, the other was never deposited");
-    Ok(())
+    println!("   wallet: the deposited coin came back, the other was never deposited here");
+    Ok(refunds + 1)
 }
 
-fn configuration(sandbox: &Sandbox) -> String {
+fn configuration(sandboxes: &[Sandbox]) -> String {
+    let sections = sandboxes.iter().enumerate().map(|(number, sandbox)| {
+        format!(
+            "[merchant-exchange-sandbox-{number}]\nEXCHANGE_BASE_URL = {}\nMASTER_KEY = {}\nCURRENCY = KUDOS\n\n",
+            sandbox.base_url(),
+            sandbox.master_pub(),
+        )
+    });
+    let sections: String = sections.collect();
     format!(
         "[taler]\nCURRENCY = KUDOS\n\n[merchant]\nSERVE = tcp\nBIND_TO = 127.0.0.1\nPORT = 0\n\
-         BASE_URL = https://shop.example/\n\n[merchant-exchange-sandbox]\nEXCHANGE_BASE_URL = {}\nMASTER_KEY = {}\n\
-         CURRENCY = KUDOS\n\n[quittance]\nLEDGER = data/ledger.sqlite3\nANCHOR = anchor/ledger.anchor\n\
-         KEYS = keys/\nORIGIN = shop.example/demo\n",
-        sandbox.base_url(),
-        base32::encode(sandbox.master_pub().as_bytes()),
+         BASE_URL = https://shop.example/\n\n{sections}[quittance]\nLEDGER = data/ledger.sqlite3\n\
+         ANCHOR = anchor/ledger.anchor\nKEYS = keys/\nORIGIN = shop.example/demo\n",
     )
 }
 

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod disk;
 pub mod exchange;
 pub mod http;
+pub mod import;
 pub mod instance;
 pub mod keyring;
 pub mod limits;

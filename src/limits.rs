@@ -5,6 +5,20 @@ use std::time::Duration;
 /// Longest request body. A contract with 512 coins' worth of products and an abort of 512 coins both fit.
 pub const BODY_MAX: usize = 256 * 1024;
 
+/// Longest line of an import: what the two requests of the intake may hold that it stands for.
+pub const IMPORT_LINE_MAX: usize = 2 * BODY_MAX;
+
+/// Lines of an import that are recorded together: enough for a few full commits, and few enough that a progress bar
+/// moves.
+pub const IMPORT_LINES: usize = 1024;
+
+/// A round of an import ends once its lines hold as many bytes. Three rounds are in memory at once: one is read, one
+/// waits, one is recorded.
+pub const IMPORT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Where no terminal shows a progress bar, an import says this often how far it is.
+pub const IMPORT_TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Coins in one request, and deposits of one order. Wallets pay with a few dozen at the most; the bound keeps an
 /// answer servable and its events few.
 pub const COINS_MAX: usize = 512;

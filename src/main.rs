@@ -11,6 +11,7 @@ use quittance::clock::Clock;
 use quittance::commands::{self, NewInstance};
 use quittance::config::{Config, LogFormat};
 use quittance::exchange::Times;
+use quittance::import::watch;
 use quittance::keyring::ROLES;
 use quittance::takeover::{self, Takeover};
 use quittance::token::Grant;
@@ -20,7 +21,7 @@ use quittance_events::create::Beginnings;
 use quittance_events::facts::{KeyRole, TokenScope};
 use quittance_events::ledger::vkey;
 use quittance_events::{AttachmentName, InstanceId, RefundId, Seq, TokenId};
-use quittance_sandbox::{Sandbox, SandboxConfig};
+use quittance_sandbox::{Protocol, Sandbox, SandboxConfig};
 use quittance_taler::Digest32;
 use quittance_taler::payto::PaytoUri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -100,9 +101,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Show the whole of it on this machine: refunds, an abort, a failing exchange, an audit
+    /// Record orders, deposits and payments from a file, one order a line, on a ledger that is not served. Exits 1 if it
+    /// skipped a line
+    Import {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Record nothing; say what would be
+        #[arg(long)]
+        dry_run: bool,
+        /// A line: {"instance"?, "contract_terms", "deposits", "paid", "refunds"?}; `-`: standard input
+        #[arg(value_name = "ORDERS")]
+        orders: PathBuf,
+    },
+    /// Show the whole of it on this machine: an order and its payment, refunds, an abort, a failing exchange, an audit
     Demo,
-    /// Run an exchange for tests: real keys and signatures, faults on demand, no money
+    /// Run an exchange for tests: real keys, coins and signatures, faults on demand, no money
     Sandbox {
         /// Where to listen
         #[arg(long, default_value = "127.0.0.1:8081")]
@@ -113,6 +126,9 @@ enum Command {
         /// Its currency
         #[arg(long, default_value = "KUDOS")]
         currency: String,
+        /// The protocol that it speaks: 14 (2022) or 23 (2024)
+        #[arg(long, default_value_t = 14)]
+        protocol: u64,
     },
     /// The auditor's check of a ledger, as `quittance-replay verify` makes it; the demo runs it as a process of its own
     #[command(hide = true)]
@@ -373,8 +389,22 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::RecoveryKey { out } => println!("{}", commands::make_recovery_key(&out)?),
+        Command::Import {
+            config,
+            dry_run,
+            orders,
+        } => {
+            let summary = watch::run(&load(&config.config)?, &clock, &orders, dry_run)?;
+            println!("{}", watch::text(&summary, dry_run));
+            return Ok(ExitCode::from(u8::from(summary.skipped > 0)));
+        }
         Command::Demo => runtime()?.block_on(demo::run())?,
-        Command::Sandbox { bind, seed, currency } => runtime()?.block_on(sandbox(bind, seed, &currency))?,
+        Command::Sandbox {
+            bind,
+            seed,
+            currency,
+            protocol,
+        } => runtime()?.block_on(sandbox(bind, seed, &currency, protocol.try_into()?))?,
         Command::DemoVerify {
             ledger,
             anchor,
@@ -505,7 +535,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     })
 }
 
-async fn sandbox(bind: SocketAddr, seed: u64, currency: &str) -> anyhow::Result<()> {
+async fn sandbox(bind: SocketAddr, seed: u64, currency: &str, protocol: Protocol) -> anyhow::Result<()> {
     let mut stop = StopSignals::watch()?;
     let clock = quittance_sandbox::system_clock();
     let currency = currency.parse().context("--currency")?;
@@ -516,6 +546,7 @@ async fn sandbox(bind: SocketAddr, seed: u64, currency: &str) -> anyhow::Result<
         clock,
     })
     .await?;
+    sandbox.speak(protocol);
     println!("listening on {}", sandbox.base_url());
     println!("MASTER_KEY = {}", sandbox.master_pub());
     stop.wait().await;

@@ -13,7 +13,7 @@ use quittance_events::{Folded, Order, OrderKey, Seq};
 use quittance_taler::deposit::DepositTerms;
 use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaymentTerms, Price};
-use quittance_taler::{EddsaPrivateKey, ErrorCode, MasterPub, Micros};
+use quittance_taler::{ErrorCode, MasterPub, Micros};
 use serde_json::Value;
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::task::JoinSet;
@@ -22,6 +22,7 @@ use crate::account::WireAccount;
 use crate::decide::pay::{self, Checked, Outcome, Payment, Share, Standing, Unfit, as_signed, deposit_terms};
 use crate::exchange::verdict::error_code;
 use crate::exchange::{KeysFailure, Reply, Unsent, deposit};
+use crate::instance::Instance;
 use crate::limits::ATTEMPTS_COUNTED_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::{Served, Service};
@@ -174,8 +175,9 @@ pub fn too_slow() -> Refusal {
 /// All that a payment's batches have in common.
 struct Sending {
     service: Arc<Service>,
+    /// As it was when the wallet came.
+    instance: Arc<Instance>,
     key: OrderKey,
-    merchant: Arc<EddsaPrivateKey>,
     payment: Payment,
     terms: DepositTerms,
     price: Price,
@@ -205,8 +207,8 @@ impl Service {
 /// Why it is not.
 pub async fn pay(
     service: Arc<Service>,
+    instance: Arc<Instance>,
     key: OrderKey,
-    merchant: Arc<EddsaPrivateKey>,
     payment: Payment,
     turn: Turn,
 ) -> Result<Order, RequestError> {
@@ -234,7 +236,8 @@ pub async fn pay(
     })?;
     let checked = check(&service, order, &payment, &shares, &terms, &price).await?;
     let decide = |order: Option<&Folded>, now| {
-        pay::decide(order, &payment, &checked, &price, configured, &merchant, now)
+        let merchant = &instance.merchant;
+        pay::decide(order, &payment, &checked, &price, configured, merchant, now)
     };
     let folded = service.decide_and_record_sale(&key, decide).await?;
     let (order, sale) = pay::sold(folded.as_ref())?;
@@ -248,8 +251,8 @@ pub async fn pay(
         .collect();
     let sending = Arc::new(Sending {
         service,
+        instance,
         key,
-        merchant,
         payment,
         terms,
         price,
@@ -281,7 +284,7 @@ async fn check(
         });
         let keys: Result<Vec<_>, _> = futures_util::future::join_all(all).await.into_iter().collect();
         let keys = keys.map_err(no_keys)?;
-        let unfit = match checked(service, order, payment, shares, (*terms, *price), keys).await? {
+        let unfit = match checked(service, order, payment, shares, (terms, price), keys).await? {
             Ok(checked) => return Ok(checked),
             Err(unfit) => unfit,
         };
@@ -299,11 +302,12 @@ async fn checked(
     order: &Order,
     payment: &Payment,
     shares: &[Share],
-    (terms, price): (DepositTerms, Price),
+    (terms, price): (&DepositTerms, &Price),
     keys: Vec<(MasterPub, Arc<ExchangeKeys>)>,
 ) -> Result<Result<Checked, Unfit>, RequestError> {
     let now = service.now(Some(&Folded::Recorded(Arc::new(order.clone()))));
     let (order, payment, shares) = (order.clone(), payment.clone(), shares.to_vec());
+    let (terms, price) = (*terms, *price);
     let work = move || {
         let keys = |wanted: &MasterPub| {
             let mut keys = keys.iter();
@@ -417,7 +421,7 @@ impl Sending {
     ) -> Result<Arc<Order>, RequestError> {
         let service = &self.service;
         let events = |order: &Order, at: Micros| {
-            let merchant = &self.merchant;
+            let merchant = &self.instance.merchant;
             let outcome = match result {
                 Ok(reply) => {
                     let book = service.ledger.book();

@@ -102,11 +102,7 @@ impl Service {
     /// The time of a decision on this order: the clock, or the order's last event, whichever is later.
     #[must_use]
     pub fn now(&self, order: Option<&Folded>) -> Micros {
-        let clock = (self.clock)();
-        match order.map(Folded::last) {
-            Some((last, at)) if last > self.ledger.book().clock_epoch => clock.max(at),
-            _ => clock,
-        }
+        time_of_decision(&self.ledger, &self.clock, order)
     }
 
     /// What the order's events add up to.
@@ -339,5 +335,14 @@ impl Service {
             self.settler.enqueue(permission, now);
         }
         Ok(count)
+    }
+}
+
+/// The time of a decision on this order: the clock, or the order's last event, whichever is later.
+pub(crate) fn time_of_decision(ledger: &Ledger, clock: &Clock, order: Option<&Folded>) -> Micros {
+    let now = clock();
+    match order.map(Folded::last) {
+        Some((last, at)) if last > ledger.book().clock_epoch => now.max(at),
+        _ => now,
     }
 }

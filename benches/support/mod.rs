@@ -11,9 +11,11 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use quittance_events::copy;
+use quittance_taler::EddsaPrivateKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -60,7 +62,7 @@ pub fn setting(name: &str, default: usize) -> usize {
 }
 
 /// How long the disk takes to make 4 KiB durable: median of 200 appends, each followed by `fdatasync`.
-pub fn flush_time(folder: &std::path::Path) -> Duration {
+pub fn flush_time(folder: &Path) -> Duration {
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)
@@ -181,4 +183,72 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// Commits that the database has seen: SQLite counts them in the header of its shared memory file.
+pub fn commits(ledger: &Path) -> u32 {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push("-shm");
+    let header = std::fs::read(name).unwrap();
+    u32::from_ne_bytes(header[8..12].try_into().unwrap())
+}
+
+/// Sealed bytes and signatures of the events after the first so many, as stored.
+pub fn stored(ledger: &Path, after: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut stored = Vec::new();
+    copy::Copy::open(ledger)
+        .unwrap()
+        .walk::<copy::CopyError>(|event| {
+            let event = event.unwrap();
+            stored.push((event.sealed, event.signature));
+            Ok(())
+        })
+        .unwrap();
+    stored.split_off(after)
+}
+
+/// Signatures alone, on one core.
+pub fn signatures(stored: &[(Vec<u8>, Vec<u8>)]) -> f64 {
+    let key = EddsaPrivateKey::from_bytes([1; 32]);
+    let count = stored.len().min(20_000);
+    let start = Instant::now();
+    for (sealed, _) in &stored[..count] {
+        std::hint::black_box(key.sign(sealed));
+    }
+    per_second(count, start.elapsed())
+}
+
+/// The table, the settings, the bytes and the batches; nothing else.
+pub fn inserts(folder: &Path, stored: &[(Vec<u8>, Vec<u8>)], batch: usize) -> f64 {
+    let mut conn = rusqlite::Connection::open(folder.join("bare.sqlite3")).unwrap();
+    conn.pragma_update(None, "journal_mode", "WAL").unwrap();
+    conn.pragma_update(None, "synchronous", "FULL").unwrap();
+    conn.execute_batch(
+        "CREATE TABLE event (seq INTEGER PRIMARY KEY, sealed BLOB NOT NULL, signature BLOB NOT NULL) STRICT",
+    )
+    .unwrap();
+    let start = Instant::now();
+    let mut seq = 0_i64;
+    for batch in stored.chunks(batch) {
+        let tx = conn.transaction().unwrap();
+        for (sealed, signature) in batch {
+            seq += 1;
+            tx.prepare_cached("INSERT INTO event (seq, sealed, signature) VALUES (?1, ?2, ?3)")
+                .unwrap()
+                .execute(rusqlite::params![seq, sealed, signature])
+                .unwrap();
+        }
+        tx.commit().unwrap();
+    }
+    per_second(stored.len(), start.elapsed())
+}
+
+#[allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a batch is small and positive"
+)]
+pub fn whole(mean: f64) -> usize {
+    mean.round().max(1.0) as usize
 }

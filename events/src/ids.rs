@@ -274,6 +274,17 @@ impl InstanceId {
     }
 }
 
+impl TokenId {
+    /// Stands in `by` of what `quittance import` records: the operator told it, with no token.
+    ///
+    /// # Panics
+    /// Never: the name is a constant that the rule allows.
+    #[must_use]
+    pub fn of_import() -> TokenId {
+        "import".parse().expect("`import` is a token id")
+    }
+}
+
 /// An order is named by its instance and its id together: two instances may use one id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderKey {

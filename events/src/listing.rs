@@ -23,12 +23,11 @@ pub struct Piece {
     pub orders_max: u64,
 }
 
-/// The instance's rows of a piece, and where the next piece begins; none where there is nothing beyond.
-fn rows(
-    conn: &Connection,
-    instance: &InstanceId,
-    piece: Piece,
-) -> Result<(Vec<(u64, OrderKey)>, Option<u64>), StoreError> {
+/// Orders with their rows, and the row beyond which the next piece begins; none where nothing is there.
+type Rows = (Vec<(u64, OrderKey)>, Option<u64>);
+
+/// The instance's rows of a piece.
+fn rows(conn: &Connection, instance: &InstanceId, piece: Piece) -> Result<Rows, StoreError> {
     let Piece {
         beyond,
         newest_first,

@@ -381,6 +381,19 @@ impl Order {
         Ok(())
     }
 
+    /// The order that these events would begin, on a copy, as [`Order::preview`].
+    ///
+    /// # Errors
+    /// There are none, or they do not fit.
+    pub fn preview_begun(key: &OrderKey, at: Micros, events: &[NewEvent]) -> Result<Order, FoldError> {
+        let (first, rest) = events.split_first().ok_or(FoldError {
+            seq: Seq::NONE,
+            kind: "order",
+            what: "it has no event",
+        })?;
+        Order::begin(&unplaced(key, at, Seq::NONE.next(), first))?.preview(at, rest)
+    }
+
     /// The order as it will be once these events are recorded at `at`, so that an answer can be built that shares
     /// their commit. Only the sequences in it are provisional.
     ///
@@ -389,17 +402,7 @@ impl Order {
     pub fn preview(&self, at: Micros, events: &[NewEvent]) -> Result<Order, FoldError> {
         let mut order = self.clone();
         for new in events {
-            let event = Event {
-                at_us: at,
-                attachments: BTreeMap::new(),
-                facts: new.facts.clone(),
-                instance: Some(self.key.instance.clone()),
-                ledger: "".into(),
-                order: Some(self.key.order.clone()),
-                prev: no_digest(),
-                seq: order.last.next(),
-                version: FORMAT_VERSION,
-            };
+            let event = unplaced(&self.key, at, order.last.next(), new);
             let reply = new
                 .attachments
                 .iter()
@@ -601,5 +604,20 @@ impl Order {
             .map(|row| (row.coin_pub, row.rtransaction_id));
         let aborts = self.aborts.iter().filter(|coin| coin.is_open());
         rows.chain(aborts.map(|coin| (coin.coin_pub, RefundId::ABORT)))
+    }
+}
+
+/// An order's event as a fold takes it, before it has its place.
+fn unplaced(key: &OrderKey, at: Micros, seq: Seq, new: &NewEvent) -> Event {
+    Event {
+        at_us: at,
+        attachments: BTreeMap::new(),
+        facts: new.facts.clone(),
+        instance: Some(key.instance.clone()),
+        ledger: "".into(),
+        order: Some(key.order.clone()),
+        prev: no_digest(),
+        seq,
+        version: FORMAT_VERSION,
     }
 }

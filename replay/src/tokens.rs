@@ -88,6 +88,10 @@ impl Tokens {
             }
         }
         let (by, scopes) = behind(&event.facts)?;
+        // What the operator's own command told of orders has no token behind it.
+        if scopes.is_some_and(|scopes| scopes.contains(&TokenScope::Orders)) && *by == TokenId::of_import() {
+            return None;
+        }
         // Before its first, an instance had the token that was made with it.
         let own = self.0.get(&event.instance).filter(|_| event.instance.is_some())?;
         let service = self.0.get(&None).and_then(|held| held.get(by));

@@ -116,14 +116,16 @@ fn raise_to_tokens(events: &mut Events) {
     }
 }
 
-/// Appends an event that tells of a webhook, with the format raised to its version.
-fn append_told(events: &mut Events, order: &str, facts: impl Into<Facts>) {
-    if events.last().unwrap().0.version < 4 {
-        for version in 2..=4 {
-            append_own(events, version - 1, NewEvent::bare(FormatRaised { version }));
-        }
+/// Appends an event of version 4.
+fn append_raised(events: &mut Events, order: &str, new: NewEvent) {
+    for version in events.last().unwrap().0.version..4 {
+        append_own(
+            events,
+            version,
+            NewEvent::bare(FormatRaised { version: version + 1 }),
+        );
     }
-    append(events, order, NewEvent::bare(facts.into()));
+    append(events, order, new);
     events.last_mut().unwrap().0.version = 4;
 }
 
@@ -839,7 +841,7 @@ forgeries! {
         let mut events = sound_events();
         let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
         let webhook = "shop".parse().unwrap();
-        append_told(&mut events, UNTOUCHED, WebhookDelivered { webhook, of, attempt: 1, http_status: 204 });
+        append_raised(&mut events, UNTOUCHED, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 204 }));
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 
@@ -848,8 +850,8 @@ forgeries! {
         let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
         let webhook: WebhookId = "shop".parse().unwrap();
         let given_up = WebhookGivenUp { webhook: webhook.clone(), of, attempt: 3 };
-        append_told(&mut events, PAID, given_up);
-        append_told(&mut events, PAID, WebhookDelivered { webhook, of, attempt: 4, http_status: 200 });
+        append_raised(&mut events, PAID, NewEvent::bare(given_up));
+        append_raised(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 4, http_status: 200 }));
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 
@@ -857,7 +859,7 @@ forgeries! {
         let mut events = sound_events();
         let of = events[nth(&events, PAID, "payment_completed", 0)].0.seq;
         let webhook = "shop".parse().unwrap();
-        append_told(&mut events, PAID, WebhookDelivered { webhook, of, attempt: 1, http_status: 500 });
+        append_raised(&mut events, PAID, NewEvent::bare(WebhookDelivered { webhook, of, attempt: 1, http_status: 500 }));
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "", &[]);
     }
 }

@@ -56,6 +56,12 @@ impl Direct {
         self.0.state().books.granted().to_vec()
     }
 
+    /// Every deposit, by wallets or by word, in no order.
+    #[must_use]
+    pub fn deposits(&self) -> Vec<Deposit> {
+        self.0.state().books.deposits()
+    }
+
     /// Books a deposit; the same facts again change nothing.
     pub fn deposit(&self, deposit: Deposit) -> Result<(), DepositError> {
         let now = self.0.now();

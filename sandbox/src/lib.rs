@@ -157,6 +157,12 @@ impl Sandbox {
         self.shared.state().books.granted().to_vec()
     }
 
+    /// Every deposit, by wallets or by word, in no order.
+    #[must_use]
+    pub fn deposits(&self) -> Vec<Deposit> {
+        self.shared.state().books.deposits()
+    }
+
     /// Books a deposit; the same facts again change nothing.
     pub fn deposit(&self, deposit: Deposit) -> Result<(), DepositError> {
         let now = self.shared.now();

@@ -13,6 +13,7 @@ mod orders;
 mod plan;
 mod rng;
 mod run;
+mod sold;
 mod told;
 mod world;
 

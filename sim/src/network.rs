@@ -25,8 +25,10 @@ pub(crate) struct Asked {
 /// A request that the service sent.
 struct Call {
     exchange: usize,
-    /// `None`: it is for `/keys`.
+    /// `None`: it is for `/keys`, or a batch of deposits.
     refund: Option<Asked>,
+    /// It is a batch of deposits.
+    batch: bool,
     body: Vec<u8>,
     sender: Option<oneshot::Sender<Result<Reply, Failure>>>,
     /// The reply on its way back.
@@ -41,6 +43,7 @@ pub(crate) struct CallState {
     pub(crate) number: u64,
     pub(crate) exchange: usize,
     pub(crate) refund: Option<Asked>,
+    batch: bool,
     /// A reply is on its way.
     pub(crate) answered: bool,
     /// The sender still waits.
@@ -50,6 +53,7 @@ pub(crate) struct CallState {
 impl CallState {
     pub(crate) fn what(&self) -> String {
         let what = match &self.refund {
+            None if self.batch => "a batch of deposits".to_owned(),
             None => "/keys".to_owned(),
             Some(asked) => format!("refund {} of coin {}", asked.id, short(&asked.coin)),
         };
@@ -95,6 +99,7 @@ impl Network {
                 number: *number,
                 exchange: call.exchange,
                 refund: call.refund.clone(),
+                batch: call.batch,
                 answered: call.reply.is_some(),
                 awaited: call.sender.as_ref().is_some_and(|sender| !sender.is_closed()),
             })
@@ -114,15 +119,24 @@ impl Network {
     }
 
     /// The request arrives, once more if it did before. What comes back takes the place of what was on its way.
+    ///
+    /// A batch whose sender is gone arrives no more: a deposit that overtakes the refund that was asked for in its place is
+    /// nothing that a merchant could hear of.
     pub(crate) fn arrive(&self, number: u64, fault: Option<FaultKind>) {
-        let (exchange, coin, body) = {
-            let wires = self.wires();
+        let (exchange, coin, batch, body) = {
+            let mut wires = self.wires();
             let call = &wires.calls[&number];
+            let is_gone = call.sender.as_ref().is_none_or(oneshot::Sender::is_closed);
+            if call.batch && is_gone {
+                wires.calls.remove(&number);
+                return;
+            }
             let coin = call.refund.as_ref().map(|asked| asked.coin.clone());
-            (call.exchange, coin, call.body.clone())
+            (call.exchange, coin, call.batch, call.body.clone())
         };
         let exchange = &self.exchanges[exchange];
         let reply = match coin {
+            None if batch => exchange.batch_deposit(&body, fault),
             None => exchange.keys(fault),
             Some(coin) => exchange.refund(&coin, &body, fault),
         };
@@ -154,7 +168,7 @@ impl Network {
         if let Some(sender) = call.sender.take() {
             let _ = sender.send(Err(failure));
         }
-        if !stays_on_the_way {
+        if !stays_on_the_way || call.batch {
             wires.calls.remove(&number);
         }
     }
@@ -190,6 +204,7 @@ impl Wire for ServiceSide {
         let call = Call {
             exchange,
             refund,
+            batch: path == "batch-deposit",
             body,
             sender: Some(sender),
             reply: None,

@@ -117,9 +117,9 @@ pub(crate) fn sent(world: &World, orders: &[Order], asked: &[Asked]) -> Vec<Find
             .and_then(|aborted| aborted.permission)
             .map(|(amount, _)| amount);
         let sum: u128 = rows.chain(aborts).map(|amount| amount.units()).sum();
-        let deposit = projected
-            .deposit(&coin)
-            .map_or(0, |deposit| deposit.amount_with_fee.units());
+        let asked_of = || projected.sale.as_ref().and_then(|sale| sale.asked_of(&coin));
+        let deposit = projected.deposit(&coin).map(|deposit| deposit.amount_with_fee);
+        let deposit = deposit.or_else(asked_of).map_or(0, |amount| amount.units());
         if sum > deposit {
             let what = format!(
                 "coin {} is asked back {sum} units of {deposit}",
@@ -205,6 +205,9 @@ fn recorded(world: &World) -> Result<(BTreeMap<Name, Recorded>, BTreeMap<CoinPub
             Facts::DepositRecorded(f) => {
                 deposits.insert(f.coin_pub, f.amount_with_fee);
             }
+            Facts::DepositRequested(f) => {
+                deposits.extend(f.coins.iter().map(|coin| (coin.coin_pub, coin.amount_with_fee)));
+            }
             Facts::RefundCarriedIn(f) => refunds.extend(
                 f.rows
                     .iter()
@@ -225,7 +228,7 @@ fn recorded(world: &World) -> Result<(BTreeMap<Name, Recorded>, BTreeMap<CoinPub
             Facts::AbortRequested(f) => refunds.extend(
                 f.coins
                     .iter()
-                    .filter(|coin| coin.state == AbortCoinState::Deposited)
+                    .filter(|coin| matches!(coin.state, AbortCoinState::Deposited | AbortCoinState::Asked))
                     .filter_map(|coin| Some(((coin.coin_pub, 0), new(coin.amount?, true)))),
             ),
             Facts::AbortExtended(f) => {
@@ -296,4 +299,60 @@ fn books(
             findings.push(found(Oracle::Cap, what));
         }
     }
+}
+
+/// Of an order that is sold here and at its end: what its wallets deposited pays for it or went back, and nothing else
+/// pays for it. What an exchange refused to give back is the exchange's word.
+pub(crate) fn nothing_kept(world: &World, order: &Order) -> Vec<Finding> {
+    let Some(projected) = projection(world, order) else {
+        return Vec::new();
+    };
+    let of_order = |exchange: &quittance_sandbox::Direct| {
+        let deposits = exchange.deposits().into_iter();
+        let deposits = deposits.filter(|deposit| deposit.h_contract == order.h_contract);
+        deposits.map(|deposit| deposit.coin_pub).collect::<Vec<_>>()
+    };
+    let exchanges = &world.network.exchanges;
+    let deposited: Vec<CoinPub> = exchanges.iter().flat_map(of_order).collect();
+    let paid = projected.payment.as_ref().map(|payment| &payment.coins);
+    let mut findings = Vec::new();
+    for coin in &deposited {
+        let counts = paid.is_some_and(|coins| coins.contains(coin));
+        let is_back = exchanges.iter().any(|exchange| {
+            exchange.refunds().iter().any(|refund| {
+                (refund.coin_pub, refund.rtransaction_id) == (*coin, 0)
+                    && refund.h_contract == order.h_contract
+            })
+        });
+        let is_refused = projected
+            .aborted(coin)
+            .is_some_and(|aborted| aborted.outcome.is_refused());
+        if !counts && !is_back && !is_refused {
+            let what = format!(
+                "coin {} of {} pays for nothing",
+                short(&coin.to_string()),
+                order.id
+            );
+            findings.push(found(Oracle::Books, what));
+        }
+        if counts && is_back {
+            let what = format!(
+                "coin {} of {} pays and went back",
+                short(&coin.to_string()),
+                order.id
+            );
+            findings.push(found(Oracle::Books, what));
+        }
+    }
+    for coin in paid.into_iter().flatten() {
+        if !deposited.contains(coin) {
+            let what = format!(
+                "coin {} pays for {} and no exchange has it",
+                short(&coin.to_string()),
+                order.id
+            );
+            findings.push(found(Oracle::Books, what));
+        }
+    }
+    findings
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::network::short;
 use crate::rng::Rng;
+use crate::sold::Sold;
 
 /// Units of money in this crate: hundredths.
 pub(crate) type Cents = u64;
@@ -49,6 +50,8 @@ pub(crate) struct Order {
     pub(crate) coins: Vec<Coin>,
     /// The shop may have told of refunds made elsewhere.
     pub(crate) carried_in: bool,
+    /// Where the service sells it; the contract and its coins are there once it is claimed.
+    pub(crate) sold: Option<Sold>,
 }
 
 /// What a client asks for.
@@ -64,6 +67,12 @@ pub(crate) enum Wish {
     Fetch,
     /// A wallet aborts.
     Abort(Vec<CoinPub>),
+    /// The shop offers the order.
+    Offer,
+    /// A wallet claims it.
+    Claim,
+    /// A wallet pays it.
+    Pay(usize),
 }
 
 /// A request as it goes out.
@@ -118,7 +127,32 @@ impl Order {
             price,
             coins,
             carried_in: false,
+            sold: None,
         }
+    }
+
+    /// An order that the service sells.
+    pub(crate) fn sold(rng: &mut Rng, number: usize, now_s: u64, exchanges: &[Direct]) -> Order {
+        let id = format!("sold-{number}");
+        let price = 100 * (1 + rng.below(7)) + 10 * rng.below(3);
+        let sold = Sold::new(rng, &id, price, now_s, exchanges);
+        Order {
+            id,
+            terms: Value::Null,
+            h_contract: HashCode::from_bytes([0; 64]),
+            price,
+            coins: Vec::new(),
+            carried_in: false,
+            sold: Some(sold),
+        }
+    }
+
+    /// Its contract has come.
+    pub(crate) fn claimed(&mut self, terms: &Value, exchanges: &[Direct]) {
+        let Some(sold) = &mut self.sold else { return };
+        self.coins = sold.claimed(terms, exchanges);
+        self.h_contract = contract_hash(terms).expect("these are contract terms");
+        self.terms = terms.clone();
     }
 
     pub(crate) fn coin(&self, key: &CoinPub) -> Option<&Coin> {
@@ -159,6 +193,9 @@ impl Order {
 
     /// What somebody asks next.
     pub(crate) fn wish(&self, rng: &mut Rng, recorded: bool) -> Wish {
+        if let Some(sold) = &self.sold {
+            return self.wish_of_sold(sold, rng);
+        }
         if !recorded && rng.percent(90) {
             return Wish::Record;
         }
@@ -204,6 +241,27 @@ impl Order {
                 }
                 Wish::Abort(coins)
             }
+        }
+    }
+
+    fn wish_of_sold(&self, sold: &Sold, rng: &mut Rng) -> Wish {
+        if sold.payments.is_empty() {
+            return if rng.percent(40) { Wish::Offer } else { Wish::Claim };
+        }
+        let wallet = rng.index(sold.payments.len());
+        match rng.weighted(&[45, 25, 10, 15, 3, 2]) {
+            Some(0) => Wish::Pay(wallet),
+            Some(1) => {
+                let mut coins = sold.coins(wallet);
+                if rng.percent(20) {
+                    coins.truncate(1);
+                }
+                Wish::Abort(coins)
+            }
+            Some(2) => Wish::Approve(1 + rng.below(self.price)),
+            Some(3) => Wish::Fetch,
+            Some(4) => Wish::Claim,
+            _ => Wish::Offer,
         }
     }
 
@@ -267,6 +325,28 @@ impl Order {
                 json!({ "h_contract": self.h_contract }),
                 format!("a wallet fetches the refunds of {id}"),
             ),
+            Wish::Offer => {
+                let offer = self.sold.as_ref().map_or(Value::Null, |sold| sold.offer.clone());
+                let text = format!("the shop offers {id} for {}", kudos(self.price));
+                (true, "/private/orders".to_owned(), offer, text)
+            }
+            Wish::Claim => {
+                let nonce = self.sold.as_ref().map(|sold| sold.nonce);
+                let text = format!("a wallet claims {id}");
+                (
+                    false,
+                    format!("/orders/{id}/claim"),
+                    json!({ "nonce": nonce }),
+                    text,
+                )
+            }
+            Wish::Pay(wallet) => {
+                let payment = self.sold.as_ref().and_then(|sold| sold.payments.get(*wallet));
+                let body = payment.map_or(Value::Null, |payment| payment.pay_request(""));
+                let coins = self.sold.as_ref().map_or(Vec::new(), |sold| sold.coins(*wallet));
+                let text = format!("wallet {wallet} pays {id} ({})", names(&coins));
+                (false, format!("/orders/{id}/pay"), body, text)
+            }
             Wish::Abort(coins) => {
                 let listed: Vec<Value> = coins
                     .iter()

@@ -73,11 +73,14 @@ pub(crate) struct Profile {
     weights: Vec<(Action, u64)>,
     /// Of a hundred requests that arrive, so many meet a fault.
     faulty: u64,
+    /// Of a hundred orders, so many are sold here.
+    sold: u64,
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "of a hundred calls {} meet a fault;", self.faulty)?;
+        write!(f, "of a hundred calls {} meet a fault, ", self.faulty)?;
+        write!(f, "of a hundred orders {} are sold here;", self.sold)?;
         for (action, weight) in &self.weights[USUAL.len()..] {
             write!(f, " {action:?} {weight}")?;
         }
@@ -94,13 +97,14 @@ impl Profile {
         Profile {
             weights,
             faulty: *rng.of(&[0, 10, 30, 60]),
+            sold: *rng.of(&[0, 0, 50, 100]),
         }
     }
 
     /// Does the next thing.
     pub(crate) fn step(&self, run: &mut Run) -> Result<()> {
         if run.orders.is_empty() {
-            run.new_order();
+            run.new_order(self.sold);
             return Ok(());
         }
         let waiting = run.world.stepper().waiting() > 0;
@@ -175,7 +179,7 @@ impl Profile {
                 run.world.network.break_off(call.number, failure, stays);
             }
             Action::Client => run.client(),
-            Action::NewOrder => run.new_order(),
+            Action::NewOrder => run.new_order(self.sold),
             Action::Deposit => run.deposit(),
             Action::Background => {
                 run.log("the background looks for what is due");

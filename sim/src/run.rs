@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
             .ok()
             .and_then(|body| body["code"].as_u64());
         let expected = match told.status {
-            200 | 204 | 400 | 403 | 404 | 408 | 409 | 410 | 412 | 502 | 504 => true,
+            200 | 204 | 400 | 402 | 403 | 404 | 408 | 409 | 410 | 412 | 502 | 504 => true,
             500 => {
                 // A decision that waits for its commit longer than the clock may stand back is too old for it.
                 let waited = began.plus_s(CLOCK_BACK_MAX_S) <= self.world.truth();
@@ -166,6 +166,11 @@ impl<'a> Run<'a> {
             );
         }
         if matches!(sent.wish, Wish::Record) && told.status == 200 {
+            self.recorded.insert(order);
+        }
+        if matches!(sent.wish, Wish::Claim) && told.status == 200 {
+            let body: Value = serde_json::from_slice(&told.body).unwrap_or_default();
+            self.orders[order].claimed(&body["contract_terms"], &self.world.network.exchanges);
             self.recorded.insert(order);
         }
         let key = self.world.service().ledger.event_key();
@@ -239,9 +244,16 @@ impl<'a> Run<'a> {
         self.log(format!("request {}: the client hangs up", gone.number));
     }
 
-    pub(crate) fn new_order(&mut self) {
+    /// Of a hundred orders, `sold` are the service's own.
+    pub(crate) fn new_order(&mut self, sold: u64) {
         let (number, now_s) = (self.orders.len(), self.now_s());
         let exchanges = &self.world.network.exchanges;
+        if self.rng.percent(sold) {
+            let order = Order::sold(&mut self.rng, number, now_s, exchanges);
+            self.log(format!("{} is to be sold", order.id));
+            self.orders.push(order);
+            return;
+        }
         let order = Order::new(&mut self.rng, number, now_s, self.world.merchant_pub, exchanges);
         let coins = order.coins.len();
         self.log(format!("{} is made, for {coins} coins", order.id));
@@ -381,8 +393,13 @@ impl<'a> Run<'a> {
         }
         for order in 0..self.orders.len() {
             if self.recorded.contains(&order) {
+                let is_sold = self.orders[order].sold.is_some();
+                if is_sold && self.rng.percent(50) {
+                    self.ask(order, Wish::Pay(0));
+                    self.quiet();
+                }
                 self.ask(order, Wish::Fetch);
-                let coins = self.orders[order].coins.iter().map(|coin| coin.key).collect();
+                let coins: Vec<_> = self.orders[order].coins.iter().map(|coin| coin.key).collect();
                 self.ask(order, Wish::Abort(coins));
                 self.quiet();
                 self.log("some seconds pass");
@@ -390,6 +407,10 @@ impl<'a> Run<'a> {
                 self.ask(order, Wish::Fetch);
                 self.quiet();
                 self.is_ended(order);
+                if is_sold {
+                    let findings = oracles::nothing_kept(&self.world, &self.orders[order]);
+                    self.find_all(findings);
+                }
             }
         }
         Ok(())

@@ -30,6 +30,7 @@ use crate::network::{Network, ServiceSide};
 const START_S: u64 = 1_795_226_400;
 const US: u64 = 1_000_000;
 const EXCHANGES: u16 = 2;
+const PAYTO: &str = "payto://x-taler-bank/bank.example/shop?receiver-name=Shop";
 const TOKEN: &str = "secret-token:a-token-of-the-simulated-shop";
 
 /// Memory, where the system has it as a folder: a simulated disk is stopped by the run and not by the machine.
@@ -140,6 +141,7 @@ impl World {
             token_file: Some(token_file),
         };
         commands::add_instance(&config, &clock_of(&clock), &instance)?;
+        commands::add_account(&config, &clock_of(&clock), &InstanceId::root(), &PAYTO.parse()?)?;
         let mut world = World {
             merchant_pub: merchant.merchant_pub(),
             folder,

@@ -1,10 +1,24 @@
 //! Decides whether contract terms become an order. Specification: the intake, `docs/protocol-choices.md`.
 
 use quittance_events::facts::{NamedExchange, OrderRecorded};
-use quittance_events::{AttachmentName, Folded, NewEvent, TokenId};
-use quittance_taler::{ContractTerms, Currency, ErrorCode, HashCode, MerchantPub};
+use quittance_events::{AttachmentName, Folded, NewEvent, OrderId, TokenId};
+use quittance_taler::{ContractTerms, Currency, ErrorCode, HashCode, MerchantPub, contract_hash, json};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use crate::http::shape;
 use crate::refusal::Refusal;
+
+// A contract as it is told. As received: what is hashed is read apart from the rest, and strictly.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "RecordOrder")]
+pub(crate) struct ToldOrder<'a> {
+    #[serde(borrow)]
+    #[schemars(with = "shape::ContractTerms")]
+    pub(crate) contract_terms: &'a RawValue,
+    pub(crate) choice_index: Option<u64>,
+}
 
 /// A contract that a shop tells of. No `Debug`: contracts must not come into a log by mistake.
 #[derive(Clone)]
@@ -15,6 +29,37 @@ pub struct OrderRequest {
     pub h_contract: HashCode,
     /// The terms as canonical JSON.
     pub canonical: Vec<u8>,
+}
+
+impl OrderRequest {
+    /// Reads what was told; gives the order's id, too.
+    ///
+    /// # Errors
+    /// The terms cannot be hashed, are none, or give the order a name that none can have.
+    pub(crate) fn read(told: &ToldOrder<'_>) -> Result<(OrderId, OrderRequest), Refusal> {
+        let refuse = |detail: String| {
+            Refusal::new(ErrorCode::MerchantPrivatePostOrdersProposalParseError).detail(detail)
+        };
+        let terms =
+            json::parse_strict(told.contract_terms.get().as_bytes()).map_err(|e| refuse(e.to_string()))?;
+        let h_contract = contract_hash(&terms).map_err(|e| refuse(e.to_string()))?;
+        let canonical = json::canonical(&terms);
+        let terms = ContractTerms::read(&terms, told.choice_index).map_err(|e| refuse(e.to_string()))?;
+        let order: OrderId = terms
+            .order_id
+            .parse()
+            .map_err(|e: quittance_events::ids::IdError| refuse(e.to_string()))?;
+        if matches!(order.as_str(), "." | "..") {
+            // Every URL library takes these for steps in a path: no wallet could ever ask for the order.
+            return Err(refuse("an order cannot be called `.` or `..`".to_owned()));
+        }
+        let request = OrderRequest {
+            terms,
+            h_contract,
+            canonical,
+        };
+        Ok((order, request))
+    }
 }
 
 /// Records the order, once. Equal terms again change nothing.

@@ -47,13 +47,13 @@ fn named(terms: &ContractTerms) -> Vec<NamedExchange> {
         .collect()
 }
 
-/// Makes an order of an offer that is good now.
+/// Makes an order of what is offered now.
 ///
 /// # Errors
-/// There is one of that name.
+/// There is one of that name, or nothing can be offered.
 pub fn create(
     folded: Option<&Folded>,
-    offer: &Offer,
+    offer: impl FnOnce() -> Result<Offer, OrderError>,
     h_wire: HashCode,
     claim_token: bool,
     by: &TokenId,
@@ -61,6 +61,7 @@ pub fn create(
     if folded.is_some() {
         return Err(exists());
     }
+    let offer = offer().map_err(|error| refused(&error))?;
     let terms = offer.contract();
     let facts = OrderCreated {
         amount: terms.amount,

@@ -271,7 +271,7 @@ impl Exchanges {
                 return Err(KeysFailure::Failed);
             }
         };
-        exchange.list(&reply.body, now, self.at_once()).await;
+        exchange.list(&reply.body, now, &self.ledger).await;
         if self.ledger.book().latest_signkeys(&seen.master_pub) == Some(seen.signkeys.as_slice()) {
             self.metrics.fetched_keys(url, "unchanged");
             return Ok(());
@@ -292,14 +292,6 @@ impl Exchanges {
                 Err(KeysFailure::Unrecorded)
             }
         }
-    }
-
-    /// Whether work must not go to another thread, which would come back at a moment of its own.
-    fn at_once(&self) -> bool {
-        #[cfg(feature = "simulation")]
-        return self.ledger.is_stepped();
-        #[cfg(not(feature = "simulation"))]
-        false
     }
 
     /// Leave to make one call to the exchange. Waits for a place among the calls under way, for a bounded time.

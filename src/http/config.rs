@@ -1,11 +1,12 @@
-//! `GET config`: what this service is. Specification: Taler's merchant API of that name.
+//! `GET config`: what this service is. Specification: Taler's merchant API of that name. Taler's own merchant has pages at
+//! `/`; shops look there whether the instance exists, and are led here.
 
 use std::collections::BTreeMap;
 
 use quittance_taler::MasterPub;
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::http::StatusCode;
+use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::{Call, reply, shape};
@@ -68,4 +69,14 @@ pub(super) fn get(call: &Call) -> Response {
         exchanges: exchanges.collect(),
     };
     reply::json(StatusCode::OK, &body)
+}
+
+pub(super) fn front(call: &Call) -> Response {
+    let config = call.instance().base_url.join("config");
+    let config = config.expect("a base URL takes a path");
+    let mut response = reply::no_content();
+    *response.status_mut() = StatusCode::FOUND;
+    let config = HeaderValue::from_str(config.as_str()).expect("a URL is visible ASCII");
+    response.headers_mut().insert(header::LOCATION, config);
+    response
 }

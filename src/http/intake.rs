@@ -3,10 +3,9 @@
 //! Specification: `docs/protocol-choices.md`. All of it is idempotent.
 
 use quittance_events::{OrderId, OrderKey};
-use quittance_taler::{ContractTerms, ErrorCode, HashCode, contract_hash, json as taler_json};
+use quittance_taler::{ErrorCode, HashCode};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -14,15 +13,6 @@ use super::{Call, parse, reply, shape};
 use crate::decide::deposits::{self, DepositsRequest};
 use crate::decide::order::{self, OrderRequest};
 use crate::refusal::{Refusal, RequestError};
-
-#[derive(Deserialize, JsonSchema)]
-#[schemars(rename = "RecordOrder")]
-pub(super) struct RecordOrder<'a> {
-    #[serde(borrow)]
-    #[schemars(with = "shape::ContractTerms")]
-    contract_terms: &'a RawValue,
-    choice_index: Option<u64>,
-}
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct OrderReply {
@@ -40,29 +30,7 @@ pub(super) struct DepositsReply {
 }
 
 pub(super) fn read_order(body: &[u8]) -> Result<(OrderId, OrderRequest), Refusal> {
-    let refuse =
-        |detail: String| Refusal::new(ErrorCode::MerchantPrivatePostOrdersProposalParseError).detail(detail);
-    let request: RecordOrder = parse(body)?;
-    // Read apart from the rest: what is hashed is read strictly, and what was received is what is hashed.
-    let terms = taler_json::parse_strict(request.contract_terms.get().as_bytes())
-        .map_err(|e| refuse(e.to_string()))?;
-    let h_contract = contract_hash(&terms).map_err(|e| refuse(e.to_string()))?;
-    let canonical = taler_json::canonical(&terms);
-    let terms = ContractTerms::read(&terms, request.choice_index).map_err(|e| refuse(e.to_string()))?;
-    let order: OrderId = terms
-        .order_id
-        .parse()
-        .map_err(|e: quittance_events::ids::IdError| refuse(e.to_string()))?;
-    if matches!(order.as_str(), "." | "..") {
-        // Every URL library takes these for steps in a path: no wallet could ever ask for the order.
-        return Err(refuse("an order cannot be called `.` or `..`".to_owned()));
-    }
-    let request = OrderRequest {
-        terms,
-        h_contract,
-        canonical,
-    };
-    Ok((order, request))
+    OrderRequest::read(&parse(body)?)
 }
 
 pub(super) fn read_deposits(body: &[u8]) -> Result<DepositsRequest, Refusal> {

@@ -2,6 +2,7 @@
 //! merchant API of that name.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,13 +176,10 @@ async fn refund_details(
     let mut reasons: BTreeMap<Seq, String> = BTreeMap::new();
     let mut details = Vec::with_capacity(order.rows.len());
     for row in &order.rows {
-        if !reasons.contains_key(&row.approval) {
-            let reason = call
-                .service
-                .attachment(row.approval, AttachmentName::Reason)
-                .await?;
-            let reason = String::from_utf8_lossy(&reason.unwrap_or_default()).into_owned();
-            reasons.insert(row.approval, reason);
+        if let Entry::Vacant(unread) = reasons.entry(row.approval) {
+            let reason = call.service.attachment(row.approval, AttachmentName::Reason);
+            let reason = reason.await?.unwrap_or_default();
+            unread.insert(String::from_utf8_lossy(&reason).into_owned());
         }
         details.push(json!({
             "reason": reasons[&row.approval],

@@ -9,7 +9,7 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use super::{Call, claim, reply, shape};
-use crate::decide::sale::{create, exists, refused};
+use crate::decide::sale::{create, refused};
 use crate::refusal::{Refusal, RequestError};
 use crate::selling::{Selling, claim_token, new_order_id, new_salt};
 
@@ -44,13 +44,9 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
             .map_err(|e: quittance_events::ids::IdError| malformed(e))?,
     };
     let decide = |folded: Option<&Folded>, at: quittance_taler::Micros| {
-        if folded.is_some() {
-            return Err(exists());
-        }
-        let now = at.floor_s();
-        let offer = Offer::new(&request, &selling.seller, &selling.defaults, now, &id, new_salt);
-        let offer = offer.map_err(|error| refused(&error))?;
-        create(folded, &offer, selling.h_wire, request.create_token, call.by())
+        let Selling { seller, defaults, .. } = &selling;
+        let offer = || Offer::new(&request, seller, defaults, at.floor_s(), &id, new_salt);
+        create(folded, offer, selling.h_wire, request.create_token, call.by())
     };
     let recorded = service.decide_and_record_sale(&key, decide).await;
     if let Err(error) = recorded

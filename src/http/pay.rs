@@ -28,6 +28,10 @@ pub(super) struct Request {
 #[derive(JsonSchema)]
 #[schemars(rename = "PaidCoin")]
 #[expect(dead_code, reason = "the shape alone counts")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the members' names are the specification's"
+)]
 struct Coin {
     #[schemars(with = "shape::Bytes32")]
     coin_pub: String,
@@ -88,8 +92,8 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let turn = timeout_at(until, service.paying.turn(key)).await;
     let turn = turn.map_err(|_| paying::too_slow())?;
     // In a task of its own: what was sent is recorded though the wallet's time has run out.
-    let merchant = Arc::clone(&call.instance().merchant);
-    let paid = paying::pay(Arc::clone(service), key.clone(), merchant, payment, turn);
+    let instance = Arc::clone(call.open());
+    let paid = paying::pay(Arc::clone(service), instance, key.clone(), payment, turn);
     let task = tokio::spawn(paid.in_current_span());
     let ended = timeout_at(until, task).await.map_err(|_| paying::too_slow())?;
     let order = ended.map_err(|_| RequestError::Task)??;

@@ -11,6 +11,7 @@ use super::{
     refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
+use crate::decide::order::ToldOrder;
 
 /// Whom an endpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +178,19 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "Whether this service can record.",
         answers: &[(200, Body::Json(shape::<health::Reply>))],
         refusals: &[(503, Code::GenericDbStoreFailed)],
+        ..PLAIN
+    },
+    Route {
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "Where a client looks whether there is anything; it leads to `config`.",
+        answers: &[(302, Body::Empty)],
+        ..PLAIN
+    },
+    Route {
+        method: "HEAD",
+        endpoint: |_| Some(Endpoint::Front),
+        summary: "As GET.",
+        answers: &[(302, Body::Empty)],
         ..PLAIN
     },
     Route {
@@ -459,7 +473,7 @@ pub(super) static ROUTES: &[Route] = &[
         endpoint: |_| Some(Endpoint::RecordOrder),
         demand: Demand::Scope(TokenScope::Orders),
         summary: "A shop tells an order's contract terms.",
-        request: Some(shape::<intake::RecordOrder>),
+        request: Some(shape::<ToldOrder>),
         answers: &[(200, Body::Json(shape::<intake::OrderReply>))],
         refusals: &[
             (400, Code::MerchantPrivatePostOrdersProposalParseError),
@@ -803,9 +817,11 @@ impl Target<'_> {
 /// What a path names, for the first of the methods that it takes.
 pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let path = path.strip_prefix('/')?;
-    let (instance, path) = match path.strip_prefix("instances/").map(|path| path.split_once('/')) {
-        Some(Some((instance, rest))) => (Some(instance), rest),
-        Some(None) => return None,
+    let (instance, path) = match path.strip_prefix("instances/") {
+        Some(path) => {
+            let (instance, rest) = path.split_once('/').unwrap_or((path, ""));
+            (Some(instance), rest)
+        }
         None => (None, path),
     };
     let fitting = |route: &'static Route| Some((route, route.fits(path)?));

@@ -29,30 +29,17 @@ pub fn understand(
         .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericInstanceUnknown))?;
     match target.endpoint {
         Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
-        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
-        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
-        Endpoint::Auth => instances::read_auth(body).map(drop)?,
         Endpoint::Claim => claim::read(body).map(drop)?,
         Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
-        Endpoint::Webhooks if method == "POST" => webhooks::read(body).map(drop)?,
-        Endpoint::Webhook if method == "PATCH" => webhooks::read_change(body).map(drop)?,
-        Endpoint::OpenApi
-        | Endpoint::Health
-        | Endpoint::Config
-        | Endpoint::Ledger(_)
-        | Endpoint::Tokens
-        | Endpoint::TokenOf(_)
-        | Endpoint::Accounts
-        | Endpoint::Account(_)
-        | Endpoint::Instances
-        | Endpoint::Instance
-        | Endpoint::Webhooks
-        | Endpoint::Webhook => {}
         Endpoint::Orders => list::read(query).map(drop)?,
         Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,
         Endpoint::Order => order::check(query)?,
-        Endpoint::Token if method == "DELETE" => {}
-        Endpoint::Token => token::read(body).map(drop)?,
+        Endpoint::Instances if method == "POST" => instances::read_new(body).map(drop)?,
+        Endpoint::Instance if method == "PATCH" => instances::read_change(body)?,
+        Endpoint::Auth => instances::read_auth(body).map(drop)?,
+        Endpoint::Token if method == "POST" => token::read(body).map(drop)?,
+        Endpoint::Webhooks if method == "POST" => webhooks::read(body).map(drop)?,
+        Endpoint::Webhook if method == "PATCH" => webhooks::read_change(body).map(drop)?,
         Endpoint::Status => status::read(query, currency).map(drop)?,
         Endpoint::Pay => Payment::read(body).map(drop)?,
         Endpoint::Paid => pay::read_paid(body).map(drop)?,
@@ -61,6 +48,20 @@ pub fn understand(
         Endpoint::Approve => approve::read(body).map(drop)?,
         Endpoint::RecordOrder => intake::read_order(body).map(drop)?,
         Endpoint::RecordDeposits => intake::read_deposits(body).map(drop)?,
+        Endpoint::OpenApi
+        | Endpoint::Health
+        | Endpoint::Config
+        | Endpoint::Front
+        | Endpoint::Ledger(_)
+        | Endpoint::Webhooks
+        | Endpoint::Webhook
+        | Endpoint::Accounts
+        | Endpoint::Account(_)
+        | Endpoint::Instances
+        | Endpoint::Instance
+        | Endpoint::Token
+        | Endpoint::Tokens
+        | Endpoint::TokenOf(_) => {}
     }
     match target.order.map(decoded::<quittance_events::OrderId>) {
         Some(None) => Err(Refusal::new(ErrorCode::MerchantGenericOrderUnknown)),

@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn what_is_under_way_is_not_taken_twice_and_a_clock_set_back_puts_nothing_off_for_ever() {
         let mut state = State::default();
-        let at = |seconds| Micros::from_s(1_000_000 + seconds).unwrap();
+        let at = |seconds: u64| Micros::from_s(1_000_000 + seconds).unwrap();
         let order = OrderKey {
             instance: InstanceId::root(),
             order: "a".parse().unwrap(),

@@ -191,10 +191,13 @@ impl OrderRequest {
         let Value::Object(mut members) = json::parse_strict(body)? else {
             return Err(OrderError::Member("request", "not an object".to_owned()));
         };
+        // As Taler reads members that may be absent: some shops write null for each that they do not use.
+        members.retain(|_, value| !value.is_null());
         refuse_unsupported(&members)?;
-        let Some(Value::Object(order)) = members.remove("order") else {
+        let Some(Value::Object(mut order)) = members.remove("order") else {
             return Err(OrderError::Member("order", "not an object".to_owned()));
         };
+        order.retain(|_, value| !value.is_null());
         Ok(OrderRequest {
             order,
             refund_delay: optional(&members, "refund_delay")?,
@@ -621,6 +624,25 @@ mod tests {
         offer_of(&order(more))
             .unwrap_or_else(|error| panic!("{more}: {error}"))
             .terms()
+    }
+
+    #[test]
+    fn null_is_as_if_it_were_not_there() {
+        let plain = json!({"order": {"amount": "KUDOS:1", "summary": "s", "fulfillment_message": "thanks"}});
+        let mut padded = plain.clone();
+        for name in [
+            "max_fee",
+            "pay_deadline",
+            "fulfillment_url",
+            "minimum_age",
+            "unheard_of",
+        ] {
+            padded["order"][name] = Value::Null;
+        }
+        for name in ["session_id", "refund_delay", "create_token"] {
+            padded[name] = Value::Null;
+        }
+        assert_eq!(offer_of(&padded).unwrap().terms, offer_of(&plain).unwrap().terms);
     }
 
     #[test]

@@ -6,18 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use quittance_events::receipt::{HEADER, Receipt};
+use quittance_events::receipt::Receipt;
 use quittance_events::seal::answer_digest;
 use quittance_sandbox::{Deposit, Fault, FaultError, FaultKind, Sandbox};
 use quittance_taler::{CoinPub, HashCode, MerchantPub};
 use serde_json::{Value, json};
 
 use crate::Dice;
+use crate::caller::{Caller, Gone, Reply};
 
 /// Value of every coin, in KUDOS.
 const COIN: u64 = 4;
@@ -61,21 +57,10 @@ fn all_succeeded(body: &Value) -> bool {
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     merchant_pub: MerchantPub,
-    token: String,
-    client: Client<HttpConnector, Full<Bytes>>,
+    caller: Caller,
     orders: Mutex<Vec<Sold>>,
     kept: Mutex<Vec<Kept>>,
     numbers: AtomicU64,
-}
-
-/// The program is gone.
-#[derive(Debug)]
-struct Gone;
-
-struct Reply {
-    status: u16,
-    receipt: Option<String>,
-    body: Vec<u8>,
 }
 
 impl World {
@@ -83,10 +68,7 @@ impl World {
         World {
             sandbox,
             merchant_pub,
-            token,
-            client: Client::builder(TokioExecutor::new())
-                .pool_max_idle_per_host(0)
-                .build_http(),
+            caller: Caller::new(token),
             orders: Mutex::default(),
             kept: Mutex::default(),
             numbers: AtomicU64::new(1),
@@ -102,36 +84,10 @@ impl World {
     }
 
     async fn post(&self, addr: SocketAddr, path: &str, body: &Value) -> Result<Reply, Gone> {
-        let mut request = hyper::Request::builder()
-            .method("POST")
-            .uri(format!("http://{addr}/{path}"));
-        if path.starts_with("private/") {
-            request = request.header("authorization", format!("Bearer {}", self.token));
-        }
-        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
-        let reply = self.client.request(request).await.map_err(|_| Gone)?;
-        let status = reply.status().as_u16();
-        let receipt = reply
-            .headers()
-            .get(HEADER)
-            .map(|value| value.to_str().unwrap().to_owned());
-        let body = reply
-            .into_body()
-            .collect()
-            .await
-            .map_err(|_| Gone)?
-            .to_bytes()
-            .to_vec();
-        assert!(
-            ![500, 501, 503].contains(&status),
-            "{path}: {}",
-            String::from_utf8_lossy(&body)
-        );
-        Ok(Reply {
-            status,
-            receipt,
-            body,
-        })
+        let reply = self.caller.post(addr, path, body).await?;
+        let text = String::from_utf8_lossy(&reply.body);
+        assert!(![500, 501, 503].contains(&reply.status), "{path}: {text}");
+        Ok(reply)
     }
 
     fn number(&self) -> u64 {

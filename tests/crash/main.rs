@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caller;
 mod load;
 mod program;
 mod proof;

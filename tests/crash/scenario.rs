@@ -6,18 +6,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use quittance_events::Facts;
-use quittance_events::receipt::{HEADER, Receipt};
+use quittance_events::receipt::Receipt;
 use quittance_events::seal::answer_digest;
 use quittance_sandbox::{Deposit, Sandbox};
 use quittance_taler::{CoinPub, EddsaPrivateKey, HashCode};
 use serde_json::{Value, json};
 
+use crate::caller::{Caller, Gone, Reply};
 use crate::program::{MERCHANT, Program};
 use crate::proof;
 
@@ -47,14 +43,9 @@ const STEPS: [Step; 9] = [
     Step::Fetch(2),
 ];
 
-/// The program is gone.
-#[derive(Debug)]
-pub(crate) struct Gone;
-
 pub(crate) struct Story<'a> {
     sandbox: &'a Sandbox,
-    token: String,
-    client: Client<HttpConnector, Full<Bytes>>,
+    caller: Caller,
     sold: (Value, CoinPub),
     half: (Value, CoinPub),
     hashes: [Option<HashCode>; 2],
@@ -86,10 +77,7 @@ impl<'a> Story<'a> {
         };
         Story {
             sandbox,
-            token: token.to_owned(),
-            client: Client::builder(TokioExecutor::new())
-                .pool_max_idle_per_host(0)
-                .build_http(),
+            caller: Caller::new(token.to_owned()),
             sold: (terms("sold", "KUDOS:4"), coin(2 * number)),
             half: (terms("half", "KUDOS:9"), coin(2 * number + 1)),
             hashes: [None; 2],
@@ -193,24 +181,11 @@ impl<'a> Story<'a> {
     /// Asks until it is answered. The exchange is well, so all else is the ledger's 500, which takes nothing back later.
     async fn ask(&mut self, addr: SocketAddr, step: Step, path: &str, body: &Value) -> Result<Value, Gone> {
         for _ in 0..TRIES {
-            let mut request = hyper::Request::post(format!("http://{addr}/{path}"));
-            if path.starts_with("private/") {
-                request = request.header("authorization", format!("Bearer {}", self.token));
-            }
-            let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
-            let reply = self.client.request(request).await.map_err(|_| Gone)?;
-            let status = reply.status().as_u16();
-            let receipt = reply
-                .headers()
-                .get(HEADER)
-                .map(|value| value.to_str().unwrap().to_owned());
-            let bytes = reply
-                .into_body()
-                .collect()
-                .await
-                .map_err(|_| Gone)?
-                .to_bytes()
-                .to_vec();
+            let Reply {
+                status,
+                receipt,
+                body: bytes,
+            } = self.caller.post(addr, path, body).await?;
             let text = String::from_utf8_lossy(&bytes);
             let json: Value =
                 serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{step:?}: {e}: {text}"));

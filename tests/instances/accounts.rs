@@ -2,7 +2,7 @@
 
 use quittance::commands;
 use quittance_events::facts::{AccountAdded, AccountClosed, TokenScope};
-use quittance_events::{Facts, InstanceId};
+use quittance_events::{AttachmentName, Facts, InstanceId};
 use quittance_taler::payto::PaytoUri;
 use quittance_taler::{HashCode, Timestamp, WireSalt};
 use serde_json::{Value, json};
@@ -214,4 +214,51 @@ async fn an_operator_opens_one_from_the_command_line() {
         })
         .collect();
     assert_eq!(by, [None]);
+}
+
+#[tokio::test]
+async fn an_account_is_erased_once_it_is_closed() {
+    let mut shop = Shop::open().await;
+    let made = h_wire(&add(&shop, BANK).await.expect(200));
+    let erase = async |shop: &mut Shop| {
+        shop.stop().await;
+        let events = shop.events();
+        let added = events
+            .iter()
+            .find(|event| event.facts.kind() == "account_added")
+            .unwrap();
+        let (config, clock, seq) = (shop.config.clone(), shop.clock.clock(), added.seq);
+        let erased = tokio::task::spawn_blocking(move || {
+            commands::erase(
+                &config,
+                &clock,
+                (seq, AttachmentName::Account),
+                "moved to another bank",
+            )
+        });
+        let erased = erased.await.unwrap().map_err(|e| e.to_string());
+        shop.start().await;
+        erased
+    };
+    let refused = erase(&mut shop).await.unwrap_err();
+    assert!(refused.contains("until it is closed"), "{refused}");
+    let path = format!("private/accounts/{made}");
+    assert_eq!(call(&shop, "DELETE", &path, &Value::Null).await.status, 204);
+    erase(&mut shop).await.unwrap();
+    let left = json!({"h_wire": made, "active": false});
+    assert_eq!(call(&shop, "GET", &path, &Value::Null).await.expect(200), left);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_shop_is_looked_for_at_its_address() {
+    let shop = Shop::open().await;
+    for (method, path) in [("GET", ""), ("HEAD", ""), ("GET", "instances/default/")] {
+        assert_eq!(
+            shop.send(method, path, None, Vec::new()).await.status,
+            302,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(shop.get("instances/none/").await.error(), (404, 2000));
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod clients;
 mod managing;
 
 use quittance::token::Grant;

@@ -16,6 +16,56 @@ pub(crate) fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// A payment that the recorded exchange was asked for by a program: contract and merchant with their keys, coins with theirs,
+/// request and reply. It stands with the recordings of the messages' crate.
+pub(crate) struct Paying(Value);
+
+impl Paying {
+    pub(crate) fn read(name: &str) -> Paying {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("taler/tests/fixtures");
+        let file = folder.join(format!("deposit-{name}.json"));
+        let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        Paying(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    pub(crate) fn get(&self, pointer: &str) -> &Value {
+        let found = self.0.pointer(pointer);
+        found.unwrap_or_else(|| panic!("the recording has no {pointer}"))
+    }
+
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        self.get(pointer).as_str().unwrap()
+    }
+
+    pub(crate) fn terms(&self) -> &Value {
+        self.get("/contract_terms")
+    }
+
+    pub(crate) fn order_id(&self) -> &str {
+        self.text("/contract_terms/order_id")
+    }
+
+    pub(crate) fn h_contract(&self) -> HashCode {
+        self.text("/h_contract_terms").parse().unwrap()
+    }
+
+    pub(crate) fn reply_status(&self) -> u16 {
+        u16::try_from(self.get("/reply/status").as_u64().unwrap()).unwrap()
+    }
+
+    /// The wallet's request, of which the recording has the coins alone.
+    pub(crate) fn pay_request(&self) -> Value {
+        let coin = |coin: &Value| {
+            json!({
+                "coin_pub": coin["coin_pub"], "coin_sig": coin["coin_sig"], "contribution": coin["contribution"],
+                "h_denom": coin["denom_pub_hash"], "ub_sig": coin["ub_sig"], "exchange_url": EXCHANGE_URL,
+            })
+        };
+        let coins: Vec<Value> = self.get("/coins").as_array().unwrap().iter().map(coin).collect();
+        json!({ "coins": coins, "session_id": "" })
+    }
+}
+
 /// A request for a refund and what the exchange replied, with the deposit before it.
 pub(crate) struct Recording(Value);
 
@@ -120,6 +170,8 @@ pub(crate) struct Flow {
     pub(crate) terms: Value,
     /// As the wallet computed it.
     pub(crate) h_contract: String,
+    /// Before the claim: the shop made the order and asked for it.
+    pub(crate) before: Vec<Message>,
     pub(crate) messages: Vec<Message>,
 }
 
@@ -168,6 +220,7 @@ impl Message {
 pub(crate) fn flows(name: &str) -> Vec<Flow> {
     let text = String::from_utf8(bytes(name)).unwrap();
     let mut flows: Vec<Flow> = Vec::new();
+    let mut before = Vec::new();
     for message in text.lines().map(Message::read) {
         if message.path.ends_with("/claim") {
             let terms = message.reply["contract_terms"].clone();
@@ -175,6 +228,7 @@ pub(crate) fn flows(name: &str) -> Vec<Flow> {
                 order_id: terms["order_id"].as_str().unwrap().to_owned(),
                 h_contract: contract_hash(&terms).unwrap().to_string(),
                 terms,
+                before: std::mem::take(&mut before),
                 messages: Vec::new(),
             });
         }
@@ -185,7 +239,6 @@ pub(crate) fn flows(name: &str) -> Vec<Flow> {
                 message.path.contains(&flow.order_id)
             }
         };
-        // Messages before the claim make the order, which is not this service's.
         if let Some(flow) = flows.iter_mut().find(its) {
             flow.messages.push(message);
         } else {
@@ -194,6 +247,7 @@ pub(crate) fn flows(name: &str) -> Vec<Flow> {
                 "whose is {}?",
                 message.path
             );
+            before.push(message);
         }
     }
     flows

@@ -9,7 +9,9 @@ mod support;
 
 mod fixtures;
 mod flows;
+mod paid;
 mod refusals;
 mod replayed;
+mod sold;
 mod stand_in;
 mod wallet;

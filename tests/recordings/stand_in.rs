@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use quittance_taler::CoinPub;
+use quittance_taler::{CoinPub, HashCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -50,6 +50,9 @@ struct State {
     /// By coin and id. The last act stays.
     acts: HashMap<(String, u64), VecDeque<Act>>,
     asked: Vec<Asked>,
+    /// Replies to batches of deposits, by contract.
+    deposits: HashMap<String, (u16, Bytes)>,
+    deposits_asked: Vec<Asked>,
 }
 
 pub(crate) struct StandIn {
@@ -119,6 +122,18 @@ impl StandIn {
         self.act(permission, Act::Lose);
     }
 
+    /// To every batch of deposits for this contract.
+    pub(crate) fn replies_to_deposits(&self, h_contract: HashCode, status: u16, body: &Value) {
+        let reply = (status, Bytes::from(body.to_string()));
+        let mut state = self.state.lock().unwrap();
+        state.deposits.insert(h_contract.to_string(), reply);
+    }
+
+    /// All requests for deposits so far.
+    pub(crate) fn deposits_asked(&self) -> Vec<Asked> {
+        self.state.lock().unwrap().deposits_asked.clone()
+    }
+
     /// All refund requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap().asked.clone()
@@ -146,18 +161,25 @@ async fn answer(
     if path == "/keys" {
         return Ok(reply(200, Bytes::from(fixtures::bytes("keys.body.json"))));
     }
-    let coin = path
-        .strip_prefix("/coins/")
-        .and_then(|rest| rest.strip_suffix("/refund"));
-    let coin = coin
-        .unwrap_or_else(|| panic!("{} {path} was not recorded", head.method))
-        .to_owned();
     let asked = Asked {
         method: head.method.to_string(),
         url: format!("http://{}{path}", header(HOST)),
         content_type: header(CONTENT_TYPE),
         body,
     };
+    if path == "/batch-deposit" {
+        let mut state = state.lock().unwrap();
+        let contract = asked.json()["h_contract_terms"].clone();
+        state.deposits_asked.push(asked);
+        let (status, body) = &state.deposits[contract.as_str().unwrap()];
+        return Ok(reply(*status, body.clone()));
+    }
+    let coin = path
+        .strip_prefix("/coins/")
+        .and_then(|rest| rest.strip_suffix("/refund"));
+    let coin = coin
+        .unwrap_or_else(|| panic!("{} {path} was not recorded", head.method))
+        .to_owned();
     let permission = (coin, asked.id());
     let mut state = state.lock().unwrap();
     state.asked.push(asked);

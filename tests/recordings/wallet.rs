@@ -1,7 +1,7 @@
 //! What wallet-core 72b42932 (merchant protocol 2:0:1) demands of a merchant's answers, no less and no more: what
 //! fails here leaves that wallet with an error, or without its money.
 
-use quittance_taler::{Amount, CoinPub, EddsaSignature, ExchangePub, MerchantPub, TalerTimestamp};
+use quittance_taler::{Amount, CoinPub, EddsaSignature, ExchangePub, MerchantPub, TalerTimestamp, message};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -151,6 +151,66 @@ pub(crate) fn abort(request: &Value, reply: &Value) -> Result<Vec<Aborted>, Stri
         })
     };
     entries.iter().map(aborted).collect()
+}
+
+/// `POST orders/$ID/claim`: terms with all that wallets of 2022 and of today cannot do without, for this order, this
+/// nonce and the address in the `taler://` URI, and with names of members that it can hash; signed by the merchant.
+pub(crate) fn claim(order: &str, request: &Value, base_url: &str, reply: &Value) -> Result<Value, String> {
+    let terms: Value = member(reply, "contract_terms")?;
+    let lacking = quittance_taler::wallets_lack(&terms);
+    if !lacking.is_empty() {
+        return Err(format!("{lacking:?} is lacking in {terms}"));
+    }
+    for (name, expected) in [
+        ("order_id", &Value::from(order)),
+        ("nonce", &request["nonce"]),
+        ("merchant_base_url", &Value::from(base_url)),
+    ] {
+        if terms[name] != *expected {
+            return Err(format!("{name} is {}, not {expected}", terms[name]));
+        }
+    }
+    let hash = quittance_taler::contract_hash(&terms).map_err(|e| e.to_string())?;
+    let merchant: MerchantPub = member(&terms, "merchant_pub")?;
+    if !merchant.verify(&message::contract(&hash), &member(reply, "sig")?) {
+        return Err("the contract's signature does not hold".into());
+    }
+    Ok(terms)
+}
+
+/// `POST orders/$ID/pay`: the merchant's word that the contract is paid.
+pub(crate) fn paid(terms: &Value, reply: &Value) -> Result<(), String> {
+    let hash = quittance_taler::contract_hash(terms).map_err(|e| e.to_string())?;
+    let merchant: MerchantPub = member(terms, "merchant_pub")?;
+    let holds = merchant.verify(&message::payment_ok(&hash), &member(reply, "sig")?);
+    holds
+        .then_some(())
+        .ok_or("the payment's signature does not hold".into())
+}
+
+/// What the wallet makes of a payment that was refused with this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It replaces this coin and pays again.
+    Replace(CoinPub),
+    /// It tries again later, or gives up with an abort.
+    Later,
+    /// It gives the payment up and its coins with it.
+    Lost,
+}
+
+pub(crate) fn refused(status: u16, reply: &Value) -> Result<Refused, String> {
+    Ok(match (status, reply["code"].as_u64()) {
+        (409, Some(2150)) => {
+            let exchange: Value = member(reply, "exchange_reply")?;
+            if exchange["code"] != 1012 {
+                return Err(format!("{exchange} names no coin that is spent"));
+            }
+            Refused::Replace(member(&exchange, "coin_pub")?)
+        }
+        (500.., _) => Refused::Later,
+        _ => Refused::Lost,
+    })
 }
 
 mod tests {

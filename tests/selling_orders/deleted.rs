@@ -32,7 +32,7 @@ async fn an_order_that_was_taken_back_is_unknown_and_its_id_stays_used() {
         shop.stop().await;
         shop.start().await;
     }
-    shop.stop().await;
+    shop.audit().await;
     let events = shop.events();
     let deleted = events
         .iter()
@@ -76,14 +76,14 @@ async fn one_that_a_wallet_has_claimed_goes_after_its_pay_deadline_or_by_force()
         .await;
     assert_eq!(abort.error(), (404, 2253));
     assert_eq!(shop.tell("late", &[], false).await.error(), (404, 2005));
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
 async fn one_that_is_paid_or_was_told_stays() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("paid", "KUDOS:7").await;
-    shop.pay(&terms, "").await.expect(200);
+    shop.pay_terms(&terms, "").await.expect(200);
     assert_eq!(
         shop.delete_private("private/orders/paid?force").await.error(),
         (409, 2521)
@@ -94,5 +94,5 @@ async fn one_that_is_paid_or_was_told_stays() {
         shop.delete_private("private/orders/told?force=yes").await.error(),
         (409, 2520)
     );
-    shop.stop().await;
+    shop.audit().await;
 }

@@ -28,10 +28,10 @@ async fn orders_are_listed_by_what_became_of_them_page_by_page() {
     shop.offer("offered", "KUDOS:1").await;
     shop.clock.advance_s(10);
     let (_, terms, _) = shop.sold("paid", "KUDOS:2").await;
-    shop.pay(&terms, "").await.expect(200);
+    shop.pay_terms(&terms, "").await.expect(200);
     shop.clock.advance_s(10);
     let (_, terms, h_contract) = shop.sold("refunded", "KUDOS:3").await;
-    shop.pay(&terms, "").await.expect(200);
+    shop.pay_terms(&terms, "").await.expect(200);
     shop.approve("refunded", "KUDOS:1").await.expect(200);
     shop.clock.advance_s(10);
     shop.sell("told", "KUDOS:4", &[coin(1, "KUDOS:4", "KUDOS:0.1")], true)
@@ -86,10 +86,10 @@ async fn orders_are_listed_by_what_became_of_them_page_by_page() {
     }
     // The same from the disk.
     let before = list(&shop, "").await;
-    shop.stop().await;
+    shop.audit().await;
     shop.start().await;
     assert_eq!(list(&shop, "").await, before);
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -108,5 +108,5 @@ async fn who_waits_is_told_of_a_new_order_of_his_instance() {
     // Backwards there is nothing to wait for.
     let none = shop.get_private("private/orders?offset=1&timeout_ms=30000").await;
     assert_eq!(none.expect(200)["orders"], json!([]));
-    shop.stop().await;
+    shop.audit().await;
 }

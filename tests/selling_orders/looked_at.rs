@@ -34,7 +34,7 @@ async fn it_is_unpaid_then_claimed_then_paid() {
     assert_eq!(state(&shop, "boots").await, claimed);
 
     shop.clock.advance_s(5);
-    shop.pay(&terms, "").await.expect(200);
+    shop.pay_terms(&terms, "").await.expect(200);
     let paid = state(&shop, "boots").await;
     let deposited = paid["deposit_total"].clone();
     assert_eq!(
@@ -76,10 +76,10 @@ async fn it_is_unpaid_then_claimed_then_paid() {
     let obtained = state(&shop, "boots").await;
     assert_eq!(obtained["refund_details"][1]["pending"], false);
     // As after a restart, when all is read from the disk.
-    shop.stop().await;
+    shop.audit().await;
     shop.start().await;
     assert_eq!(state(&shop, "boots").await, obtained);
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -104,5 +104,5 @@ async fn orders_that_were_told_are_shown_too() {
     let unknown = shop.get_private("private/orders/nobodys").await;
     assert_eq!(unknown.error(), (404, 2005));
     assert_eq!(shop.get("private/orders/told").await.error(), (401, 40));
-    shop.stop().await;
+    shop.audit().await;
 }

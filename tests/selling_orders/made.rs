@@ -62,11 +62,11 @@ async fn an_order_is_made_once_and_claimed_by_one_wallet() {
     assert_eq!(shop.claim("mine", 1, None).await.error(), (404, 2300));
     assert_eq!(shop.order(&order, &delay).await.expect(200), made);
 
-    shop.stop().await;
+    shop.audit().await;
     shop.start().await;
     assert_eq!(shop.claim("mine", 1, Some(token)).await.expect(200), claimed);
     assert_eq!(shop.order(&order, &delay).await.expect(200), made);
-    shop.stop().await;
+    shop.audit().await;
     let events = shop.events();
     let of_order: Vec<_> = events
         .iter()
@@ -112,7 +112,7 @@ async fn ids_are_made_like_talers_and_tokens_only_where_wanted() {
     let token = shop.order(&order, &no_more).await.expect(200)["token"].clone();
     let claimed = shop.claim("twice", 1, token.as_str()).await.expect(200);
     assert!(claimed["contract_terms"]["x"]["$forgettable"]["y"].is_string());
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn what_cannot_be_sold_is_refused_with_talers_code() {
     assert_eq!(nobody.await.error(), (401, 40));
     let claim = shop.post("orders/x/claim", &json!({"nonce": "x"})).await;
     assert_eq!(claim.error(), (400, 22));
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn nobody_claims_after_the_pay_deadline_but_who_has_claimed_gets_his_contr
     assert_eq!(shop.claim("late", 1, Some(&late)).await.error(), (410, 2161));
     assert_eq!(shop.claim("early", 1, Some(&early)).await.expect(200), claimed);
     assert_eq!(shop.claim("early", 2, Some(&early)).await.error(), (409, 2301));
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -189,5 +189,5 @@ async fn what_is_sold_here_cannot_be_told_and_the_other_way_round() {
     let order = boots(&json!({"order_id": "told"}));
     assert_eq!(shop.order(&order, &json!({})).await.error(), (409, 2503));
     assert_eq!(shop.claim("told", 1, None).await.error(), (404, 2300));
-    shop.stop().await;
+    shop.audit().await;
 }

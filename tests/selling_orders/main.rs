@@ -8,4 +8,6 @@ mod deleted;
 mod listed;
 mod looked_at;
 mod made;
+mod recorded;
+mod tokens;
 mod watched;

@@ -37,7 +37,7 @@ async fn an_order_is_seen_by_who_has_its_token_or_its_contract() {
     assert_eq!(shop.get(&wrong).await.error(), (403, 2105));
     assert_eq!(shop.get("orders/boots").await.error(), (403, 2105));
 
-    shop.pay(terms, "").await.expect(200);
+    shop.pay_terms(terms, "").await.expect(200);
     let paid = json!({"refunded": false, "refund_pending": false, "refund_amount": "KUDOS:0", "refund_taken": "KUDOS:0"});
     assert_eq!(shop.status("boots", h_contract).await.expect(200), paid);
     let mut with_url = paid;
@@ -53,7 +53,7 @@ async fn an_order_is_seen_by_who_has_its_token_or_its_contract() {
     ] {
         assert_eq!(shop.get(&of("boots", query)).await.error(), (400, 26), "{query}");
     }
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -76,14 +76,14 @@ async fn without_a_token_whoever_knows_the_id_sees_it_and_others_may_order_again
     shop.claim("theirs", 1, token.as_str()).await.expect(200);
     let elsewhere = json!({"public_reorder_url": again});
     assert_eq!(shop.get("orders/theirs").await.expect(202), elsewhere);
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
 async fn in_a_session_it_is_paid_once_that_is_shown_there() {
     let mut shop = Shop::open_selling().await;
     let (token, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
-    shop.pay(&terms, "browser").await.expect(200);
+    shop.pay_terms(&terms, "browser").await.expect(200);
     let seen = async |session: &str| {
         let query = format!("h_contract={h_contract}&session_id={session}");
         shop.get(&of("boots", &query)).await
@@ -103,7 +103,7 @@ async fn in_a_session_it_is_paid_once_that_is_shown_there() {
     assert_eq!(private["taler_pay_uri"], elsewhere["taler_pay_uri"]);
     let private = shop.get_private("private/orders/boots?session_id=browser").await;
     assert_eq!(private.expect(200)["order_status"], "paid");
-    shop.stop().await;
+    shop.audit().await;
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn who_waits_is_told_of_payment_refund_and_delivery() {
     let (public, private) = (query(""), format!("private/orders/boots?{LONG}"));
     let (paid, for_shop, _) = tokio::join!(shop.get(&public), shop.get_private(&private), async {
         waiting(&shop, 2).await;
-        shop.pay(&terms, "").await.expect(200);
+        shop.pay_terms(&terms, "").await.expect(200);
     });
     assert_eq!(paid.expect(200)["refunded"], false);
     assert_eq!(for_shop.expect(200)["order_status"], "paid");
@@ -138,7 +138,7 @@ async fn who_waits_is_told_of_payment_refund_and_delivery() {
         (&obtained["refund_pending"], &obtained["refund_taken"]),
         (&json!(false), &json!("KUDOS:2.5"))
     );
-    shop.stop().await;
+    shop.audit().await;
 }
 
 /// Until so many requests wait, which hold no place among those that are worked on.
@@ -179,5 +179,5 @@ async fn waiting_ends_in_time_when_the_client_leaves_and_when_the_service_stops(
     };
     let (seen, ()) = tokio::join!(shop.get(&long), still);
     seen.expect(402);
-    shop.stop().await;
+    shop.audit().await;
 }

@@ -19,8 +19,9 @@ use tokio::time::{sleep, timeout};
 const WALLET_PATIENCE: Duration = Duration::from_secs(15);
 /// Wallets come anew after this many requests.
 const REQUESTS_PER_CONNECTION: usize = 10;
-/// Loopback addresses that wallets come from, and others.
-const WALLET_HOSTS: usize = 40;
+/// Loopback addresses that wallets come from, and others. No multiple of the requests of a connection: else all wallets of
+/// an address would come anew in the same moment, before their old connections are closed.
+const WALLET_HOSTS: usize = 41;
 const HOSTILE_HOSTS: usize = 10;
 
 pub struct Plan {

@@ -56,7 +56,7 @@ impl Shop {
     }
 
     /// Pays these terms with fresh coins.
-    pub async fn pay(&self, terms: &Value, session_id: &str) -> Reply {
+    pub async fn pay_terms(&self, terms: &Value, session_id: &str) -> Reply {
         // Fees are on top.
         let mut purse = self.sandbox.withdraw("KUDOS:30".parse().unwrap()).unwrap();
         let payment = purse.pay(terms).unwrap();

@@ -646,9 +646,12 @@ async fn status_and_config() {
             get("no hash", "orders/paid", (403, 2105)),
             get(
                 "other parameters only",
-                "orders/paid?token=x&timeout_ms=1",
+                "orders/paid?token=91JPRV3F5GG4EKJN41A62V35E8&timeout_ms=1",
                 (403, 2105),
             ),
+            get("token", "orders/paid?token=x", (400, 26)),
+            get("timeout", "orders/paid?timeout_ms=x", (400, 26)),
+            get("foreign refund", "orders/paid?refund=EUR:1", (400, 26)),
             get("empty", "orders/paid?h_contract=", (400, 26)),
             get(
                 "short",

@@ -19,6 +19,8 @@ fn filled(template: &str) -> String {
         ("{bundle}", "000"),
         ("{width}", "1"),
         ("{serial}", "1"),
+        ("{id}", "default"),
+        ("{h_wire}", &"0".repeat(103)),
     ];
     let path = names.iter().fold(template.to_owned(), |path, (name, value)| {
         path.replace(name, value)
@@ -99,6 +101,7 @@ async fn seeded() -> (Shop, TempDir, Value) {
         ..Options::default()
     })
     .await;
+    shop.open_account().await;
     let mut orders = Vec::new();
     for (number, id, paid) in [
         (1, "paid", true),

@@ -9,6 +9,7 @@ mod order;
 mod pay;
 mod pay_against_abort;
 mod refund;
+mod sale;
 mod takeover;
 
 use std::collections::BTreeMap;

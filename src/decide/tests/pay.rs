@@ -46,7 +46,7 @@ fn event(seq: u64, facts: impl Into<Facts>) -> Event {
     }
 }
 
-fn created(price: &str) -> OrderCreated {
+pub(super) fn created(price: &str) -> OrderCreated {
     OrderCreated {
         amount: kudos(price),
         timestamp_s: second(NOW_S - 60),
@@ -71,7 +71,7 @@ fn sold_terms(price: &str) -> OrderRecorded {
     terms
 }
 
-fn offered(price: &str) -> Folded {
+pub(super) fn offered(price: &str) -> Folded {
     Folded::begin(&event(1, created(price))).unwrap()
 }
 

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod deposits;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{self, ErrorKind};

@@ -1,0 +1,147 @@
+//! Exchanges that fail on the way: what the wallet is told, that its coins are deposited once in the end, and that an
+//! abort gives back whatever may have been taken.
+
+use std::time::Duration;
+
+use quittance::exchange::Times;
+use quittance_events::Facts;
+use quittance_sandbox::FaultKind;
+
+use crate::support::{Options, Shop};
+use crate::{batches, fail};
+
+#[tokio::test]
+async fn whatever_befalls_a_batch_it_is_deposited_once_in_the_end() {
+    let mut shop = Shop::open_selling().await;
+    for (number, (kind, told)) in [
+        (FaultKind::LostReply, (502, 2012)),
+        (FaultKind::Reset, (502, 2012)),
+        (FaultKind::Html, (502, 2014)),
+        (FaultKind::Garbage, (502, 2013)),
+        (FaultKind::Truncated, (502, 2013)),
+        (FaultKind::WrongSignature, (502, 2013)),
+        (FaultKind::UnknownKey, (502, 2013)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("order-{number}");
+        let (_, terms, h_contract) = shop.sold(&id, "KUDOS:7").await;
+        let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+        fail(&shop.sandbox, kind, 3);
+        for _ in 0..3 {
+            assert_eq!(shop.pay(&id, &payment).await.error(), told, "{kind:?}");
+        }
+        let paid = shop.pay(&id, &payment).await;
+        shop.is_paid(&paid, h_contract);
+    }
+    assert_eq!(batches(&shop.sandbox), 28);
+    shop.stop().await;
+    let asked = |event: &&quittance_events::Event| matches!(event.facts, Facts::DepositRequested(_));
+    assert_eq!(
+        shop.events().iter().filter(asked).count(),
+        7,
+        "the same coins are the same batch"
+    );
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn an_abort_gives_back_what_was_taken_in_silence() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay("boots", &payment).await.error(), (502, 2012));
+    // What is in question stays so over a restart.
+    shop.stop().await;
+    shop.start().await;
+    let back = shop.take_back("boots", &payment).await.expect(200);
+    let refunds = back["refunds"].as_array().unwrap();
+    assert_eq!(refunds.len(), payment.coins.len());
+    assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
+    assert_eq!(shop.sandbox.refunds().len(), payment.coins.len());
+    assert_eq!(shop.pay("boots", &payment).await.error(), (402, 2167));
+    assert_eq!(batches(&shop.sandbox), 1, "nothing is deposited behind an abort");
+    // Other coins still pay.
+    let other = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    shop.pay("boots", &other).await.expect(200);
+    assert_eq!(shop.take_back("boots", &other).await.error(), (412, 2254));
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn an_abort_of_what_was_never_taken_says_so() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::Reset, 1);
+    assert_eq!(shop.pay("boots", &payment).await.error(), (502, 2012));
+    let back = shop.take_back("boots", &payment).await.expect(200);
+    let refunds = back["refunds"].as_array().unwrap();
+    assert!(
+        refunds.iter().all(|refund| refund["type"] == "undeposited"),
+        "{back}"
+    );
+    assert_eq!(shop.pay("boots", &payment).await.error(), (402, 2167));
+    shop.audit().await;
+}
+
+fn impatient() -> Options {
+    Options {
+        times: Times {
+            call: Duration::from_millis(900),
+            keys: Duration::from_secs(5),
+            request: Duration::from_millis(300),
+            witness: Duration::from_millis(20),
+        },
+        ..Options::default()
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_comes_after_the_wallets_time_still_pays() {
+    let mut shop = Shop::open_with(impatient()).await;
+    shop.open_account().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    shop.sandbox
+        .fault(quittance_sandbox::Fault {
+            delay: Duration::from_millis(500),
+            path: quittance_sandbox::FaultPath::Deposit,
+            ..quittance_sandbox::Fault::new(FaultKind::Delay)
+        })
+        .unwrap();
+    let first = shop.pay("boots", &payment).await;
+    // On a machine that is very busy even the keys may have taken all the time.
+    assert_eq!(first.error(), (504, 2011));
+    shop.until("the payment", async || {
+        shop.status("boots", h_contract).await.status == 200
+    })
+    .await;
+    let again = shop.pay("boots", &payment).await;
+    shop.is_paid(&again, h_contract);
+    assert_eq!(batches(&shop.sandbox), 1);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_never_answers_leaves_the_payment_in_question() {
+    let mut shop = Shop::open_with(impatient()).await;
+    shop.open_account().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::Delay, 1);
+    assert_eq!(shop.pay("boots", &payment).await.error(), (504, 2011));
+    // An abort does not overtake the deposit: it waits until the call has ended, and longer than the wallet does.
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    assert_eq!(shop.sandbox.refunds(), []);
+    shop.until("the end of the call", async || {
+        let back = shop.take_back("boots", &payment).await;
+        back.status == 200
+    })
+    .await;
+    assert_eq!(shop.sandbox.refunds().len(), payment.coins.len());
+    assert_eq!(shop.status("boots", h_contract).await.status, 402);
+    shop.audit().await;
+}
