@@ -55,7 +55,7 @@ fn a_kind_of_version_2_is_unknown_in_version_1() {
             "token_added" | "token_revoked" => 3,
             "account_added" | "account_closed" | "order_created" | "order_claimed" | "order_deleted"
             | "terms_forgotten" | "deposit_requested" | "deposit_replied" | "deposit_unreached"
-            | "session_paid" => 4,
+            | "session_paid" | "webhook_delivered" | "webhook_given_up" => 4,
             _ => 1,
         };
         assert_eq!(Facts::first_version(kind), first, "{kind}");

@@ -6,4 +6,5 @@ mod support;
 
 mod cache;
 mod fold;
+mod following;
 mod story;
