@@ -38,6 +38,7 @@ async fn get(shop: &Shop, token: &str, path: &str) -> Reply {
 const INSTANCES: &str = "management/instances";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one life, whose parts rest on each other")]
 async fn an_instance_lives_while_the_service_runs() {
     let mut shop = Shop::open().await;
     let root = shop.token.clone();
