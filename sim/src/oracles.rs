@@ -320,24 +320,38 @@ pub(crate) fn nothing_kept(world: &World, order: &Order) -> Vec<Finding> {
         let counts = paid.is_some_and(|coins| coins.contains(coin));
         let is_back = exchanges.iter().any(|exchange| {
             exchange.refunds().iter().any(|refund| {
-                (refund.coin_pub, refund.rtransaction_id) == (*coin, 0) && refund.h_contract == order.h_contract
+                (refund.coin_pub, refund.rtransaction_id) == (*coin, 0)
+                    && refund.h_contract == order.h_contract
             })
         });
         let is_refused = projected
             .aborted(coin)
             .is_some_and(|aborted| aborted.outcome.is_refused());
         if !counts && !is_back && !is_refused {
-            let what = format!("coin {} of {} pays for nothing", short(&coin.to_string()), order.id);
+            let what = format!(
+                "coin {} of {} pays for nothing",
+                short(&coin.to_string()),
+                order.id
+            );
             findings.push(found(Oracle::Books, what));
         }
-        if counts && is_back {
-            let what = format!("coin {} of {} pays and went back", short(&coin.to_string()), order.id);
+        // An exchange, or who stands in front of it, that refuses what it has granted: its refusal is what is known.
+        if counts && is_back && !is_refused {
+            let what = format!(
+                "coin {} of {} pays and went back",
+                short(&coin.to_string()),
+                order.id
+            );
             findings.push(found(Oracle::Books, what));
         }
     }
     for coin in paid.into_iter().flatten() {
         if !deposited.contains(coin) {
-            let what = format!("coin {} pays for {} and no exchange has it", short(&coin.to_string()), order.id);
+            let what = format!(
+                "coin {} pays for {} and no exchange has it",
+                short(&coin.to_string()),
+                order.id
+            );
             findings.push(found(Oracle::Books, what));
         }
     }

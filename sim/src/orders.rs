@@ -333,7 +333,12 @@ impl Order {
             Wish::Claim => {
                 let nonce = self.sold.as_ref().map(|sold| sold.nonce);
                 let text = format!("a wallet claims {id}");
-                (false, format!("/orders/{id}/claim"), json!({ "nonce": nonce }), text)
+                (
+                    false,
+                    format!("/orders/{id}/claim"),
+                    json!({ "nonce": nonce }),
+                    text,
+                )
             }
             Wish::Pay(wallet) => {
                 let payment = self.sold.as_ref().and_then(|sold| sold.payments.get(*wallet));
