@@ -335,7 +335,8 @@ pub(crate) fn nothing_kept(world: &World, order: &Order) -> Vec<Finding> {
             );
             findings.push(found(Oracle::Books, what));
         }
-        if counts && is_back {
+        // An exchange, or who stands in front of it, that refuses what it has granted: its refusal is what is known.
+        if counts && is_back && !is_refused {
             let what = format!(
                 "coin {} of {} pays and went back",
                 short(&coin.to_string()),

@@ -53,10 +53,14 @@ impl Exchange {
 }
 
 /// Some hundred signatures are checked, which would hold up others on this thread.
-async fn read(body: Vec<u8>, master: MasterPub, _ledger: &Ledger) -> Result<ExchangeKeys, KeysError> {
+#[cfg_attr(
+    not(feature = "simulation"),
+    expect(unused_variables, reason = "only a simulated ledger is stepped")
+)]
+async fn read(body: Vec<u8>, master: MasterPub, ledger: &Ledger) -> Result<ExchangeKeys, KeysError> {
     // Another thread would come back at a moment of its own.
     #[cfg(feature = "simulation")]
-    if _ledger.is_stepped() {
+    if ledger.is_stepped() {
         return ExchangeKeys::read(&body, &master);
     }
     let task = tokio::task::spawn_blocking(move || ExchangeKeys::read(&body, &master));

@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    fn states<'a>(uri: &'a str) -> Vec<OrderState<'a>> {
+    fn states(uri: &str) -> Vec<OrderState<'_>> {
         let amount: Amount = "KUDOS:1.25".parse().unwrap();
         let until = Timestamp::from_s(1_795_226_400).unwrap();
         vec![
