@@ -266,6 +266,7 @@ impl Order {
     }
 
     /// The request that says it.
+    #[expect(clippy::too_many_lines, reason = "one arm a wish: read as a table")]
     pub(crate) fn send(&self, wish: Wish, rng: &mut Rng, exchanges: &[Direct], now_s: u64) -> Sent {
         let id = &self.id;
         let names = |coins: &[CoinPub]| {
