@@ -174,22 +174,22 @@ async fn sessions_are_shown_to_be_paid() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    let show = |session: &str, sig: &Value, hash: quittance_taler::HashCode| {
+    let tell_paid = |session: &str, sig: &Value, hash: quittance_taler::HashCode| {
         let body = json!({"sig": sig, "h_contract": hash, "session_id": session});
         let shop = &shop;
         async move { shop.post("orders/boots/paid", &body).await }
     };
     let forged = json!(payment.coins[0].coin_sig);
-    assert_eq!(show("one", &forged, h_contract).await.error(), (403, 2201));
+    assert_eq!(tell_paid("one", &forged, h_contract).await.error(), (403, 2201));
     let paid = shop.post("orders/boots/pay", &session(&payment, "one")).await;
     let sig = shop.is_paid(&paid, h_contract)["sig"].clone();
     for id in ["one", "two", "two"] {
-        let shown = show(id, &sig, h_contract).await.expect(200);
+        let shown = tell_paid(id, &sig, h_contract).await.expect(200);
         assert_eq!(shown, json!({ "refunded": false }));
     }
     let other = quittance_taler::HashCode::from_bytes([1; 64]);
-    assert_eq!(show("one", &sig, other).await.error(), (400, 2200));
-    assert_eq!(show("one", &forged, h_contract).await.error(), (403, 2201));
+    assert_eq!(tell_paid("one", &sig, other).await.error(), (400, 2200));
+    assert_eq!(tell_paid("one", &forged, h_contract).await.error(), (403, 2201));
     shop.stop().await;
     let sessions: Vec<_> = shop
         .events()
