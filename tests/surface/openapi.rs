@@ -21,6 +21,7 @@ fn filled(template: &str) -> String {
         ("{serial}", "1"),
         ("{id}", "default"),
         ("{h_wire}", &"0".repeat(103)),
+        ("{webhook_id}", "mine"),
     ];
     let path = names.iter().fold(template.to_owned(), |path, (name, value)| {
         path.replace(name, value)

@@ -92,11 +92,12 @@ fn a_newer_format_is_not_opened() {
             raised(genesis, 1, 2),
             raised(genesis, 2, 3),
             raised(genesis, 3, 4),
+            raised(genesis, 4, 5),
         ]
     });
     let Err(error) = home.try_open() else {
         panic!("it opened")
     };
-    assert!(matches!(error, OpenError::NewerFormat(4)), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat(5)), "{error}");
     assert!(error.to_string().contains("use a newer one"));
 }
