@@ -70,6 +70,8 @@ pub(crate) fn begin(
             .checked_sub(CHECKPOINT_INTERVAL)
             .unwrap_or_else(Instant::now),
         trouble: None,
+        // Whoever wrote before may have been killed in between.
+        wal_holds_erased: true,
         #[cfg(feature = "simulation")]
         fails: false,
     };

@@ -5,6 +5,7 @@ pub mod abort;
 pub mod approval;
 pub mod deposits;
 pub mod erasure;
+pub mod forget;
 pub mod order;
 pub mod pay;
 pub mod refund;
