@@ -27,12 +27,12 @@ use crate::keys::KeyRing;
 use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN, WAL_RETRY};
 use crate::parts::into_parts;
 use crate::sale::Folded;
-use crate::schema;
 use crate::seal::{
     EventKey, LEAF_MAX, SALT_LEN, SIGNATURE_LEN, Salt, attachment_digest, event_digest, leaf_hash,
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
 use crate::tiles;
+use crate::wal::Wal;
 
 /// An append and who waits for it.
 pub(crate) struct Waiting {
@@ -61,8 +61,8 @@ pub(crate) struct Writer {
     pub(crate) last_checkpoint: Instant,
     /// What last kept a checkpoint from being stored or the anchor from being moved.
     pub(crate) trouble: Option<String>,
-    /// The WAL may still have bytes that were erased.
-    pub(crate) wal_holds_erased: bool,
+    /// What the WAL may still have beside events.
+    pub(crate) wal: Wal,
     /// The simulated disk refuses the next commits.
     #[cfg(feature = "simulation")]
     pub(crate) fails: bool,
@@ -134,7 +134,7 @@ impl Writer {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
             let checkpoint = (!self.is_checkpointed()).then(|| due.saturating_duration_since(Instant::now()));
-            let truncation = self.wal_holds_erased.then_some(WAL_RETRY);
+            let truncation = (self.wal != Wal::Clean).then_some(WAL_RETRY);
             let first = match checkpoint.into_iter().chain(truncation).min() {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wait) => queue.recv_timeout(wait),
@@ -406,23 +406,10 @@ impl Writer {
         tx.commit()?;
         self.shared.stats.committed(batch.events.len(), began.elapsed());
         let is_erasure = |sealed: &SealedEvent| matches!(sealed.event.facts, Facts::AttachmentErased(_));
-        self.wal_holds_erased |= batch.events.iter().any(is_erasure);
+        if batch.events.iter().any(is_erasure) {
+            self.wal = Wal::MayHoldErased;
+        }
         Ok(())
-    }
-
-    /// Takes what was erased out of the WAL, too. Where somebody reads the ledger just now, the next commit tries again,
-    /// or the next idle moment.
-    fn clear_wal(&mut self) {
-        if !self.wal_holds_erased {
-            return;
-        }
-        self.shared.condition.begin();
-        let truncated = schema::try_truncate_wal(&self.conn);
-        self.shared.condition.end();
-        match truncated {
-            Ok(()) => self.wal_holds_erased = false,
-            Err(error) => tracing::debug!(%error, "the WAL still holds what was erased"),
-        }
     }
 }
 
