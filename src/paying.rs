@@ -19,7 +19,8 @@ use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
 use crate::account::WireAccount;
-use crate::decide::pay::{self, Checked, Outcome, Payment, Share, Standing, Unfit, as_signed, deposit_terms};
+use crate::decide::coins::{self, Checked, Share, Unfit, as_signed, deposit_terms};
+use crate::decide::pay::{self, Outcome, Payment, Standing};
 use crate::exchange::verdict::error_code;
 use crate::exchange::{KeysFailure, Reply, Unsent, deposit};
 use crate::instance::Instance;
@@ -314,7 +315,7 @@ async fn checked(
             keys.find(|(master, _)| master == wanted)
                 .map(|(_, keys)| Arc::clone(keys))
         };
-        pay::check(&order, &payment, &shares, &terms, &price, keys, now)
+        coins::check(&order, &payment, &shares, &terms, &price, keys, now)
     };
     #[cfg(feature = "simulation")]
     if service.ledger.is_stepped() {

@@ -29,7 +29,7 @@ impl Writer {
             Ok(()) => self.wal = Wal::Clean,
             Err(_) if self.wal == Wal::Told => {}
             Err(error) => {
-                tracing::info!(%error, "the WAL may hold erased bytes until nobody reads the ledger");
+                tracing::warn!(%error, "the WAL may hold erased bytes until nobody reads the ledger");
                 self.wal = Wal::Told;
             }
         }

@@ -3,6 +3,7 @@
 
 pub mod abort;
 pub mod approval;
+pub mod coins;
 pub mod deposits;
 pub mod erasure;
 pub mod forget;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::verdict::{error_code, verdict_of};
 use super::{Exchange, Exchanges, KeysFailure, Pass, Reply};
-use crate::decide::pay::as_signed;
+use crate::decide::coins::as_signed;
 use crate::limits::{KEYS_LOOK_AGAIN_S, KEYS_RETRY_S, REPLY_MAX};
 use crate::logs::Foreign;
 

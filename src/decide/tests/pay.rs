@@ -15,10 +15,8 @@ use quittance_taler::{ClaimNonce, Digest32, ErrorCode, json};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decide::pay::{
-    Checked, Outcome, Payment, Share, Standing, Unfit, Wanted, check, completed, decide, recorded as record,
-    show, standing,
-};
+use crate::decide::coins::{Checked, Share, Unfit, Wanted, check};
+use crate::decide::pay::{Outcome, Payment, Standing, completed, decide, recorded as record, show, standing};
 use crate::decide::{abort, deposits};
 use crate::limits::{BATCHES_MAX, PAY_COINS_MAX, SESSIONS_MAX};
 
