@@ -27,6 +27,10 @@ pub const COINS_MAX: usize = 512;
 /// an exchange takes.
 pub const PAY_COINS_MAX: usize = 100;
 
+/// Fields that one request has forgotten. Each may be looked for in all elements of a contract's lists; contracts have a
+/// few sorts of members that can be forgotten.
+pub const FORGET_FIELDS_MAX: usize = 100;
+
 /// Batches of deposits that are asked for one order. A wallet whose coins were spent elsewhere tries a few times; without
 /// a bound whoever has claimed an order could grow the ledger with such coins.
 pub const BATCHES_MAX: usize = 100;

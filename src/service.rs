@@ -92,6 +92,11 @@ pub struct Served {
     pub recorded: RecordedAnswer,
 }
 
+fn parsed(terms: &[u8], seq: Seq) -> Result<Value, RequestError> {
+    let terms = json::parse_strict(terms);
+    Ok(terms.map_err(|e| StoreError::Damaged(format!("the terms of event {seq}: {e}")))?)
+}
+
 /// What an exchange was asked for.
 enum Asked {
     Refund(CoinPub),
@@ -141,9 +146,35 @@ impl Service {
         let Some(bytes) = self.attachment(seq, AttachmentName::Terms).await? else {
             return Ok(None);
         };
-        let terms = json::parse_strict(&bytes);
-        let terms = terms.map_err(|e| StoreError::Damaged(format!("the terms of event {seq}: {e}")))?;
-        Ok(Some(terms))
+        parsed(&bytes, seq).map(Some)
+    }
+
+    /// The order's contract terms as they are now, though members were forgotten since it was read; `None` where they are
+    /// erased.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn contract(&self, order: &Arc<Order>) -> Result<Option<Vec<u8>>, RequestError> {
+        // A thread that reads would come back at a moment of its own.
+        #[cfg(feature = "simulation")]
+        if self.ledger.is_stepped() {
+            return Ok(self.ledger.contract(order)?);
+        }
+        let (ledger, order) = (Arc::clone(&self.ledger), Arc::clone(order));
+        let read = tokio::task::spawn_blocking(move || ledger.contract(&order)).await;
+        Ok(read.map_err(|_| RequestError::Task)??)
+    }
+
+    /// The same as JSON, or those of an offer.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or they are not what was recorded.
+    pub async fn terms_now(&self, folded: &Folded) -> Result<Option<Value>, RequestError> {
+        let (seq, bytes) = match folded {
+            Folded::Offered(offer) => return self.terms(offer.seq).await,
+            Folded::Recorded(order) => (order.terms_at, self.contract(order).await?),
+        };
+        bytes.map(|bytes| parsed(&bytes, seq)).transpose()
     }
 
     /// Records events of an order that were decided on its state as of `decided_on`. What they open, the background

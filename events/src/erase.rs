@@ -121,7 +121,6 @@ pub fn erase(
             Stream::Told(key)
         }
     };
-    schema::delete_securely(&writer.conn).map_err(StoreError::from)?;
     let facts = AttachmentErased { seq, name };
     let appended = writer.record(Append {
         stream,

@@ -242,6 +242,23 @@ impl Ledger {
         self.read(|conn| store::read_attachment(conn, seq, name))
     }
 
+    /// An order's contract terms as they are now, though members were forgotten since the order was read; `None` where
+    /// they are erased. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read or the order's events do not add up.
+    pub fn contract(&self, order: &Order) -> Result<Option<Vec<u8>>, StoreError> {
+        let before = self.attachment(order.terms_at, AttachmentName::Terms)?;
+        if before.is_some() {
+            return Ok(before);
+        }
+        // What is in memory may be a moment behind the file.
+        self.read(|conn| match store::read_order(conn, &order.key, &self.book())? {
+            Some(Folded::Recorded(now)) => store::read_attachment(conn, now.terms_at, AttachmentName::Terms),
+            _ => Ok(None),
+        })
+    }
+
     /// Permissions that may have been sent and are not decided, for the background to take up.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub mod stats;
 pub mod store;
 pub mod successor;
 pub mod tiles;
+mod wal;
 mod writer;
 
 pub use append::{Append, AppendError, Appended, Stream};

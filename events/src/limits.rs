@@ -27,6 +27,10 @@ pub const READERS_MAX: usize = 4;
 /// Checkpoints are signed at most this often: the anchor costs two flushes.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long after a vain try to take erased bytes out of the WAL the next one is made, if no commit comes before: readers
+/// are done in milliseconds, but for an auditor's tool, which reads for as long as it takes.
+pub const WAL_RETRY: Duration = Duration::from_secs(1);
+
 /// A commit, or a checkpoint with its anchor, that takes longer than this hangs: they take milliseconds, and a disk
 /// that is merely busy a second.
 pub const COMMIT_STALLED: Duration = Duration::from_secs(10);

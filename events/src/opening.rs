@@ -20,6 +20,7 @@ use crate::ledger::{OpenError, Paths};
 use crate::limits::CHECKPOINT_INTERVAL;
 use crate::schema;
 use crate::store::{self, Head, StoreError};
+use crate::wal::Wal;
 use crate::writer::Writer;
 
 /// Keys in force without which a ledger is not opened: both, but for a rotation that replaces a lost one.
@@ -70,6 +71,8 @@ pub(crate) fn begin(
             .checked_sub(CHECKPOINT_INTERVAL)
             .unwrap_or_else(Instant::now),
         trouble: None,
+        // Whoever wrote before may have been killed in between.
+        wal: Wal::MayHoldErased,
         #[cfg(feature = "simulation")]
         fails: false,
     };

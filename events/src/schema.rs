@@ -168,6 +168,8 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, ConnectError> {
     set(&conn, "journal_mode", "WAL", "wal")?;
     // FULL, not NORMAL: what was answered must survive a power loss.
     set(&conn, "synchronous", "FULL", "2")?;
+    // What is erased is overwritten. A ledger only grows otherwise, so that there is next to nothing else to overwrite.
+    set(&conn, "secure_delete", "ON", "1")?;
     // Where SQLite cannot open a file for writing it opens it for reading and says nothing, for good: a disk that was
     // full for that one moment would then refuse every commit until somebody starts the service anew. The first
     // question is of the file itself, the second of WAL and shared memory.
@@ -210,14 +212,6 @@ pub(crate) fn open_immutable(path: &Path) -> Result<Connection, ConnectError> {
     Ok(conn)
 }
 
-/// Has SQLite overwrite what it deletes.
-///
-/// # Errors
-/// The setting does not hold.
-pub(crate) fn delete_securely(conn: &Connection) -> Result<(), ConnectError> {
-    set(conn, "secure_delete", "ON", "1")
-}
-
 /// Takes the WAL into the file and empties it.
 ///
 /// # Errors
@@ -230,8 +224,19 @@ pub(crate) fn truncate_wal(conn: &Connection) -> Result<(), ConnectError> {
     Err(ConnectError::Refused {
         pragma: "wal_checkpoint",
         wanted: "TRUNCATE",
-        got: "busy: another program reads the ledger".into(),
+        got: "busy: somebody reads the ledger".into(),
     })
+}
+
+/// The same without waiting for those who read.
+///
+/// # Errors
+/// As there.
+pub(crate) fn try_truncate_wal(conn: &Connection) -> Result<(), ConnectError> {
+    conn.busy_timeout(Duration::ZERO)?;
+    let truncated = truncate_wal(conn);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    truncated
 }
 
 /// Reads `application_id` and `user_version`.

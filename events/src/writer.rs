@@ -24,7 +24,7 @@ use crate::event::{AttachmentName, Event, Facts, NewEvent};
 use crate::facts::FormatRaised;
 use crate::ids::{InstanceId, OrderKey, Seq};
 use crate::keys::KeyRing;
-use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN};
+use crate::limits::{BATCH_MAX, CHECKPOINT_INTERVAL, CLOCK_BACK_MAX_S, PARALLEL_SIGN_MIN, WAL_RETRY};
 use crate::parts::into_parts;
 use crate::sale::Folded;
 use crate::seal::{
@@ -32,6 +32,7 @@ use crate::seal::{
 };
 use crate::store::{self, Head, SealedEvent, StoreError};
 use crate::tiles;
+use crate::wal::Wal;
 
 /// An append and who waits for it.
 pub(crate) struct Waiting {
@@ -60,6 +61,8 @@ pub(crate) struct Writer {
     pub(crate) last_checkpoint: Instant,
     /// What last kept a checkpoint from being stored or the anchor from being moved.
     pub(crate) trouble: Option<String>,
+    /// What the WAL may still have beside events.
+    pub(crate) wal: Wal,
     /// The simulated disk refuses the next commits.
     #[cfg(feature = "simulation")]
     pub(crate) fails: bool,
@@ -130,10 +133,11 @@ impl Writer {
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         loop {
             let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
-            let first = if self.is_checkpointed() {
-                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                queue.recv_timeout(due.saturating_duration_since(Instant::now()))
+            let checkpoint = (!self.is_checkpointed()).then(|| due.saturating_duration_since(Instant::now()));
+            let truncation = (self.wal != Wal::Clean).then_some(WAL_RETRY);
+            let first = match checkpoint.into_iter().chain(truncation).min() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => queue.recv_timeout(wait),
             };
             match first {
                 Ok(first) => {
@@ -157,7 +161,7 @@ impl Writer {
                         self.commit(batch);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.clear_wal(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if !self.is_checkpointed() && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
@@ -240,6 +244,8 @@ impl Writer {
         match committed {
             Ok(()) => {
                 self.publish(batch);
+                // Before anybody is told that it is gone.
+                self.clear_wal();
                 for (result, reply, _) in done {
                     // A caller who went away has lost nothing: the events are recorded.
                     let _ = reply.send(result);
@@ -399,6 +405,10 @@ impl Writer {
         }
         tx.commit()?;
         self.shared.stats.committed(batch.events.len(), began.elapsed());
+        let is_erasure = |sealed: &SealedEvent| matches!(sealed.event.facts, Facts::AttachmentErased(_));
+        if batch.events.iter().any(is_erasure) {
+            self.wal = Wal::MayHoldErased;
+        }
         Ok(())
     }
 }

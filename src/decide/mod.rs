@@ -6,6 +6,7 @@ pub mod approval;
 pub mod coins;
 pub mod deposits;
 pub mod erasure;
+pub mod forget;
 pub mod order;
 pub mod pay;
 pub mod refund;

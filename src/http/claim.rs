@@ -1,6 +1,8 @@
 //! `POST orders/$ORDER_ID/claim`: a wallet takes an order for itself and gets its contract. Specification: Taler's
 //! merchant API of that name.
 
+use std::sync::Arc;
+
 use quittance_events::Folded;
 use quittance_taler::order::{ClaimRequest, Offer};
 use quittance_taler::{ClaimNonce, ClaimToken, EddsaSignature, ErrorCode};
@@ -73,7 +75,10 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
     let contract_terms = match offer {
         Some(offer) => offer.claimed_by(&request.nonce).0,
         // It was claimed before; members may be forgotten since.
-        None => service.terms(order.terms_at).await?.ok_or_else(unknown)?,
+        None => {
+            let folded = Folded::Recorded(Arc::clone(order));
+            service.terms_now(&folded).await?.ok_or_else(unknown)?
+        }
     };
     Ok(reply::json(StatusCode::OK, &Reply { contract_terms, sig }))
 }

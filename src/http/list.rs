@@ -211,11 +211,10 @@ impl Found<'_> {
         key: &OrderKey,
         now: Micros,
     ) -> Result<Listed, StoreError> {
-        let terms_at = match self.folded {
-            Folded::Offered(offer) => offer.seq,
-            Folded::Recorded(order) => order.terms_at,
+        let terms = match self.folded {
+            Folded::Offered(offer) => ledger.attachment(offer.seq, AttachmentName::Terms)?,
+            Folded::Recorded(order) => ledger.contract(order)?,
         };
-        let terms = ledger.attachment(terms_at, AttachmentName::Terms)?;
         let terms: Option<Value> = terms.and_then(|terms| json::parse_strict(&terms).ok());
         let summary = terms.as_ref().and_then(|terms| terms["summary"].as_str());
         let order = self.folded.order().map(AsRef::as_ref);

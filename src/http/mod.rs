@@ -10,6 +10,7 @@ mod config;
 mod delivery;
 pub mod door;
 mod error;
+mod forget;
 mod health;
 mod instances;
 mod intake;
@@ -84,6 +85,7 @@ enum Endpoint {
     Orders,
     /// One of them, for the shop.
     Order,
+    Forget,
     Ledger(ledger::File),
     /// The token that the request bears.
     Token,
@@ -121,6 +123,7 @@ impl Endpoint {
             Endpoint::Claim => "claim",
             Endpoint::Orders => "orders",
             Endpoint::Order => "order",
+            Endpoint::Forget => "forget",
             Endpoint::Token => "token",
             Endpoint::Tokens | Endpoint::TokenOf(_) => "tokens",
             Endpoint::Accounts | Endpoint::Account(_) => "accounts",
@@ -302,6 +305,7 @@ async fn answer(
             Endpoint::Orders => list::get(&call).await,
             Endpoint::Order if method == "DELETE" => order::delete(&call).await,
             Endpoint::Order => order::get(&call).await,
+            Endpoint::Forget => forget::patch(&call).await,
             Endpoint::Token if method == "DELETE" => token::delete(&call).await,
             Endpoint::Token => token::post(&call).await,
             Endpoint::Tokens => token::list(&call).await,

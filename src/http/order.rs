@@ -91,15 +91,13 @@ async fn unpaid_reply(
     session: Option<&str>,
 ) -> Result<Response, RequestError> {
     let mut body = json!({"order_status_url": status_url(call, key, folded)});
-    let (terms_at, offer) = match folded {
-        Folded::Offered(offer) => (offer.seq, Some(offer)),
+    let offer = match folded {
+        Folded::Offered(offer) => Some(offer),
         // A paid one that is asked for in another session is to be shown there, which wallets do as they pay.
-        Folded::Recorded(order) if order.payment.is_some() => {
-            (order.terms_at, order.sale.as_ref().map(|sale| &sale.offer))
-        }
-        Folded::Recorded(order) => (order.terms_at, None),
+        Folded::Recorded(order) if order.payment.is_some() => order.sale.as_ref().map(|sale| &sale.offer),
+        Folded::Recorded(_) => None,
     };
-    let terms = call.service.terms(terms_at).await?;
+    let terms = call.service.terms_now(folded).await?;
     match offer {
         Some(offer) => describe_unpaid(&mut body, call, key, offer, session, terms.as_ref()),
         None => {
@@ -162,7 +160,7 @@ async fn paid_reply(call: &Call, order: &Arc<Order>, payment: &Payment) -> Resul
     set(
         &mut body,
         "contract_terms",
-        call.service.terms(order.terms_at).await?,
+        call.service.terms_now(&folded).await?,
     );
     Ok(reply::json(StatusCode::OK, &body))
 }

@@ -37,9 +37,9 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let shown = status::look(call, key, &asked).await?;
     let folded = service.folded(key).await?.ok_or_else(unknown)?;
-    let (terms_at, amount) = match &folded {
-        Folded::Offered(offer) => (offer.seq, offer.created.amount),
-        Folded::Recorded(order) => (order.terms_at, order.terms.amount),
+    let amount = match &folded {
+        Folded::Offered(offer) => offer.created.amount,
+        Folded::Recorded(order) => order.terms.amount,
     };
     let until = folded
         .offer()
@@ -71,7 +71,7 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
         (Shown::Paid(_), None) => return Err(RequestError::Contended),
     };
     // Erased terms say nothing; how the order stands is known all the same.
-    let terms = service.terms(terms_at).await?.unwrap_or(Value::Null);
+    let terms = service.terms_now(&folded).await?.unwrap_or(Value::Null);
     let id = key.order.as_str();
     Ok(order(
         &OrderView {

@@ -7,8 +7,8 @@ use quittance_taler::ErrorCode as Code;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Endpoint, abort, accounts, approve, claim, config, health, instances, intake, ledger, list, orders, pay,
-    refund, shape, token, webhooks,
+    Endpoint, abort, accounts, approve, claim, config, forget, health, instances, intake, ledger, list,
+    orders, pay, refund, shape, token, webhooks,
 };
 use crate::decide::deposits::DepositsRequest;
 use crate::decide::order::ToldOrder;
@@ -446,6 +446,22 @@ pub(super) static ROUTES: &[Route] = &[
             (404, Code::MerchantGenericOrderUnknown),
             (409, Code::MerchantPrivateDeleteOrdersAwaitingPayment),
             (409, Code::MerchantPrivateDeleteOrdersAlreadyPaid),
+        ],
+        ..PLAIN
+    },
+    Route {
+        method: "PATCH",
+        path: "private/orders/{order_id}/forget",
+        endpoint: |_| Some(Endpoint::Forget),
+        demand: Demand::Scopes(SELLING),
+        summary: "Forgets members of a contract that it marks as forgettable. Its hash stays.",
+        request: Some(shape::<forget::Request>),
+        answers: &[(200, Body::Json(shape::<forget::Reply>)), (204, Body::Empty)],
+        refusals: &[
+            (400, Code::MerchantPrivatePatchOrdersIdForgetPathSyntaxIncorrect),
+            (404, Code::MerchantGenericOrderUnknown),
+            (408, Code::MerchantGenericExchangeTimeout),
+            (409, Code::MerchantPrivatePatchOrdersIdForgetPathNotForgettable),
         ],
         ..PLAIN
     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quittance_events::answer::{self, Status};
 use quittance_events::sale::Offer;
-use quittance_events::{Folded, Order, OrderKey, Seq};
+use quittance_events::{Folded, Order, OrderKey};
 use quittance_taler::{Amount, ClaimToken, Currency, ErrorCode, HashCode, uri};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -168,7 +168,7 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
             if shows_token != Some(Some(true)) {
                 return Err(wrong_token().into());
             }
-            return unpaid(call, key, offer, offer.seq, asked).await;
+            return unpaid(call, key, offer, &folded, asked).await;
         }
         Folded::Recorded(order) => order,
     };
@@ -177,7 +177,7 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
         (Some(_), _) => return Err(wrong_contract().into()),
         (None, Some(true)) => {}
         (None, None) if order.sale.is_some() => {
-            let url = member(call, order.terms_at, "public_reorder_url").await?;
+            let url = member(call, &folded, "public_reorder_url").await?;
             let public_reorder_url = url.ok_or_else(wrong_token)?;
             return Ok(Shown::Elsewhere(Elsewhere { public_reorder_url }));
         }
@@ -191,13 +191,13 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
                 fulfillment_url: None,
             }));
         };
-        return unpaid(call, key, &sale.offer, order.terms_at, asked).await;
+        return unpaid(call, key, &sale.offer, &folded, asked).await;
     }
     let now = call.service.now(Some(&Folded::Recorded(Arc::clone(order))));
     // Who has the contract knows where it leads.
     let fulfillment_url = match asked.h_contract {
         Some(_) => None,
-        None => member(call, order.terms_at, "fulfillment_url").await?,
+        None => member(call, &folded, "fulfillment_url").await?,
     };
     Ok(Shown::Paid(Paid {
         status: answer::status(order, now)?,
@@ -209,18 +209,18 @@ async fn unpaid(
     call: &Call,
     key: &OrderKey,
     offer: &Offer,
-    terms_at: Seq,
+    folded: &Folded,
     asked: &Asked,
 ) -> Result<Shown, RequestError> {
     Ok(Shown::Unpaid(Unpaid {
         taler_pay_uri: pay_uri(call, key, offer, asked.session.as_deref()),
-        fulfillment_url: member(call, terms_at, "fulfillment_url").await?,
+        fulfillment_url: member(call, folded, "fulfillment_url").await?,
     }))
 }
 
 /// A text of the terms; `None` where they have none of that name, or are erased.
-async fn member(call: &Call, terms_at: Seq, name: &str) -> Result<Option<String>, RequestError> {
-    let terms = call.service.terms(terms_at).await?;
+async fn member(call: &Call, folded: &Folded, name: &str) -> Result<Option<String>, RequestError> {
+    let terms = call.service.terms_now(folded).await?;
     let text = terms.as_ref().and_then(|terms| terms[name].as_str());
     Ok(text.map(str::to_owned))
 }

@@ -5,8 +5,8 @@ use quittance_taler::{Currency, ErrorCode};
 
 use super::routes::{decoded, find};
 use super::{
-    Endpoint, abort, accounts, approve, claim, instance_id, instances, intake, list, order, orders, pay,
-    refund, status, token, webhooks,
+    Endpoint, abort, accounts, approve, claim, forget, instance_id, instances, intake, list, order, orders,
+    pay, refund, status, token, webhooks,
 };
 use crate::decide::pay::Payment;
 use crate::refusal::Refusal;
@@ -30,6 +30,7 @@ pub fn understand(
     match target.endpoint {
         Endpoint::Accounts if method == "POST" => accounts::read(body).map(drop)?,
         Endpoint::Claim => claim::read(body).map(drop)?,
+        Endpoint::Forget => forget::read(body).map(drop)?,
         Endpoint::Orders if method == "POST" => orders::read(body).map(drop)?,
         Endpoint::Orders => list::read(query).map(drop)?,
         Endpoint::Order if method == "DELETE" => order::check_delete(query).map(drop)?,

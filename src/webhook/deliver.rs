@@ -375,7 +375,7 @@ async fn tell(
     let Some(order) = service.order(key).await? else {
         return Ok(End::Unmade);
     };
-    let terms = service.attachment(order.terms_at, AttachmentName::Terms).await?;
+    let terms = service.contract(&order).await?;
     let reason = match event_type {
         EventType::Pay => None,
         EventType::Refund => service.attachment(of, AttachmentName::Reason).await?,

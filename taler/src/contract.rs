@@ -20,8 +20,8 @@ const MAX_EXCHANGES: usize = 100;
 const MAX_URL_BYTES: usize = 255;
 /// Length of an order id: part of URLs and file names.
 const MAX_ORDER_ID_BYTES: usize = 64;
-const FORGETTABLE: &str = "$forgettable";
-const FORGOTTEN: &str = "$forgotten";
+pub(crate) const FORGETTABLE: &str = "$forgettable";
+pub(crate) const FORGOTTEN: &str = "$forgotten";
 
 /// Why contract terms are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,9 +101,7 @@ fn scrub_object(members: &Map<String, Value>) -> Result<Map<String, Value>, Cont
             // A digest that is already there wins over the value.
             Some(_) if digests.contains_key(name) => {}
             Some(salt) => {
-                let salt = [salt.as_bytes(), &[0]].concat();
-                let digest = hkdf::<64>(&salt, &nul_terminated(&scrubbed), &[]);
-                digests.insert(name.clone(), base32::encode(&digest).into());
+                digests.insert(name.clone(), digest(&scrubbed, salt));
             }
         }
     }
@@ -113,8 +111,18 @@ fn scrub_object(members: &Map<String, Value>) -> Result<Map<String, Value>, Cont
     Ok(kept)
 }
 
+/// What stands for a member that is forgotten.
+pub(crate) fn member_digest(member: &Value, salt: &str) -> Result<Value, ContractError> {
+    Ok(digest(&scrub(member)?, salt))
+}
+
+fn digest(scrubbed: &Value, salt: &str) -> Value {
+    let salt = [salt.as_bytes(), &[0]].concat();
+    base32::encode(&hkdf::<64>(&salt, &nul_terminated(scrubbed), &[])).into()
+}
+
 /// `$forgettable` or `$forgotten`: an object of texts under lawful names.
-fn texts_by_name<'a>(
+pub(crate) fn texts_by_name<'a>(
     members: &'a Map<String, Value>,
     which: &str,
 ) -> Result<Option<&'a Map<String, Value>>, ContractError> {
@@ -168,7 +176,7 @@ fn check_forgotten(
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), ContractError> {
+pub(crate) fn check_name(name: &str) -> Result<(), ContractError> {
     if !name.is_empty()
         && name
             .bytes()

@@ -189,6 +189,12 @@ error_codes! {
     MerchantPrivatePostOrdersNoExchangesForWireMethod
         2509 "MERCHANT_PRIVATE_POST_ORDERS_NO_EXCHANGES_FOR_WIRE_METHOD" 409
         "No exchange is configured that coins could come from.";
+    MerchantPrivatePatchOrdersIdForgetPathSyntaxIncorrect
+        2510 "MERCHANT_PRIVATE_PATCH_ORDERS_ID_FORGET_PATH_SYNTAX_INCORRECT" 400
+        "A path of what is to be forgotten is malformed.";
+    MerchantPrivatePatchOrdersIdForgetPathNotForgettable
+        2511 "MERCHANT_PRIVATE_PATCH_ORDERS_ID_FORGET_PATH_NOT_FORGETTABLE" 409
+        "A path names something that cannot be forgotten.";
     MerchantPrivateDeleteOrdersAwaitingPayment 2520 "MERCHANT_PRIVATE_DELETE_ORDERS_AWAITING_PAYMENT" 409
         "The order may still be paid.";
     MerchantPrivateDeleteOrdersAlreadyPaid 2521 "MERCHANT_PRIVATE_DELETE_ORDERS_ALREADY_PAID" 409
@@ -224,7 +230,7 @@ mod tests {
             1503, 1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2019, 2022, 2024, 2025, 2042,
             2105, 2106, 2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2190, 2200,
             2201, 2253, 2254, 2255, 2256, 2300, 2301, 2500, 2502, 2503, 2504, 2505, 2506, 2507, 2508, 2509,
-            2520, 2521, 2530, 2531, 2532, 2600, 2601, 2602, 2900,
+            2510, 2511, 2520, 2521, 2530, 2531, 2532, 2600, 2601, 2602, 2900,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

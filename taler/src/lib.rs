@@ -12,6 +12,7 @@ pub mod denomination;
 pub mod deposit;
 pub mod error_code;
 pub mod exchange_keys;
+pub mod forget;
 pub mod json;
 mod kdf;
 pub mod keys;

@@ -5,6 +5,7 @@
 mod support;
 
 mod deleted;
+mod forgotten;
 mod listed;
 mod looked_at;
 mod made;

@@ -56,6 +56,14 @@ async fn who_tells_of_orders_or_grants_refunds_may_sell_and_who_reads_may_look()
             },
             "{id}"
         );
+        // Nobody has claimed it.
+        let forgotten = send(
+            "PATCH",
+            format!("private/orders/{id}/forget"),
+            r#"{"fields": ["$.x"]}"#,
+        )
+        .await;
+        assert_eq!(forgotten, if sells { 404 } else { 403 }, "{id}");
         let deleted = send("DELETE", format!("private/orders/{id}"), "").await;
         assert_eq!(deleted, if sells { 204 } else { 403 }, "{id}");
     }
