@@ -10,6 +10,9 @@ use quittance_taler::ErrorCode;
 use crate::limits::LONG_POLL_MAX;
 use crate::refusal::Refusal;
 
+/// The longest wait that a client may name, in milliseconds; `openapi.json` says so. It gets [`LONG_POLL_MAX`] at most.
+pub(super) const WAIT_TOLD_MAX: u64 = 9_007_199_254;
+
 /// A query's parameters.
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
@@ -48,7 +51,10 @@ impl<'a> Query<'a> {
 
     /// How long the client would wait.
     pub(super) fn timeout(&self) -> Result<Duration, Refusal> {
-        let millis: Option<u64> = self.read("timeout_ms")?;
-        Ok(Duration::from_millis(millis.unwrap_or(0)).min(LONG_POLL_MAX))
+        let millis: u64 = self.read("timeout_ms")?.unwrap_or(0);
+        if millis > WAIT_TOLD_MAX {
+            return Err(malformed("timeout_ms"));
+        }
+        Ok(Duration::from_millis(millis).min(LONG_POLL_MAX))
     }
 }
