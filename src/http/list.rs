@@ -79,16 +79,12 @@ pub(super) fn read(query: &str) -> Result<Asked, Refusal> {
     if query.filter("wired")? == Some(true) {
         return Err(unsupported("what an exchange has wired is not known here"));
     }
-    let limit: Option<i64> = match query.read("limit")? {
-        Some(limit) => Some(limit),
-        None => query.read("delta")?,
-    };
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    let beyond = match query.read("offset")? {
-        Some(row) => Some(row),
-        None => query.read("start")?,
-    };
-    let date = query.read("date_s")?.map(Timestamp::from_s).transpose();
+    // Both names are read, so that neither is wrong unseen.
+    let (limit, delta) = (query.number("limit")?, query.number("delta")?);
+    let limit = limit.or(delta).unwrap_or(DEFAULT_LIMIT);
+    let (offset, start) = (query.count("offset")?, query.count("start")?);
+    let beyond = offset.or(start);
+    let date = query.count("date_s")?.map(Timestamp::from_s).transpose();
     Ok(Asked {
         paid: query.filter("paid")?,
         refunded: query.filter("refunded")?,

@@ -10,8 +10,8 @@ use quittance_taler::ErrorCode;
 use crate::limits::LONG_POLL_MAX;
 use crate::refusal::Refusal;
 
-/// The longest wait that a client may name, in milliseconds; `openapi.json` says so. It gets [`LONG_POLL_MAX`] at most.
-pub(super) const WAIT_TOLD_MAX: u64 = 9_007_199_254;
+/// The greatest number in a query, either way; `openapi.json` says so. In seconds it is a time within 2^53 microseconds.
+const NUMBER_MAX: u64 = 9_007_199_254;
 
 /// A query's parameters.
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -39,6 +39,24 @@ impl<'a> Query<'a> {
             .transpose()
     }
 
+    /// A number from 0.
+    pub(super) fn count(&self, name: &'static str) -> Result<Option<u64>, Refusal> {
+        let number: Option<u64> = self.read(name)?;
+        match number {
+            Some(number) if number > NUMBER_MAX => Err(malformed(name)),
+            number => Ok(number),
+        }
+    }
+
+    /// A number of either sign.
+    pub(super) fn number(&self, name: &'static str) -> Result<Option<i64>, Refusal> {
+        let number: Option<i64> = self.read(name)?;
+        match number {
+            Some(number) if number.unsigned_abs() > NUMBER_MAX => Err(malformed(name)),
+            number => Ok(number),
+        }
+    }
+
     /// `yes`, `no` or `all` in either case; `None` for the last and where it is absent.
     pub(super) fn filter(&self, name: &'static str) -> Result<Option<bool>, Refusal> {
         match self.text(name).map(str::to_ascii_lowercase).as_deref() {
@@ -51,10 +69,7 @@ impl<'a> Query<'a> {
 
     /// How long the client would wait.
     pub(super) fn timeout(&self) -> Result<Duration, Refusal> {
-        let millis: u64 = self.read("timeout_ms")?.unwrap_or(0);
-        if millis > WAIT_TOLD_MAX {
-            return Err(malformed("timeout_ms"));
-        }
+        let millis = self.count("timeout_ms")?.unwrap_or(0);
         Ok(Duration::from_millis(millis).min(LONG_POLL_MAX))
     }
 }
