@@ -14,21 +14,26 @@ use serde_json::{Value, json};
 
 use crate::Dice;
 use crate::caller::{Caller, Gone, Reply};
+use crate::sales::Sale;
 
 /// Value of every coin, in KUDOS.
 const COIN: u64 = 4;
 /// The background's pauses double; with a handful of failures behind it a permission waits so long.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Clone)]
 pub(crate) struct Sold {
     pub(crate) id: String,
     pub(crate) h_contract: HashCode,
     pub(crate) coins: Vec<CoinPub>,
+    /// What its coins pay, in KUDOS.
+    pub(crate) value: u64,
+    /// By the program, and not told to it: a coin may turn out never to have been deposited.
+    pub(crate) is_ours: bool,
     /// Paid ones are refunded, others aborted.
-    paid: bool,
+    pub(crate) paid: bool,
     /// Approved so far, as far as the shop was answered.
-    approved: u64,
+    pub(crate) approved: u64,
 }
 
 /// An answer that came with a receipt.
@@ -42,16 +47,18 @@ pub(crate) struct Kept {
 impl Kept {
     /// Every entry is a success, and nothing more can come of the order.
     fn is_final(&self) -> bool {
-        !self.order.paid && all_succeeded(&serde_json::from_slice(&self.body).unwrap())
+        !self.order.paid && self.is_settled()
     }
-}
 
-fn all_succeeded(body: &Value) -> bool {
-    body["refunds"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .all(|entry| entry["type"] == "success")
+    /// Every coin has its refund, or has none to get.
+    fn is_settled(&self) -> bool {
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        let is_settled = |entry: &Value| match entry["type"].as_str() {
+            Some("undeposited") => self.order.is_ours && !self.order.paid,
+            kind => kind == Some("success"),
+        };
+        body["refunds"].as_array().unwrap().iter().all(is_settled)
+    }
 }
 
 pub(crate) struct World {
@@ -59,6 +66,7 @@ pub(crate) struct World {
     merchant_pub: MerchantPub,
     caller: Caller,
     orders: Mutex<Vec<Sold>>,
+    pub(crate) sales: Mutex<Vec<Sale>>,
     kept: Mutex<Vec<Kept>>,
     numbers: AtomicU64,
 }
@@ -70,6 +78,7 @@ impl World {
             merchant_pub,
             caller: Caller::new(token),
             orders: Mutex::default(),
+            sales: Mutex::default(),
             kept: Mutex::default(),
             numbers: AtomicU64::new(1),
         }
@@ -83,14 +92,27 @@ impl World {
         self.orders.lock().unwrap().clone()
     }
 
-    async fn post(&self, addr: SocketAddr, path: &str, body: &Value) -> Result<Reply, Gone> {
+    pub(crate) fn sales(&self) -> Vec<Sale> {
+        self.sales.lock().unwrap().clone()
+    }
+
+    /// An order that is to be refunded or aborted; a wallet may learn that what it aborts is paid.
+    pub(crate) fn is_sold(&self, sold: Sold) {
+        let mut orders = self.orders.lock().unwrap();
+        match orders.iter_mut().find(|order| order.id == sold.id) {
+            Some(order) => order.paid = sold.paid,
+            None => orders.push(sold),
+        }
+    }
+
+    pub(crate) async fn post(&self, addr: SocketAddr, path: &str, body: &Value) -> Result<Reply, Gone> {
         let reply = self.caller.post(addr, path, body).await?;
         let text = String::from_utf8_lossy(&reply.body);
         assert!(![500, 501, 503].contains(&reply.status), "{path}: {text}");
         Ok(reply)
     }
 
-    fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -147,6 +169,8 @@ impl World {
             id,
             h_contract,
             coins,
+            value,
+            is_ours: false,
             paid,
             approved: 0,
         });
@@ -169,7 +193,7 @@ impl World {
     }
 
     async fn approve(&self, addr: SocketAddr, order: &Sold) -> Result<(), Gone> {
-        let total = (order.approved + 1).min(COIN * u64::try_from(order.coins.len()).unwrap());
+        let total = (order.approved + 1).min(order.value);
         let body = json!({ "refund": format!("KUDOS:{total}"), "reason": "returned" });
         let reply = self
             .post(addr, &format!("private/orders/{}/refund", order.id), &body)
@@ -212,11 +236,14 @@ impl World {
         } = self.post(addr, &path, &body).await?;
         let text = String::from_utf8_lossy(&body);
         assert!(
-            status == 200 || !order.paid && [408, 502, 504].contains(&status),
+            status == 200 || !order.paid && [408, 412, 502, 504].contains(&status),
             "{path}: {status} {text}"
         );
         if status != 200 {
             assert_eq!(receipt, None);
+            if status == 412 {
+                self.was_paid(addr, order).await?;
+            }
             return Ok(None);
         }
         let receipt: Receipt = receipt.expect("a receipt").parse().unwrap();
@@ -259,8 +286,22 @@ impl World {
     /// Does this and that until the program is gone.
     pub(crate) async fn load(&self, addr: SocketAddr, mut dice: Dice) {
         loop {
-            let done = match dice.below(10) {
+            let done = match dice.below(15) {
                 0..=2 => self.sell(addr, &mut dice).await,
+                10..=11 => self.offer(addr).await,
+                12..=14 => match self.any_sale(&mut dice) {
+                    Some(sale) if dice.below(6) == 0 => {
+                        self.give_up(&sale);
+                        Ok(())
+                    }
+                    Some(sale) => {
+                        if dice.below(4) == 0 {
+                            self.fail_deposit(&sale, &mut dice);
+                        }
+                        self.pay(addr, &sale).await.map(drop)
+                    }
+                    None => Ok(()),
+                },
                 3..=4 => match self.any(true, &mut dice) {
                     Some(order) => self.approve(addr, &order).await,
                     None => Ok(()),
@@ -321,14 +362,16 @@ impl World {
 
     /// Waits until every order is settled with the exchange.
     pub(crate) async fn finish(&self, addr: SocketAddr) {
+        self.finish_sales(addr).await;
         let begun = Instant::now();
         let mut open = self.orders();
         loop {
             let mut still = Vec::new();
             for order in open {
                 let kept = self.ask(addr, &order).await.expect("it runs");
-                if !kept.is_some_and(|kept| all_succeeded(&serde_json::from_slice(&kept.body).unwrap())) {
-                    still.push(order);
+                if !kept.is_some_and(|kept| kept.is_settled()) {
+                    let now = self.orders().into_iter().find(|one| one.id == order.id);
+                    still.push(now.unwrap());
                 }
             }
             if still.is_empty() {

@@ -12,6 +12,7 @@ mod caller;
 mod load;
 mod program;
 mod proof;
+mod sales;
 mod scenario;
 mod sweep;
 

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::load::World;
 use crate::support::key_text;
+use crate::support::selling::PAYTO;
 
 pub(crate) const MERCHANT: [u8; 32] = [5; 32];
 /// Far longer than starting and stopping take on a machine with much else to do.
@@ -32,6 +33,7 @@ pub(crate) async fn make() -> (Program, World) {
     let (mut program, sandbox) = prepare().await;
     program.vkey = program.run(&["init"]).await;
     let token = program.run(&ADD_INSTANCE).await;
+    program.run(&["account", "add", "--payto", PAYTO]).await;
     let merchant_pub = EddsaPrivateKey::from_bytes(MERCHANT).merchant_pub();
     (program, World::new(sandbox, merchant_pub, token))
 }

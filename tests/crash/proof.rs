@@ -10,6 +10,7 @@ use quittance_taler::{Amount, CoinPub, Digest32, HashCode, sum};
 
 use crate::load::World;
 use crate::program::Program;
+use crate::sales::State;
 
 /// How much was checked.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Checked {
     pub(crate) answers: usize,
     pub(crate) refunds: usize,
     pub(crate) failed_attempts: usize,
+    pub(crate) payments: usize,
+    pub(crate) payments_aborted: usize,
 }
 
 pub(crate) fn read(program: &Program) -> BTreeMap<u64, (Digest32, Event)> {
@@ -91,15 +94,36 @@ fn receipts(world: &World, events: &BTreeMap<u64, (Digest32, Event)>) -> usize {
     answers.len()
 }
 
+/// The exchange's deposits, by contract and coin.
+fn deposits(world: &World) -> HashMap<(HashCode, CoinPub), Amount> {
+    let mut deposits = HashMap::new();
+    for deposit in world.sandbox.deposits() {
+        let key = (deposit.h_contract, deposit.coin_pub);
+        let twice = deposits.insert(key, deposit.amount_with_fee);
+        assert_eq!(twice, None, "deposited twice: {key:?}");
+    }
+    deposits
+}
+
 /// The exchange refunded what the ledger had named before, each permission once, and no coin beyond its deposit.
 fn books(world: &World, events: &BTreeMap<u64, (Digest32, Event)>) -> usize {
-    let mut approved: HashMap<(String, CoinPub, u64), Amount> = HashMap::new();
-    let mut named: HashMap<(String, CoinPub, u64), Amount> = HashMap::new();
+    let orders = world.orders();
+    let contracts: HashMap<&str, HashCode> = orders.iter().map(|o| (o.id.as_str(), o.h_contract)).collect();
+    let deposits = deposits(world);
+    let mut approved: HashMap<(HashCode, CoinPub, u64), Amount> = HashMap::new();
+    let mut named: HashMap<(HashCode, CoinPub, u64), Amount> = HashMap::new();
     for (_, event) in events.values() {
-        let Some(order) = event.order.as_ref().map(|order| order.as_str().to_owned()) else {
+        // A sale that no wallet heard the end of has nothing to refund.
+        let contract = event
+            .order
+            .as_ref()
+            .and_then(|order| contracts.get(order.as_str()));
+        let Some(contract) = contract else {
             continue;
         };
-        let key = |coin: &CoinPub, id: u64| (order.clone(), *coin, id);
+        let key = |coin: &CoinPub, id: u64| (*contract, *coin, id);
+        // An abort takes back what was deposited. Of a coin in question nothing may have been.
+        let deposited = |coin: &CoinPub| Some((key(coin, 0), *deposits.get(&(*contract, *coin))?));
         match &event.facts {
             Facts::RefundApproved(facts) => {
                 approved.extend(
@@ -115,34 +139,28 @@ fn books(world: &World, events: &BTreeMap<u64, (Digest32, Event)>) -> usize {
                 (key, amount)
             })),
             Facts::AbortRequested(facts) => {
-                named.extend(
-                    facts
-                        .coins
-                        .iter()
-                        .filter_map(|c| Some((key(&c.coin_pub, 0), c.amount?))),
-                );
+                let asked = facts.coins.iter().filter(|coin| coin.amount.is_some());
+                named.extend(asked.filter_map(|coin| deposited(&coin.coin_pub)));
+            }
+            Facts::AbortExtended(facts) => {
+                named.extend(facts.coins.iter().filter_map(|coin| deposited(&coin.coin_pub)));
             }
             _ => {}
         }
     }
-    let orders: HashMap<HashCode, String> =
-        world.orders().into_iter().map(|o| (o.h_contract, o.id)).collect();
     let mut seen = BTreeSet::new();
-    let mut by_coin: HashMap<CoinPub, Vec<Amount>> = HashMap::new();
+    let mut by_deposit: HashMap<(HashCode, CoinPub), Vec<Amount>> = HashMap::new();
     let refunds = world.sandbox.refunds();
     for refund in &refunds {
-        let key = (
-            orders[&refund.h_contract].clone(),
-            refund.coin_pub,
-            refund.rtransaction_id,
-        );
+        let key = (refund.h_contract, refund.coin_pub, refund.rtransaction_id);
         assert_eq!(
             named.get(&key),
             Some(&refund.amount),
             "refunded and not in the ledger: {key:?}"
         );
         assert!(seen.insert(key));
-        by_coin.entry(refund.coin_pub).or_default().push(refund.amount);
+        let of_deposit = by_deposit.entry((key.0, key.1)).or_default();
+        of_deposit.push(refund.amount);
     }
     // All that was open is finished.
     assert_eq!(named.len(), refunds.len());
@@ -150,22 +168,83 @@ fn books(world: &World, events: &BTreeMap<u64, (Digest32, Event)>) -> usize {
         named.len() - named.keys().filter(|(_, _, id)| *id == 0).count(),
         approved.len()
     );
-    for amounts in by_coin.into_values() {
+    for (deposit, amounts) in by_deposit {
         let total = sum(amounts[0].currency(), amounts).unwrap();
-        assert!(total.units() <= "KUDOS:4".parse::<Amount>().unwrap().units());
+        assert!(total.units() <= deposits[&deposit].units());
     }
     refunds.len()
 }
 
+/// A wallet that was told it paid has paid, all of it and once; of one that gave up the exchange has nothing left. Gives
+/// how many of both.
+fn sales(world: &World, events: &BTreeMap<u64, (Digest32, Event)>) -> (usize, usize) {
+    let deposits = deposits(world);
+    let mut requested = BTreeSet::new();
+    let mut completed: HashMap<String, usize> = HashMap::new();
+    let mut aborts_answered = BTreeSet::new();
+    for (_, event) in events.values() {
+        let id = event.order.as_ref().map(|order| order.as_str().to_owned());
+        match &event.facts {
+            Facts::DepositRequested(facts) => requested.extend(facts.coins.iter().map(|coin| coin.coin_pub)),
+            Facts::PaymentCompleted(_) => *completed.entry(id.unwrap()).or_default() += 1,
+            Facts::AbortAnswered(_) => drop(aborts_answered.insert(id.unwrap())),
+            _ => {}
+        }
+    }
+    let refunds = world.sandbox.refunds();
+    let (mut paid, mut aborted) = (0, 0);
+    for sale in world.sales() {
+        let is_paid = match sale.state {
+            State::Claimed => panic!("{} did not end", sale.id),
+            State::Aborting => false,
+            State::Paid(_) => true,
+        };
+        assert_eq!(
+            completed.get(&sale.id).copied().unwrap_or(0),
+            usize::from(is_paid),
+            "{}",
+            sale.id
+        );
+        assert_ne!(aborts_answered.contains(&sale.id), is_paid, "{}", sale.id);
+        for spent in &sale.payment.coins {
+            let coin = spent.coin.coin_pub;
+            let deposited = deposits.get(&(sale.h_contract, coin));
+            assert!(
+                deposited.is_none() || requested.contains(&coin),
+                "deposited behind the ledger's back"
+            );
+            if is_paid {
+                assert_eq!(deposited, Some(&spent.contribution), "{}", sale.id);
+            } else {
+                let given_back = refunds
+                    .iter()
+                    .filter(|refund| refund.coin_pub == coin)
+                    .map(|refund| refund.amount);
+                let given_back = sum(spent.contribution.currency(), given_back).unwrap();
+                let nothing = Amount::zero(spent.contribution.currency());
+                assert_eq!(given_back, *deposited.unwrap_or(&nothing), "{}", sale.id);
+            }
+        }
+        *if is_paid { &mut paid } else { &mut aborted } += 1;
+    }
+    (paid, aborted)
+}
+
 pub(crate) fn check(program: &Program, world: &World) -> Checked {
     let events = read(program);
-    // The exchange had no reason to refuse anything: a refusal would be a permission over what is not there any more.
+    // The exchange had no reason to refuse anything but refunds of what a killed payment did not deposit: another refusal
+    // would be a permission over what is not there any more.
+    let sold_here: BTreeSet<String> = world.sales().into_iter().map(|sale| sale.id).collect();
     let replies = events.values().filter_map(|(_, event)| match &event.facts {
-        Facts::ExchangeReplied(facts) => Some(facts.verdict),
+        Facts::ExchangeReplied(facts) => {
+            let is_of_a_sale = sold_here.contains(event.order.as_ref().unwrap().as_str());
+            let may_be_refused = is_of_a_sale && facts.http_status == 404;
+            assert!(facts.verdict != Verdict::Refused || may_be_refused, "{event:?}");
+            Some(facts.verdict)
+        }
         _ => None,
     });
     let replies: Vec<Verdict> = replies.collect();
-    assert!(!replies.contains(&Verdict::Refused));
     let unreached = events
         .values()
         .filter(|(_, event)| matches!(event.facts, Facts::ExchangeUnreached(_)))
@@ -174,11 +253,14 @@ pub(crate) fn check(program: &Program, world: &World) -> Checked {
         .iter()
         .filter(|verdict| **verdict != Verdict::Confirmed)
         .count();
+    let (payments, payments_aborted) = sales(world, &events);
     Checked {
         events: events.len(),
         orders: world.orders().len(),
         answers: receipts(world, &events),
         refunds: books(world, &events),
         failed_attempts: unreached + unconfirmed,
+        payments,
+        payments_aborted,
     }
 }

@@ -1,21 +1,22 @@
 //! A short story that a disk may spoil at any point: a shop tells of two orders, refunds the one in two steps, and a
-//! wallet fetches and aborts. What was answered is kept, so that it can be asked for afterwards; a story that was cut
+//! wallet fetches and aborts; then it sells one by itself, which a wallet claims and pays. What was answered is kept, so that it can be asked for afterwards; a story that was cut
 //! short goes on where it was.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quittance_events::Facts;
 use quittance_events::receipt::Receipt;
 use quittance_events::seal::answer_digest;
-use quittance_sandbox::{Deposit, Sandbox};
-use quittance_taler::{CoinPub, EddsaPrivateKey, HashCode};
+use quittance_events::{Event, Facts};
+use quittance_sandbox::{Deposit, Payment, Purse, Sandbox, Spent};
+use quittance_taler::{Amount, CoinPub, EddsaPrivateKey, HashCode};
 use serde_json::{Value, json};
 
 use crate::caller::{Caller, Gone, Reply};
 use crate::program::{MERCHANT, Program};
 use crate::proof;
+use crate::support::selling::PAYTO;
 
 /// Tries of one request at a service whose disk fails now and then: more than any disk here fails in a row.
 const TRIES: u32 = 400;
@@ -29,9 +30,13 @@ enum Step {
     Approve(u32),
     Fetch(u32),
     Abort,
+    Account,
+    Offer,
+    Claim,
+    Pay,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 13] = [
     Step::RecordSold,
     Step::DepositSold,
     Step::Approve(1),
@@ -41,6 +46,10 @@ const STEPS: [Step; 9] = [
     Step::Abort,
     Step::Approve(2),
     Step::Fetch(2),
+    Step::Account,
+    Step::Offer,
+    Step::Claim,
+    Step::Pay,
 ];
 
 pub(crate) struct Story<'a> {
@@ -49,6 +58,9 @@ pub(crate) struct Story<'a> {
     sold: (Value, CoinPub),
     half: (Value, CoinPub),
     hashes: [Option<HashCode>; 2],
+    purse: Purse,
+    /// Of the order that is sold here, once it is claimed.
+    payment: Option<Payment>,
     answered: BTreeSet<Step>,
     kept: Vec<(Receipt, Vec<u8>)>,
     /// Requests that the disk kept from being answered.
@@ -81,6 +93,8 @@ impl<'a> Story<'a> {
             sold: (terms("sold", "KUDOS:4"), coin(2 * number)),
             half: (terms("half", "KUDOS:9"), coin(2 * number + 1)),
             hashes: [None; 2],
+            purse: sandbox.withdraw("KUDOS:5".parse().unwrap()).unwrap(),
+            payment: None,
             answered: BTreeSet::new(),
             kept: Vec::new(),
             refused: 0,
@@ -125,6 +139,17 @@ impl<'a> Story<'a> {
             let sum = quittance_taler::sum("KUDOS".parse().unwrap(), amounts).unwrap();
             assert_eq!(sum, total.parse().unwrap());
         }
+        let payment = self.payment.as_ref().unwrap();
+        let deposits = self.sandbox.deposits();
+        let deposited = |spent: &&Spent| {
+            let of_coin = deposits.iter().filter(|one| one.coin_pub == spent.coin.coin_pub);
+            let amounts: Vec<Amount> = of_coin.map(|one| one.amount_with_fee).collect();
+            amounts == [spent.contribution]
+        };
+        assert!(
+            payment.coins.iter().all(|spent| deposited(&spent)),
+            "{deposits:?}"
+        );
     }
 
     async fn take(&mut self, addr: SocketAddr, step: Step) -> Result<Value, Gone> {
@@ -153,11 +178,23 @@ impl<'a> Story<'a> {
                 "orders/half/abort",
                 json!({"h_contract": self.hashes[1], "coins": [{"coin_pub": self.half.1, "exchange_url": url}]}),
             ),
+            Step::Account => ("private/accounts", json!({ "payto_uri": PAYTO })),
+            Step::Offer => {
+                let order = json!({"order_id": "here", "amount": "KUDOS:5", "max_fee": "KUDOS:1", "summary": "boots",
+                                   "fulfillment_message": "thank you"});
+                ("private/orders", json!({"order": order, "create_token": false}))
+            }
+            Step::Claim => ("orders/here/claim", json!({ "nonce": self.sold.1 })),
+            Step::Pay => ("orders/here/pay", self.payment.as_ref().unwrap().pay_request("")),
         };
         let body = self.ask(addr, step, path, &body).await?;
         if let Step::RecordSold | Step::RecordHalf = step {
             let hash = serde_json::from_value(body["h_contract"].clone()).unwrap();
             self.hashes[usize::from(step == Step::RecordHalf)] = Some(hash);
+        }
+        if step == Step::Claim {
+            let payment = self.purse.pay(&body["contract_terms"]).unwrap();
+            self.payment = Some(payment);
         }
         if let Step::Fetch(total) = step {
             assert_eq!(body["refund_amount"], format!("KUDOS:{total}"));
@@ -214,6 +251,11 @@ impl<'a> Story<'a> {
     pub(crate) fn check(&self, program: &Program) -> usize {
         let events = proof::read(program);
         let has = |wanted: &dyn Fn(&Facts) -> bool| events.values().any(|(_, event)| wanted(&event.facts));
+        let is_paid = |id: &str| {
+            let is_of = |event: &Event| event.order.as_ref().is_some_and(|order| order.as_str() == id);
+            let mut of_order = events.values().filter(|(_, event)| is_of(event));
+            of_order.any(|(_, event)| matches!(event.facts, Facts::PaymentCompleted(_)))
+        };
         for step in &self.answered {
             let stands = match step {
                 Step::RecordSold => {
@@ -222,7 +264,11 @@ impl<'a> Story<'a> {
                 Step::RecordHalf => {
                     has(&|f| matches!(f, Facts::OrderRecorded(f) if Some(f.h_contract) == self.hashes[1]))
                 }
-                Step::DepositSold => has(&|f| matches!(f, Facts::PaymentCompleted(_))),
+                Step::DepositSold => is_paid("sold"),
+                Step::Pay => is_paid("here"),
+                Step::Account => has(&|f| matches!(f, Facts::AccountAdded(_))),
+                Step::Offer => has(&|f| matches!(f, Facts::OrderCreated(_))),
+                Step::Claim => has(&|f| matches!(f, Facts::OrderClaimed(_))),
                 Step::DepositHalf => {
                     has(&|f| matches!(f, Facts::DepositRecorded(f) if f.coin_pub == self.half.1))
                 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{Shop, coin};
+use crate::support::Shop;
 
 /// Widths and heights of a small phone and of a desk.
 const SCREENS: [(&str, &str); 2] = [("phone", "360,760"), ("desk", "1280,900")];
@@ -84,24 +84,23 @@ async fn the_browser_shows_every_state_in_every_language() {
     ];
     look(&shop, &path, "claimed", headings).await;
 
-    let hash = shop
-        .sell("told", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
-        .await;
-    let told = format!("orders/told?h_contract={hash}");
-    look(&shop, &told, "paid", ["Paid", "Bezahlt", "Payé"]).await;
-    shop.approve("told", "KUDOS:4").await.expect(200);
+    let (token, terms, hash) = shop.sold("paid", "KUDOS:10").await;
+    shop.pay_terms(&terms, "").await.expect(200);
+    let paid = format!("orders/paid?token={token}");
+    look(&shop, &paid, "paid", ["Paid", "Bezahlt", "Payé"]).await;
+    shop.approve("paid", "KUDOS:4").await.expect(200);
     let headings = [
         "A refund is waiting for you",
         "Eine Erstattung wartet auf Sie",
         "Un remboursement vous attend",
     ];
-    look(&shop, &told, "refund_waiting", headings).await;
-    shop.fetch("told", hash).await.expect(200);
+    look(&shop, &paid, "refund_waiting", headings).await;
+    shop.fetch("paid", hash).await.expect(200);
     shop.until("the delivery is recorded", async || {
-        shop.status("told", hash).await.expect(200)["refund_pending"] == false
+        shop.status("paid", hash).await.expect(200)["refund_pending"] == false
     })
     .await;
-    look(&shop, &told, "refunded", ["Refunded", "Erstattet", "Remboursé"]).await;
+    look(&shop, &paid, "refunded", ["Refunded", "Erstattet", "Remboursé"]).await;
 
     shop.clock.advance_s(40 * 86_400);
     let headings = [

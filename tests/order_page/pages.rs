@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64;
 use hyper::HeaderMap;
+use quittance_taler::contract_hash;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -176,16 +177,17 @@ async fn who_comes_after_another_is_led_to_an_order_of_his_own() {
 
 #[tokio::test]
 async fn a_paid_order_leads_to_the_shop_and_to_its_refunds() {
-    let mut shop = Shop::open().await;
-    let coins = [coin(1, "KUDOS:10", "KUDOS:0.2")];
-    let mut terms = shop.terms("one", "KUDOS:10", 86_400, 172_800);
-    terms["fulfillment_url"] = json!("https://shop.example/thanks?a=1&b=2");
-    let hash = shop.record_order(&terms).await;
-    let path = format!("orders/one?h_contract={hash}");
+    let mut shop = Shop::open_selling().await;
+    let order = json!({"order_id": "one", "amount": "KUDOS:10", "summary": "boots",
+                       "fulfillment_url": "https://shop.example/thanks?a=1&b=2"});
+    let made = shop.order(&order, &json!({})).await.expect(200);
+    let path = format!("orders/one?token={}", made["token"].as_str().unwrap());
+    let claimed = shop.claim("one", 1, made["token"].as_str()).await.expect(200);
+    let terms = &claimed["contract_terms"];
+    let hash = contract_hash(terms).unwrap();
     let unpaid = page(&shop, &path, "en").await;
     assert_eq!((unpaid.status, unpaid.state()), (402, "claimed"));
-    shop.book(hash, &coins);
-    shop.tell("one", &coins, true).await.expect(200);
+    shop.pay_terms(terms, "").await.expect(200);
     let paid = page(&shop, &path, "en").await;
     assert_eq!(
         (paid.status, paid.state(), paid.header("taler")),
@@ -219,6 +221,8 @@ async fn a_paid_order_leads_to_the_shop_and_to_its_refunds() {
     let waiting = page(&shop, &path, "en").await;
     assert!(waiting.state() == "refund_waiting" && waiting.text.contains("2.50\u{a0}KUDOS"));
 
+    let by_hash = page(&shop, &format!("orders/one?h_contract={hash}"), "en").await;
+    assert_eq!(by_hash.state(), "refund_waiting");
     let other = page(&shop, &format!("orders/one?h_contract={}", "0".repeat(103)), "en").await;
     assert_eq!((other.status, other.state()), (403, "forbidden"));
     shop.audit().await;

@@ -54,7 +54,7 @@ async fn recorded(shop: &mut Shop, count: usize) -> Vec<(&'static str, &'static 
 
 #[tokio::test]
 async fn a_payment_and_its_refunds_are_told_once_signed_and_recorded() {
-    let mut shop = Shop::open().await;
+    let mut shop = Shop::open_selling().await;
     let server = Server::start().await;
     let mut paid = webhook("paid", "pay", &server.url());
     paid["header_template"] = json!("X-Order: {{ order_id }}\nAuthorization: Bearer abc\n");
@@ -65,8 +65,8 @@ async fn a_payment_and_its_refunds_are_told_once_signed_and_recorded() {
         .await
         .unwrap();
 
-    let a = coin(1, "KUDOS:10", "KUDOS:0.2");
-    shop.sell("one", "KUDOS:10", &[a], true).await;
+    let (_, terms, _) = shop.sold("one", "KUDOS:10").await;
+    shop.pay_terms(&terms, "").await.expect(200);
     let first = heard(&shop, &server, 1).await.remove(0);
     assert_eq!(first.line, "POST /hook?of=shop HTTP/1.1");
     assert_eq!(first.headers["x-order"], "one");
