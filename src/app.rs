@@ -33,6 +33,7 @@ use crate::open::Settler;
 use crate::paying::Paying;
 use crate::refusal::RequestError;
 use crate::service::Service;
+use crate::sessions::{self, Sessions};
 use crate::settle::{read_open, run_background};
 use crate::takeover::TakeoverError;
 use crate::token::{Token, TokenError};
@@ -223,6 +224,10 @@ impl App {
             )));
             tasks.push(tokio::spawn(read_open(Arc::clone(&service), stopped.clone())));
         }
+        tasks.push(tokio::spawn(sessions::recall(
+            Arc::clone(&service),
+            stopped.clone(),
+        )));
         tasks.push(tokio::spawn(deliver::run(Arc::clone(&service), stopped.clone())));
         tasks.push(tokio::spawn(run_background(Arc::clone(&service), stopped)));
         tasks.push(server);
@@ -321,6 +326,7 @@ pub(crate) async fn service(
         base_url: config.base_url.clone(),
         access,
         webhooks,
+        sessions: Sessions::default(),
         accounts: Accounts::default(),
         waiters: Waiters::default(),
         paying: Paying::default(),

@@ -31,6 +31,7 @@ pub mod paying;
 pub mod refusal;
 pub mod selling;
 pub mod service;
+pub mod sessions;
 pub mod settings;
 pub mod settle;
 #[cfg(feature = "simulation")]

@@ -313,5 +313,15 @@ pub const WEBHOOK_GIVE_UP_S: u64 = 3 * 24 * 3600;
 /// unless the service itself was down for four days.
 pub const WEBHOOK_LOOK_BACK_S: u64 = 7 * 24 * 3600;
 
-/// Events that are looked at in one go for what webhooks tell of: a few milliseconds.
-pub const WEBHOOK_PIECE: u64 = 2000;
+/// Events that are looked at in one go for what webhooks tell of, or for sessions: a few milliseconds.
+pub const FOLLOW_PIECE: u64 = 2000;
+
+/// Sessions of browsers of which it is known what they have paid for, over all instances: some 10 MB. The one that was
+/// not asked for longest is forgotten first.
+pub const SESSIONS_KEPT_MAX: usize = 50_000;
+
+/// Orders of such a session. Looking for one that is paid already reads them all.
+pub const SESSION_ORDERS_MAX: usize = 16;
+
+/// A start looks back so far, in seconds, for sessions: few browsers keep one for longer.
+pub const SESSIONS_LOOK_BACK_S: u64 = 7 * 24 * 3600;

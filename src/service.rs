@@ -28,6 +28,7 @@ use crate::metrics::{Metrics, Moment};
 use crate::open::Settler;
 use crate::paying::Paying;
 use crate::refusal::{Refusal, RequestError};
+use crate::sessions::Sessions;
 use crate::waiters::{Topic, Waiters};
 use crate::webhook::deliver::Webhooks;
 
@@ -65,6 +66,8 @@ pub struct Service {
     pub webhooks: Webhooks,
     /// Who waits for something to happen to an order.
     pub waiters: Waiters,
+    /// Who has paid for what already.
+    pub sessions: Sessions,
     /// Payments on their way.
     pub paying: Paying,
     /// What is counted.
@@ -203,7 +206,14 @@ impl Service {
             .collect();
         let stream = Stream::Order(key.clone(), decided_on);
         let is_listed = events.iter().any(|event| is_listed(&event.facts));
+        let session = events.iter().rev().find_map(|event| match &event.facts {
+            Facts::SessionPaid(facts) => Some(facts.session),
+            _ => None,
+        });
         let appended = self.ledger.append(Append { stream, at, events }).await?;
+        if let Some(session) = session {
+            self.sessions.learn(key, session);
+        }
         self.waiters.tell(&Topic::Order(key.clone()));
         if is_listed {
             self.waiters.tell(&Topic::Orders(key.instance.clone()));

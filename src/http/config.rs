@@ -23,6 +23,10 @@ pub(super) struct Reply<'a> {
     currency: &'a str,
     currencies: BTreeMap<&'a str, Looks<'a>>,
     exchanges: Vec<Listed<'a>>,
+    /// Instances are opened by who runs the service.
+    have_self_provisioning: bool,
+    /// Nothing is known of donation authorities.
+    have_donau: bool,
 }
 
 /// How a currency is shown.
@@ -67,6 +71,8 @@ pub(super) fn get(call: &Call) -> Response {
         currency,
         currencies: BTreeMap::from([(currency, looks)]),
         exchanges: exchanges.collect(),
+        have_self_provisioning: false,
+        have_donau: false,
     };
     reply::json(StatusCode::OK, &body)
 }

@@ -14,7 +14,6 @@ use warp::reply::Response;
 
 use super::{Call, parse, reply};
 use crate::decide::forget;
-use crate::paying;
 use crate::refusal::{Refusal, RequestError};
 
 #[derive(Deserialize, JsonSchema)]
@@ -41,7 +40,7 @@ pub(super) async fn patch(call: &Call) -> Result<Response, RequestError> {
     // A payment under way goes by the terms as they are. Nothing but forgetting changes them, so that they stay as they
     // are read here until this is over.
     let turn = timeout_at(until, service.paying.turn(key)).await;
-    let _turn = turn.map_err(|_| paying::too_slow())?;
+    let _turn = turn.map_err(|_| Refusal::new(ErrorCode::MerchantGenericExchangeTimeout).status(408))?;
     let order = service.order(key).await?;
     let order = order.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
     let terms = service.terms(order.terms_at).await?;

@@ -10,7 +10,9 @@ use quittance_events::listing::Piece;
 use quittance_events::order::Order;
 use quittance_events::store::StoreError;
 use quittance_events::{AttachmentName, Folded, InstanceId, Ledger, OrderKey};
-use quittance_taler::{Amount, AmountError, ErrorCode, Micros, TalerTimestamp, Timestamp, json, sum};
+use quittance_taler::{
+    Amount, AmountError, Digest32, ErrorCode, Micros, TalerTimestamp, Timestamp, json, sum,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -21,21 +23,25 @@ use warp::reply::Response;
 use super::order::is_refundable;
 use super::query::{Query, malformed};
 use super::{Call, reply, shape};
+use crate::decide::pay::session_digest;
 use crate::limits::{LIST_ORDERS_MAX, LIST_ROWS_MAX, LISTED_MAX};
 use crate::refusal::{Refusal, RequestError};
 use crate::waiters::Topic;
 
-/// Of Taler's filters, those that would need an index of their own.
-const NOT_FILTERED_BY: [&str; 3] = ["session_id", "fulfillment_url", "summary_filter"];
 /// Where a request does not say how many it wants.
 const DEFAULT_LIMIT: i64 = -20;
 
 /// What a request asks for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Asked {
     paid: Option<bool>,
     refunded: Option<bool>,
     date: Option<Timestamp>,
+    /// Shown to be paid in this session last.
+    session: Option<Digest32>,
+    fulfillment_url: Option<String>,
+    /// What the summary must have in it, in lower case.
+    summary: Option<String>,
     newest_first: bool,
     limit: usize,
     beyond: Option<u64>,
@@ -72,12 +78,9 @@ struct Listed {
 
 pub(super) fn read(query: &str) -> Result<Asked, Refusal> {
     let query = Query::new(query);
-    let unsupported = |detail: &str| Refusal::new(ErrorCode::GenericFeatureNotImplemented).detail(detail);
-    if let Some(name) = NOT_FILTERED_BY.iter().find(|name| query.text(name).is_some()) {
-        return Err(unsupported(name));
-    }
     if query.filter("wired")? == Some(true) {
-        return Err(unsupported("what an exchange has wired is not known here"));
+        let refusal = Refusal::new(ErrorCode::GenericFeatureNotImplemented);
+        return Err(refusal.detail("what an exchange has wired is not known here"));
     }
     // Both names are read, so that neither is wrong unseen.
     let (limit, delta) = (query.number("limit")?, query.number("delta")?);
@@ -89,6 +92,9 @@ pub(super) fn read(query: &str) -> Result<Asked, Refusal> {
         paid: query.filter("paid")?,
         refunded: query.filter("refunded")?,
         date: date.map_err(|_| malformed("date_s"))?,
+        session: query.text("session_id").and_then(session_digest),
+        fulfillment_url: query.text("fulfillment_url").map(str::to_owned),
+        summary: query.text("summary_filter").map(str::to_lowercase),
         newest_first: limit < 0,
         limit: usize::try_from(limit.unsigned_abs())
             .unwrap_or(LISTED_MAX)
@@ -109,15 +115,27 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
     };
     let mut waiter = call.waiter(timeout, || Topic::Orders(call.instance.clone()));
     let list = loop {
-        let list = look(call, asked).await?;
-        if !list.orders.is_empty() || !call.wait(&mut waiter, until).await? {
+        let mut list = look(call, &asked).await?;
+        // What is waited for may be there already, behind what one look takes in.
+        while waiter.is_some() && list.orders.is_empty() && Instant::now() < until {
+            let Some(beyond) = list.next_offset else {
+                break;
+            };
+            let further = Asked {
+                beyond: Some(beyond),
+                ..asked.clone()
+            };
+            list = look(call, &further).await?;
+        }
+        let is_answer = !list.orders.is_empty() || list.next_offset.is_some();
+        if is_answer || !call.wait(&mut waiter, until).await? {
             break list;
         }
     };
     Ok(reply::json(StatusCode::OK, &list))
 }
 
-async fn look(call: &Call, asked: Asked) -> Result<List, RequestError> {
+async fn look(call: &Call, asked: &Asked) -> Result<List, RequestError> {
     let now = (call.service.clock)();
     // A thread that reads would come back at a moment of its own.
     #[cfg(feature = "simulation")]
@@ -125,11 +143,12 @@ async fn look(call: &Call, asked: Asked) -> Result<List, RequestError> {
         return Ok(walk(&call.service.ledger, &call.instance, asked, now)?);
     }
     let (ledger, instance) = (Arc::clone(&call.service.ledger), call.instance.clone());
-    let read = tokio::task::spawn_blocking(move || walk(&ledger, &instance, asked, now)).await;
+    let asked = asked.clone();
+    let read = tokio::task::spawn_blocking(move || walk(&ledger, &instance, &asked, now)).await;
     Ok(read.map_err(|_| RequestError::Task)??)
 }
 
-fn walk(ledger: &Ledger, instance: &InstanceId, asked: Asked, now: Micros) -> Result<List, StoreError> {
+fn walk(ledger: &Ledger, instance: &InstanceId, asked: &Asked, now: Micros) -> Result<List, StoreError> {
     let mut orders = Vec::new();
     if asked.limit == 0 {
         return Ok(List {
@@ -145,7 +164,10 @@ fn walk(ledger: &Ledger, instance: &InstanceId, asked: Asked, now: Micros) -> Re
     };
     let next_offset = ledger.walk_orders(instance, piece, |row, key, folded| {
         if let Some(found) = Found::of(folded, asked)? {
-            orders.push(found.listed(ledger, row, key, now)?);
+            let terms = found.terms(ledger)?;
+            if asked.is_met_by(terms.as_ref()) {
+                orders.push(found.listed(terms.as_ref(), row, key, now)?);
+            }
         }
         Ok(if orders.len() == asked.limit {
             ControlFlow::Break(())
@@ -154,6 +176,18 @@ fn walk(ledger: &Ledger, instance: &InstanceId, asked: Asked, now: Micros) -> Re
         })
     })?;
     Ok(List { orders, next_offset })
+}
+
+impl Asked {
+    /// Whether terms are such as are asked for. Erased ones meet only who asks for nothing in them.
+    fn is_met_by(&self, terms: Option<&Value>) -> bool {
+        let text = |name: &str| terms.and_then(|terms| terms[name].as_str());
+        let is_there = |url: &String| text("fulfillment_url") == Some(url.as_str());
+        let is_within = |part: &String| {
+            text("summary").is_some_and(|summary| summary.to_lowercase().contains(part.as_str()))
+        };
+        self.fulfillment_url.as_ref().is_none_or(is_there) && self.summary.as_ref().is_none_or(is_within)
+    }
 }
 
 fn unsummed(error: AmountError) -> StoreError {
@@ -169,7 +203,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn of(folded: &Folded, asked: Asked) -> Result<Option<Found<'_>>, StoreError> {
+    fn of<'a>(folded: &'a Folded, asked: &Asked) -> Result<Option<Found<'a>>, StoreError> {
         let (amount, timestamp, refunded, is_paid) = match folded {
             Folded::Offered(offer) => {
                 let nothing = Amount::zero(offer.created.amount.currency());
@@ -191,6 +225,9 @@ impl Found<'_> {
         let is_wanted = !folded.is_deleted()
             && in_time
             && asked.paid.is_none_or(|paid| paid == is_paid)
+            && asked
+                .session
+                .is_none_or(|session| session_of(folded) == Some(session))
             && asked.refunded.is_none_or(|wanted| wanted != refunded.is_zero());
         Ok(is_wanted.then_some(Found {
             folded,
@@ -200,19 +237,22 @@ impl Found<'_> {
         }))
     }
 
-    fn listed(
-        &self,
-        ledger: &Ledger,
-        row_id: u64,
-        key: &OrderKey,
-        now: Micros,
-    ) -> Result<Listed, StoreError> {
+    fn terms(&self, ledger: &Ledger) -> Result<Option<Value>, StoreError> {
         let terms = match self.folded {
             Folded::Offered(offer) => ledger.attachment(offer.seq, AttachmentName::Terms)?,
             Folded::Recorded(order) => ledger.contract(order)?,
         };
-        let terms: Option<Value> = terms.and_then(|terms| json::parse_strict(&terms).ok());
-        let summary = terms.as_ref().and_then(|terms| terms["summary"].as_str());
+        Ok(terms.and_then(|terms| json::parse_strict(&terms).ok()))
+    }
+
+    fn listed(
+        &self,
+        terms: Option<&Value>,
+        row_id: u64,
+        key: &OrderKey,
+        now: Micros,
+    ) -> Result<Listed, StoreError> {
+        let summary = terms.and_then(|terms| terms["summary"].as_str());
         let order = self.folded.order().map(AsRef::as_ref);
         Ok(Listed {
             order_id: key.order.as_str().to_owned(),
@@ -228,6 +268,11 @@ impl Found<'_> {
             })?,
         })
     }
+}
+
+fn session_of(folded: &Folded) -> Option<Digest32> {
+    let sale = folded.order()?.sale.as_ref()?;
+    sale.session
 }
 
 /// What wallets may still get of the order's refunds.

@@ -5,8 +5,10 @@
 mod abort;
 mod accounts;
 mod approve;
+mod body;
 mod claim;
 mod config;
+mod cors;
 mod delivery;
 pub mod door;
 mod error;
@@ -36,13 +38,13 @@ mod token;
 pub mod understand;
 mod webhooks;
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use body::{Received, read};
 use bytes::Buf;
 use door::Ticket;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use quittance_events::{InstanceId, OrderKey, TokenId, WebhookId};
 use quittance_taler::json::read_object;
 use quittance_taler::{ErrorCode, HashCode};
@@ -56,9 +58,7 @@ use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
 
 use crate::access::Bearer;
-use crate::admission::Admission;
 use crate::instance::Instance;
-use crate::limits::BODY_MAX;
 use crate::page::Language;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
@@ -186,7 +186,7 @@ pub fn routes(
                     ticket,
                     body,
                 );
-                observe::observed(&service, method, endpoint, answer).await
+                cors::shared(observe::observed(&service, method, endpoint, answer).await)
             },
         )
 }
@@ -208,6 +208,9 @@ async fn respond(
         }
         return error::refused(&Refusal::new(ErrorCode::GenericEndpointUnknown));
     };
+    if method == "OPTIONS" {
+        return cors::preflight(&target);
+    }
     let endpoint = target.endpoint;
     let target = match target.taking(method) {
         Ok(target) => target,
@@ -449,56 +452,6 @@ async fn bearer(
     let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
     Err(Refusal::new(ErrorCode::GenericTokenPermissionInsufficient)
         .detail(format!("it needs scope {}", scopes.join(" or "))))
-}
-
-/// A body, with its place among the large ones where it needs one.
-struct Received {
-    bytes: Vec<u8>,
-    large: Option<OwnedSemaphorePermit>,
-}
-
-/// Reads the body, which may be no longer and no slower than the limits say.
-async fn read(
-    admission: &Admission,
-    private: bool,
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<Received, Refusal> {
-    let bounds = &admission.bounds;
-    let too_long =
-        || Refusal::new(ErrorCode::GenericUploadExceedsLimit).detail(format!("at most {BODY_MAX} bytes"));
-    let told = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if told.is_some_and(|told| usize::try_from(told).is_ok_and(|told| told > BODY_MAX)) {
-        return Err(too_long());
-    }
-    let collect = async {
-        let mut body = pin!(body);
-        let (mut bytes, mut large) = (Vec::new(), None);
-        while let Some(chunk) = body.next().await {
-            let mut chunk = chunk
-                .map_err(|_| Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body broke off"))?;
-            if bytes.len() + chunk.remaining() > BODY_MAX {
-                return Err(too_long());
-            }
-            if !private && large.is_none() && bytes.len() + chunk.remaining() > bounds.small_body {
-                large = Some(admission.large_body()?);
-            }
-            while chunk.has_remaining() {
-                let part = chunk.chunk();
-                bytes.extend_from_slice(part);
-                let taken = part.len();
-                chunk.advance(taken);
-            }
-        }
-        Ok(Received { bytes, large })
-    };
-    tokio::time::timeout(bounds.body_time, collect)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Refusal::new(ErrorCode::GenericJsonInvalid).detail("the body came too slowly"))
-        })
 }
 
 /// Reads a request's JSON. Members that the endpoint does not know are ignored.

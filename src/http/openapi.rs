@@ -19,8 +19,8 @@ use quittance_events::receipt::HEADER;
 const JSON: &str = "application/json";
 
 const ABOUT: &str = "An audit-first ledger service for GNU Taler merchants. Every path takes the methods that stand here \
-and answers others with 405 and code 20; every path that does not stand here is 404 with code 21. Members that a request \
-has beside those described are ignored. An error has Taler's `code`, a `hint` and often a `detail`.";
+and OPTIONS, and answers others with 405 and code 20; every path that does not stand here is 404 with code 21. Members that a request \
+has beside those described are ignored; it may be packed with gzip or deflate. An error has Taler's `code`, a `hint` and often a `detail`.";
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(make);
 static BYTES: LazyLock<Bytes> = LazyLock::new(|| DOCUMENT.to_string().into());
@@ -60,6 +60,7 @@ impl Route {
         let mut all = self.refusals.to_vec();
         all.extend([
             (400, Code::GenericJsonInvalid),
+            (400, Code::GenericCompressionInvalid),
             (413, Code::GenericUploadExceedsLimit),
             (500, Code::GenericDbStoreFailed),
             (500, Code::GenericDbFetchFailed),

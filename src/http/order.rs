@@ -13,11 +13,10 @@ use quittance_events::{AttachmentName, Folded, Order, OrderKey, Seq};
 use quittance_taler::{Amount, ErrorCode, TalerTimestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::query::Query;
-use super::status::{is_paid_in, pay_uri, session};
+use super::status::{is_paid_in, paid_before, pay_uri, session};
 use super::{Call, reply};
 use crate::decide::sale;
 use crate::refusal::{Refusal, RequestError};
@@ -27,6 +26,10 @@ use crate::waiters::Topic;
 /// What a request asks for.
 struct Asked {
     session: Option<String>,
+    /// Whether an order of which something was refunded counts as what the customer has already.
+    allow_refunded: bool,
+    /// Waits until the reply is another than the one of this tag.
+    known_as: Option<String>,
     timeout: Duration,
 }
 
@@ -34,6 +37,10 @@ fn read(query: &str) -> Result<Asked, Refusal> {
     let query = Query::new(query);
     Ok(Asked {
         session: session(&query)?,
+        allow_refunded: query.filter("allow_refunded_for_repurchase")? == Some(true),
+        known_as: query
+            .text("lp_not_etag")
+            .map(|tag| tag.trim_matches('"').to_owned()),
         timeout: query.timeout()?,
     })
 }
@@ -47,16 +54,30 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let until = Instant::now() + asked.timeout;
     let mut waiter = call.waiter(asked.timeout, || Topic::Order(key.clone()));
-    let session = asked.session.as_deref();
     loop {
-        let folded = known(call, key).await?;
-        let paid = folded.order().filter(|order| is_paid_in(order, session));
-        if let Some((order, payment)) = paid.and_then(|order| Some((order, order.payment.as_ref()?))) {
-            return paid_reply(call, order, payment).await;
+        let (is_paid, body) = look(call, key, &asked).await?;
+        let body = serde_json::to_vec(&body).expect("a reply is plain JSON");
+        let tag = reply::tag(&body);
+        let is_known = asked.known_as.as_ref() == Some(&tag);
+        let is_awaited = if asked.known_as.is_some() {
+            !is_known
+        } else {
+            is_paid
+        };
+        if is_awaited || !call.wait(&mut waiter, until).await? {
+            return Ok(reply::tagged(&tag, (!is_known).then_some(body)));
         }
-        if !call.wait(&mut waiter, until).await? {
-            return unpaid_reply(call, key, &folded, session).await;
-        }
+    }
+}
+
+/// Whether the order is paid in this session, and how it stands.
+async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<(bool, Value), RequestError> {
+    let session = asked.session.as_deref();
+    let folded = known(call, key).await?;
+    let paid = folded.order().filter(|order| is_paid_in(order, session));
+    match paid.and_then(|order| Some((order, order.payment.as_ref()?))) {
+        Some((order, payment)) => Ok((true, paid_body(call, order, payment, session).await?)),
+        None => Ok((false, unpaid_body(call, key, &folded, asked).await?)),
     }
 }
 
@@ -66,8 +87,8 @@ async fn known(call: &Call, key: &OrderKey) -> Result<Folded, RequestError> {
     Ok(folded.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?)
 }
 
-/// The order's address for a customer.
-fn status_url(call: &Call, key: &OrderKey, folded: &Folded) -> String {
+/// The order's address for a customer, in his session: what is paid from there is paid in it.
+fn status_url(call: &Call, key: &OrderKey, folded: &Folded, session: Option<&str>) -> String {
     let mut url = call.instance().base_url.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(["orders", key.order.as_str()]);
@@ -80,32 +101,38 @@ fn status_url(call: &Call, key: &OrderKey, folded: &Folded) -> String {
         let hash = order.terms.h_contract.to_string();
         url.query_pairs_mut().append_pair("h_contract", &hash);
     }
+    if let Some(session) = session {
+        url.query_pairs_mut().append_pair("session_id", session);
+    }
     url.into()
 }
 
 /// To be paid by whoever claims it, or by the wallet that has.
-async fn unpaid_reply(
+async fn unpaid_body(
     call: &Call,
     key: &OrderKey,
     folded: &Folded,
-    session: Option<&str>,
-) -> Result<Response, RequestError> {
-    let mut body = json!({"order_status_url": status_url(call, key, folded)});
-    let offer = match folded {
-        Folded::Offered(offer) => Some(offer),
-        // A paid one that is asked for in another session is to be shown there, which wallets do as they pay.
-        Folded::Recorded(order) if order.payment.is_some() => order.sale.as_ref().map(|sale| &sale.offer),
-        Folded::Recorded(_) => None,
-    };
+    asked: &Asked,
+) -> Result<Value, RequestError> {
+    let session = asked.session.as_deref();
+    let mut body = json!({"order_status_url": status_url(call, key, folded, session)});
     let terms = call.service.terms_now(folded).await?;
-    match offer {
-        Some(offer) => describe_unpaid(&mut body, call, key, offer, session, terms.as_ref()),
-        None => {
+    match folded {
+        Folded::Offered(offer) => {
+            describe_unpaid(&mut body, call, key, offer, session, terms.as_ref());
+            let url = body["fulfillment_url"].as_str();
+            if let Some(order) = paid_before(call, key, session, url, asked.allow_refunded).await? {
+                body["already_paid_fulfillment_url"] = body["fulfillment_url"].clone();
+                body["already_paid_order_id"] = json!(order);
+            }
+        }
+        // One that is paid in another session, too: a shop makes this one's customer an order of his own.
+        Folded::Recorded(_) => {
             body["order_status"] = "claimed".into();
             set(&mut body, "contract_terms", terms);
         }
     }
-    Ok(reply::json(StatusCode::OK, &body))
+    Ok(body)
 }
 
 fn describe_unpaid(
@@ -134,7 +161,12 @@ fn set(body: &mut Value, name: &str, value: Option<Value>) {
     }
 }
 
-async fn paid_reply(call: &Call, order: &Arc<Order>, payment: &Payment) -> Result<Response, RequestError> {
+async fn paid_body(
+    call: &Call,
+    order: &Arc<Order>,
+    payment: &Payment,
+    session: Option<&str>,
+) -> Result<Value, RequestError> {
     let folded = Folded::Recorded(Arc::clone(order));
     let now = call.service.now(Some(&folded));
     let status = answer::status(order, now)?;
@@ -155,14 +187,14 @@ async fn paid_reply(call: &Call, order: &Arc<Order>, payment: &Payment) -> Resul
         "exchange_http_status": 0,
         "exchange_ec": 0,
         "exchange_hc": 0,
-        "order_status_url": status_url(call, &order.key, &folded),
+        "order_status_url": status_url(call, &order.key, &folded, session),
     });
     set(
         &mut body,
         "contract_terms",
         call.service.terms_now(&folded).await?,
     );
-    Ok(reply::json(StatusCode::OK, &body))
+    Ok(body)
 }
 
 /// One entry for each permission, with the reason of the approval that it is of.

@@ -6,13 +6,15 @@ use quittance_events::answer::Status;
 use quittance_events::{Folded, Order};
 use quittance_taler::{ErrorCode, Timestamp, amount, uri};
 use serde_json::Value;
+use url::Url;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use super::status::{self, Shown};
+use super::status::{self, Shown, Unpaid};
 use super::{Call, reply};
 use crate::page::{
-    Language, OrderState, OrderView, POLICY, Trouble, elsewhere_page, order_page, trouble_page, wants_page,
+    Language, OrderState, OrderView, POLICY, Trouble, elsewhere_page, is_web_address, order_page,
+    trouble_page, wants_page,
 };
 use crate::refusal::{Refusal, RequestError};
 
@@ -36,6 +38,20 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
     let unknown = || Refusal::new(ErrorCode::MerchantGenericOrderUnknown);
     let key = call.order(ErrorCode::MerchantGenericOrderUnknown)?;
     let shown = status::look(call, key, &asked).await?;
+    if let Shown::Unpaid(Unpaid {
+        already_paid_order_id: Some(_),
+        fulfillment_url: Some(url),
+        ..
+    }) = &shown
+        && is_web_address(url)
+        && let Ok(url) = Url::parse(url)
+    {
+        // His wallet has shown that he bought it before: nothing is to be paid or seen here.
+        let mut response = page(StatusCode::FOUND, String::new(), language);
+        let url = HeaderValue::from_str(url.as_str()).expect("a URL is visible ASCII");
+        response.headers_mut().insert(header::LOCATION, url);
+        return Ok(response);
+    }
     let folded = service.folded(key).await?.ok_or_else(unknown)?;
     let amount = match &folded {
         Folded::Offered(offer) => offer.created.amount,

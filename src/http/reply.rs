@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use quittance_events::facts::RefundDelivered;
 use quittance_events::receipt::HEADER;
 use quittance_events::{Append, NewEvent, OrderKey, Seq, Stream};
@@ -71,10 +72,30 @@ pub(super) fn secret_json<T: Serialize>(body: &T) -> Response {
     response
 }
 
+/// What tells one JSON body from another, for who has asked before.
+pub(super) fn tag(body: &[u8]) -> String {
+    HEXLOWER.encode(&blake3::hash(body).as_bytes()[..16])
+}
+
+/// A JSON body with its tag; without one 304, for who has it already.
+pub(super) fn tagged(tag: &str, body: Option<Vec<u8>>) -> Response {
+    let mut response = match body {
+        Some(body) => with_body(StatusCode::OK, body, JSON),
+        None => empty(StatusCode::NOT_MODIFIED),
+    };
+    let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("a tag is hexadecimal");
+    response.headers_mut().insert(header::ETAG, tag);
+    response
+}
+
 /// No body.
 pub(super) fn no_content() -> Response {
+    empty(StatusCode::NO_CONTENT)
+}
+
+fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Bytes::new().into());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.status_mut() = status;
     response
 }
 

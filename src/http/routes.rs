@@ -213,6 +213,11 @@ pub(super) static ROUTES: &[Route] = &[
             ("token", shape::<shape::Bytes16>, "the order's claim token"),
             ("session_id", text, "the session in which it is to be paid"),
             (
+                "allow_refunded_for_repurchase",
+                text,
+                "yes: an order that was paid before counts although something of it was refunded",
+            ),
+            (
                 "timeout_ms",
                 count,
                 "how long to wait for it to be paid, or for what is said below, 30 seconds at most",
@@ -231,6 +236,7 @@ pub(super) static ROUTES: &[Route] = &[
         answers: &[
             (200, Body::Json(shape::<shape::Status>)),
             (202, Body::Json(shape::<shape::Elsewhere>)),
+            (302, Body::Empty),
             (402, Body::Json(shape::<shape::Unpaid>)),
         ],
         refusals: &[
@@ -384,6 +390,17 @@ pub(super) static ROUTES: &[Route] = &[
                 "NO or ALL: what an exchange has wired is not known",
             ),
             (
+                "session_id",
+                text,
+                "only orders that were shown to be paid in this session last",
+            ),
+            ("fulfillment_url", text, "only orders with this fulfillment URL"),
+            (
+                "summary_filter",
+                text,
+                "only orders with this in their summary, in either case",
+            ),
+            (
                 "date_s",
                 count,
                 "only orders from before or, oldest first, from after this second",
@@ -417,12 +434,22 @@ pub(super) static ROUTES: &[Route] = &[
         query: &[
             ("session_id", text, "the session in which it is to be paid"),
             (
+                "allow_refunded_for_repurchase",
+                text,
+                "yes: an order that was paid before counts although something of it was refunded",
+            ),
+            (
+                "lp_not_etag",
+                text,
+                "the ETag of a reply that is known: wait for another one, or for 304",
+            ),
+            (
                 "timeout_ms",
                 count,
-                "how long to wait for its payment, 30 seconds at most",
+                "how long to wait for its payment, or for another reply, 30 seconds at most",
             ),
         ],
-        answers: &[(200, Body::Json(shape::<shape::OrderState>))],
+        answers: &[(200, Body::Json(shape::<shape::OrderState>)), (304, Body::Empty)],
         refusals: &[
             (400, Code::GenericParameterMalformed),
             (404, Code::MerchantGenericOrderUnknown),
@@ -825,8 +852,14 @@ impl Target<'_> {
                 method: route.method,
                 ..self
             }),
-            None => Err(routes().map(|route| route.method).collect()),
+            None => Err(self.methods()),
         }
+    }
+
+    /// The methods that the path takes.
+    pub(super) fn methods(&self) -> Vec<&'static str> {
+        let routes = ROUTES.iter().filter(|route| route.path == self.template);
+        routes.map(|route| route.method).collect()
     }
 }
 

@@ -142,6 +142,8 @@ shapes! {
             "total_amount": of::<Amount>(g),
             "summary": {"type": "string"},
             "fulfillment_url": {"type": "string"},
+            "already_paid_order_id": {"type": "string"},
+            "already_paid_fulfillment_url": {"type": "string"},
             "contract_terms": {"type": "object"},
             "refunded": {"type": "boolean"},
             "refund_pending": {"type": "boolean"},
@@ -185,7 +187,11 @@ shapes! {
     Unpaid = |_g| json_schema!({
         "type": "object",
         "required": ["taler_pay_uri"],
-        "properties": {"taler_pay_uri": {"type": "string"}, "fulfillment_url": {"type": "string"}},
+        "properties": {
+            "taler_pay_uri": {"type": "string"},
+            "fulfillment_url": {"type": "string"},
+            "already_paid_order_id": {"type": "string"},
+        },
     });
     Elsewhere = |_g| json_schema!({
         "type": "object",

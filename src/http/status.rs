@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quittance_events::answer::{self, Status};
 use quittance_events::sale::Offer;
-use quittance_events::{Folded, Order, OrderKey};
+use quittance_events::{Folded, Order, OrderId, OrderKey};
 use quittance_taler::{Amount, ClaimToken, Currency, ErrorCode, HashCode, uri};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ pub(super) struct Asked {
     await_refund_obtained: bool,
     /// Waits until more than this is refunded.
     refund: Option<Amount>,
+    /// Whether an order of which something was refunded counts as what the customer has already.
+    allow_refunded: bool,
 }
 
 /// What there is to see.
@@ -47,6 +49,9 @@ pub(super) struct Unpaid {
     pub(super) taler_pay_uri: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fulfillment_url: Option<String>,
+    /// Of the same instance, with the same fulfillment URL, and shown to be paid in this session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) already_paid_order_id: Option<OrderId>,
 }
 
 /// Somebody else has it; here one can have another.
@@ -77,6 +82,7 @@ pub(super) fn read(query: &str, currency: Currency) -> Result<Asked, Refusal> {
         timeout: query.timeout()?,
         await_refund_obtained: query.filter("await_refund_obtained")? == Some(true),
         refund,
+        allow_refunded: query.filter("allow_refunded_for_repurchase")? == Some(true),
     })
 }
 
@@ -143,13 +149,16 @@ fn is_awaited(shown: &Shown, asked: &Asked) -> bool {
     asked.refund.as_ref().is_none_or(is_above) && !(asked.await_refund_obtained && status.refund_pending)
 }
 
+fn wrong_token() -> Refusal {
+    Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidToken)
+}
+
 /// What there is to see of an order, for who shows by contract or token that it concerns him.
 pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<Shown, RequestError> {
     let folded = call.service.folded(key).await?;
     let folded = folded.filter(|folded| !folded.is_deleted());
     let folded = folded.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
     let wrong_contract = || Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidContractHash);
-    let wrong_token = || Refusal::new(ErrorCode::MerchantGetOrdersIdInvalidToken);
     let shows_token = folded.offer().map(|offer| {
         let merchant = &call.instance().merchant;
         match (&asked.token, offer.created.claim_token) {
@@ -165,10 +174,11 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
             if asked.h_contract.is_some() {
                 return Err(wrong_contract().into());
             }
-            if shows_token != Some(Some(true)) {
-                return Err(wrong_token().into());
-            }
-            return unpaid(call, key, offer, &folded, asked).await;
+            return match shows_token.flatten() {
+                Some(true) => unpaid(call, key, offer, &folded, asked).await,
+                Some(false) => Err(wrong_token().into()),
+                None => elsewhere(call, &folded).await,
+            };
         }
         Folded::Recorded(order) => order,
     };
@@ -176,11 +186,7 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
         (Some(hash), _) if *hash == order.terms.h_contract => {}
         (Some(_), _) => return Err(wrong_contract().into()),
         (None, Some(true)) => {}
-        (None, None) if order.sale.is_some() => {
-            let url = member(call, &folded, "public_reorder_url").await?;
-            let public_reorder_url = url.ok_or_else(wrong_token)?;
-            return Ok(Shown::Elsewhere(Elsewhere { public_reorder_url }));
-        }
+        (None, None) if order.sale.is_some() => return elsewhere(call, &folded).await,
         (None, _) => return Err(wrong_token().into()),
     }
     if !is_paid_in(order, asked.session.as_deref()) {
@@ -189,6 +195,7 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
             return Ok(Shown::Unpaid(Unpaid {
                 taler_pay_uri,
                 fulfillment_url: None,
+                already_paid_order_id: None,
             }));
         };
         return unpaid(call, key, &sale.offer, &folded, asked).await;
@@ -205,6 +212,13 @@ pub(super) async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<S
     }))
 }
 
+/// For who shows nothing: where one gets an order of one's own, if the terms say so.
+async fn elsewhere(call: &Call, folded: &Folded) -> Result<Shown, RequestError> {
+    let url = member(call, folded, "public_reorder_url").await?;
+    let public_reorder_url = url.ok_or_else(wrong_token)?;
+    Ok(Shown::Elsewhere(Elsewhere { public_reorder_url }))
+}
+
 async fn unpaid(
     call: &Call,
     key: &OrderKey,
@@ -212,10 +226,53 @@ async fn unpaid(
     folded: &Folded,
     asked: &Asked,
 ) -> Result<Shown, RequestError> {
+    let session = asked.session.as_deref();
+    let fulfillment_url = member(call, folded, "fulfillment_url").await?;
+    let already_paid_order_id = paid_before(
+        call,
+        key,
+        session,
+        fulfillment_url.as_deref(),
+        asked.allow_refunded,
+    )
+    .await?;
     Ok(Shown::Unpaid(Unpaid {
-        taler_pay_uri: pay_uri(call, key, offer, asked.session.as_deref()),
-        fulfillment_url: member(call, folded, "fulfillment_url").await?,
+        taler_pay_uri: pay_uri(call, key, offer, session),
+        fulfillment_url,
+        already_paid_order_id,
     }))
+}
+
+/// Another order that leads to the same, and that its customer has shown to be paid in this session: he has bought that
+/// already, and his wallet said so rather than to pay for it again.
+pub(super) async fn paid_before(
+    call: &Call,
+    key: &OrderKey,
+    session: Option<&str>,
+    fulfillment_url: Option<&str>,
+    allow_refunded: bool,
+) -> Result<Option<OrderId>, RequestError> {
+    let (Some(session), Some(url)) = (session, fulfillment_url) else {
+        return Ok(None);
+    };
+    let digest = session_digest(session);
+    let known = digest.map(|digest| call.service.sessions.orders(&key.instance, digest));
+    for id in known.unwrap_or_default() {
+        let other = OrderKey {
+            instance: key.instance.clone(),
+            order: id,
+        };
+        let Some(order) = call.service.order(&other).await?.filter(|_| other != *key) else {
+            continue;
+        };
+        let is_theirs = is_paid_in(&order, Some(session));
+        let is_whole = allow_refunded || order.approved()?.is_zero();
+        let leads_to = member(call, &Folded::Recorded(order), "fulfillment_url").await?;
+        if is_theirs && is_whole && leads_to.as_deref() == Some(url) {
+            return Ok(Some(other.order));
+        }
+    }
+    Ok(None)
 }
 
 /// A text of the terms; `None` where they have none of that name, or are erased.

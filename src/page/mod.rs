@@ -274,7 +274,7 @@ fn said<'a>(terms: &'a Value, member: &str, language: Language) -> Option<&'a st
 }
 
 /// Contracts may hold addresses of any scheme; of scripts and files a page makes no link.
-fn is_web_address(text: &str) -> bool {
+pub(crate) fn is_web_address(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }
 

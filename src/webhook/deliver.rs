@@ -21,8 +21,8 @@ use super::{EventType, Webhook, WebhookError};
 use crate::client::{Client, ClientError};
 use crate::instance::{KeyFileError, KeyFolder};
 use crate::limits::{
-    BACKGROUND_TICK, WEBHOOK_CALLS_MAX, WEBHOOK_FIRST_S, WEBHOOK_GIVE_UP_S, WEBHOOK_LOOK_BACK_S,
-    WEBHOOK_PAUSE_MAX_S, WEBHOOK_PIECE, WEBHOOK_REPLY_MAX, WEBHOOK_TIME,
+    BACKGROUND_TICK, FOLLOW_PIECE, WEBHOOK_CALLS_MAX, WEBHOOK_FIRST_S, WEBHOOK_GIVE_UP_S,
+    WEBHOOK_LOOK_BACK_S, WEBHOOK_PAUSE_MAX_S, WEBHOOK_REPLY_MAX, WEBHOOK_TIME,
 };
 use crate::refusal::RequestError;
 use crate::service::Service;
@@ -259,8 +259,8 @@ async fn catch_up(service: &Arc<Service>) -> Result<(), RequestError> {
         let (ledger, now) = (Arc::clone(&service.ledger), (service.clock)());
         let read = tokio::task::spawn_blocking(move || {
             let from = now.minus_s(WEBHOOK_LOOK_BACK_S);
-            let seen = seen.map_or_else(|| ledger.before(from, WEBHOOK_PIECE), Ok)?;
-            ledger.events_of_kinds(seen, WEBHOOK_PIECE, &KINDS)
+            let seen = seen.map_or_else(|| ledger.before(from, FOLLOW_PIECE), Ok)?;
+            ledger.events_of_kinds(seen, FOLLOW_PIECE, &KINDS)
         });
         let (events, seen) = read.await.map_err(|_| RequestError::Task)??;
         for event in &events {

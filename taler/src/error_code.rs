@@ -56,6 +56,8 @@ error_codes! {
         "The payto URI is malformed.";
     GenericParameterMalformed 26 "GENERIC_PARAMETER_MALFORMED" 400
         "A parameter of the request is malformed.";
+    GenericCompressionInvalid 28 "GENERIC_COMPRESSION_INVALID" 400
+        "The body is not packed as the request says, or in a way that is not known here.";
     GenericUriTooLong 31 "GENERIC_URI_TOO_LONG" 414
         "The URI of the request is too long.";
     GenericUploadExceedsLimit 32 "GENERIC_UPLOAD_EXCEEDS_LIMIT" 413

@@ -106,3 +106,51 @@ async fn orders_that_were_told_are_shown_too() {
     assert_eq!(shop.get("private/orders/told").await.error(), (401, 40));
     shop.audit().await;
 }
+
+#[tokio::test]
+async fn who_knows_a_reply_waits_for_another_one() {
+    let mut shop = Shop::open_selling().await;
+    let token = shop.offer("boots", "KUDOS:7").await;
+    let look = async |query: &str| {
+        let bearer = format!("Bearer {}", shop.token);
+        let (status, headers, body) = shop
+            .raw(
+                "GET",
+                &format!("private/orders/boots{query}"),
+                &[("authorization", &bearer)],
+                b"",
+            )
+            .await;
+        let tag = headers["etag"].to_str().unwrap().to_owned();
+        (status, tag, body)
+    };
+    let (status, unpaid, body) = look("").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("unpaid"));
+    for tag in [&*unpaid, unpaid.trim_matches('"')] {
+        let known = look(&format!("?lp_not_etag={}", tag.replace('"', "%22"))).await;
+        assert_eq!(known, (304, unpaid.clone(), String::new()));
+    }
+    let other = look("?lp_not_etag=other&timeout_ms=30000").await;
+    assert_eq!(other, (200, unpaid.clone(), body));
+
+    let query = format!("?lp_not_etag={}&timeout_ms=30000", unpaid.trim_matches('"'));
+    let service = &shop.app().service;
+    let ((status, claimed, body), terms) = tokio::join!(look(&query), async {
+        shop.until("somebody waits", async || service.waiters.count() == 1)
+            .await;
+        shop.claim("boots", 1, Some(&token)).await.expect(200)["contract_terms"].clone()
+    });
+    assert!(status == 200 && body.contains("claimed"), "{body}");
+    let query = format!("?lp_not_etag={}&timeout_ms=30000", claimed.trim_matches('"'));
+    let ((status, _, body), ()) = tokio::join!(look(&query), async {
+        shop.until("somebody waits", async || service.waiters.count() == 1)
+            .await;
+        shop.pay_terms(&terms, "").await.expect(200);
+    });
+    assert!(
+        status == 200 && body.contains(r#""order_status":"paid""#),
+        "{body}"
+    );
+    shop.audit().await;
+}

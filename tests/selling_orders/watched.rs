@@ -72,9 +72,9 @@ async fn without_a_token_whoever_knows_the_id_sees_it_and_others_may_order_again
     let order = json!({"order_id": "theirs", "amount": "KUDOS:1", "summary": "x", "fulfillment_message": "y",
                        "public_reorder_url": again});
     let token = shop.order(&order, &json!({})).await.expect(200)["token"].clone();
-    assert_eq!(shop.get("orders/theirs").await.error(), (403, 2105));
-    shop.claim("theirs", 1, token.as_str()).await.expect(200);
     let elsewhere = json!({"public_reorder_url": again});
+    assert_eq!(shop.get("orders/theirs").await.expect(202), elsewhere);
+    shop.claim("theirs", 1, token.as_str()).await.expect(200);
     assert_eq!(shop.get("orders/theirs").await.expect(202), elsewhere);
     shop.audit().await;
 }
@@ -99,10 +99,97 @@ async fn in_a_session_it_is_paid_once_that_is_shown_there() {
         .get_private("private/orders/boots?session_id=phone")
         .await
         .expect(200);
-    assert_eq!(private["order_status"], "unpaid");
-    assert_eq!(private["taler_pay_uri"], elsewhere["taler_pay_uri"]);
+    assert_eq!(private["order_status"], "claimed");
+    let url = format!("https://shop.example/orders/boots?token={token}&session_id=phone");
+    assert_eq!(private["order_status_url"], url);
     let private = shop.get_private("private/orders/boots?session_id=browser").await;
     assert_eq!(private.expect(200)["order_status"], "paid");
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn who_pays_from_the_address_that_the_shop_was_told_pays_in_its_session() {
+    let mut shop = Shop::open_selling().await;
+    let token = shop.offer("boots", "KUDOS:7").await;
+    let private = "private/orders/boots?session_id=browser";
+    let url = shop.get_private(private).await.expect(200)["order_status_url"].clone();
+    let path = url
+        .as_str()
+        .unwrap()
+        .strip_prefix("https://shop.example/")
+        .unwrap();
+    let pay = shop.get(path).await.expect(402)["taler_pay_uri"].clone();
+    assert_eq!(pay, format!("taler://pay/shop.example/boots/browser?c={token}"));
+    let claimed = shop.claim("boots", 1, Some(&token)).await.expect(200);
+    // Where the URI says so.
+    shop.pay_terms(&claimed["contract_terms"], "browser")
+        .await
+        .expect(200);
+    shop.get(path).await.expect(200);
+    assert_eq!(
+        shop.get_private(private).await.expect(200)["order_status"],
+        "paid"
+    );
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn what_was_bought_before_is_not_to_be_paid_again() {
+    let mut shop = Shop::open_selling().await;
+    // The same fulfillment URL.
+    let (_, first, _) = shop.sold("first", "KUDOS:7").await;
+    let purse = &mut shop.sandbox.withdraw("KUDOS:30".parse().unwrap()).unwrap();
+    let payment = purse.pay(&first).unwrap();
+    let pay = async |shop: &Shop, session: &str| {
+        let body = payment.pay_request(session);
+        shop.post("orders/first/pay", &body).await.expect(200);
+    };
+    pay(&shop, "one").await;
+    let token = shop.offer("second", "KUDOS:7").await;
+    let public = async |shop: &Shop, session: &str| {
+        let query = format!("token={token}&session_id={session}");
+        shop.get(&of("second", &query)).await.expect(402)["already_paid_order_id"].clone()
+    };
+    let private = async |shop: &Shop, query: &str| {
+        let path = format!("private/orders/second?session_id={query}");
+        let body = shop.get_private(&path).await.expect(200);
+        (
+            body["already_paid_order_id"].clone(),
+            body["already_paid_fulfillment_url"].clone(),
+        )
+    };
+    let url = json!("https://shop.example/thanks");
+    let nothing = (Value::Null, Value::Null);
+    assert_eq!(private(&shop, "one").await, (json!("first"), url.clone()));
+    assert_eq!(private(&shop, "two").await, nothing);
+    assert_eq!(public(&shop, "two").await, Value::Null);
+    // The wallet claims the second one, finds that it has the first, and shows that one in this session.
+    shop.claim("second", 2, Some(&token)).await.expect(200);
+    pay(&shop, "two").await;
+    assert_eq!(public(&shop, "two").await, "first");
+    // The first is in the last session alone.
+    assert_eq!(public(&shop, "one").await, Value::Null);
+    let path = format!("orders/second?token={token}&session_id=two");
+    let (status, headers, body) = shop.raw("GET", &path, &[("accept", "text/html")], b"").await;
+    assert_eq!(
+        (status, headers["location"].to_str().unwrap(), body),
+        (302, url.as_str().unwrap(), String::new())
+    );
+
+    // After a restart too.
+    shop.audit().await;
+    shop.start().await;
+    shop.until("sessions are known again", async || {
+        public(&shop, "two").await == "first"
+    })
+    .await;
+    // What was refunded was not kept.
+    shop.approve("first", "KUDOS:1").await.expect(200);
+    assert_eq!(public(&shop, "two").await, Value::Null);
+    assert_eq!(
+        public(&shop, "two&allow_refunded_for_repurchase=YES").await,
+        "first"
+    );
     shop.audit().await;
 }
 

@@ -13,6 +13,7 @@ mod intake;
 mod life;
 mod no_foreign_address;
 mod openapi;
+mod packed;
 mod refunds;
 mod snapshots;
 mod tools;
