@@ -2,29 +2,25 @@
 //! of its own, and without these headers the browser keeps the answer from it. Who may do something is told by tokens and
 //! hashes that a page must have, never by what a browser sends by itself. Specification: the Fetch standard, 3.3.
 
-use warp::http::{HeaderMap, HeaderName, HeaderValue, header};
+use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
 use super::reply;
 use super::routes::Target;
-use quittance_events::receipt::HEADER;
 
 /// Browsers ask at most once in so many seconds.
 const MAX_AGE_S: u64 = 86_400;
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    let value = HeaderValue::from_str(value).expect("names of headers and methods are visible ASCII");
-    headers.insert(name, value);
-}
+/// Of an answer's headers, what pages may read beside the usual.
+const EXPOSED: &str = "Quittance-Receipt, ETag, Taler";
 
 /// An answer that a page may read.
 pub(super) fn shared(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    set(
-        headers,
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        &format!("{HEADER}, ETag, Taler"),
+        HeaderValue::from_static(EXPOSED),
     );
     response
 }
@@ -33,14 +29,26 @@ pub(super) fn shared(mut response: Response) -> Response {
 pub(super) fn preflight(target: &Target<'_>) -> Response {
     let mut response = reply::no_content();
     let headers = response.headers_mut();
-    let methods = target.methods().join(", ");
-    set(headers, header::ALLOW, &methods);
-    set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, &methods);
-    set(
-        headers,
+    let methods = HeaderValue::from_str(&target.methods().join(", ")).expect("methods are plain words");
+    headers.insert(header::ALLOW, methods.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "Authorization, Content-Type, Content-Encoding",
+        HeaderValue::from_static("Authorization, Content-Type, Content-Encoding"),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S.into());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn receipts_are_among_what_pages_may_read() {
+        let receipt = quittance_events::receipt::HEADER;
+        assert!(
+            super::EXPOSED
+                .to_ascii_lowercase()
+                .contains(&receipt.to_ascii_lowercase())
+        );
+    }
 }
