@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use quittance_taler::MasterPub;
+use quittance_taler::{MasterPub, RelativeTime};
 use schemars::JsonSchema;
 use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::{Call, reply, shape};
+use crate::settings::Settings;
 
 /// Protocol 24 is the first whose wallet refund can be 410; clients of protocol 20 on find all that is served here
 /// in the form they know. Older ones expect shapes that are not served.
@@ -27,6 +28,13 @@ pub(super) struct Reply<'a> {
     have_self_provisioning: bool,
     /// Nothing is known of donation authorities.
     have_donau: bool,
+    /// Of an instance that is opened without saying.
+    #[schemars(with = "shape::Delay")]
+    default_pay_delay: RelativeTime,
+    #[schemars(with = "shape::Delay")]
+    default_refund_delay: RelativeTime,
+    #[schemars(with = "shape::Delay")]
+    default_wire_transfer_delay: RelativeTime,
 }
 
 /// How a currency is shown.
@@ -65,6 +73,7 @@ pub(super) fn get(call: &Call) -> Response {
         num_fractional_trailing_zero_digits: 2,
         alt_unit_names: BTreeMap::from([("0", currency)]),
     };
+    let defaults = Settings::default();
     let body = Reply {
         name: "taler-merchant",
         version: VERSION,
@@ -73,6 +82,9 @@ pub(super) fn get(call: &Call) -> Response {
         exchanges: exchanges.collect(),
         have_self_provisioning: false,
         have_donau: false,
+        default_pay_delay: defaults.default_pay_delay,
+        default_refund_delay: defaults.default_refund_delay,
+        default_wire_transfer_delay: defaults.default_wire_transfer_delay,
     };
     reply::json(StatusCode::OK, &body)
 }
