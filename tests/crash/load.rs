@@ -21,6 +21,20 @@ const COIN: u64 = 4;
 /// The background's pauses double; with a handful of failures behind it a permission waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What goes wrong next.
+pub(crate) fn any_fault(dice: &mut Dice) -> FaultKind {
+    match dice.below(5) {
+        0 => FaultKind::LostReply,
+        1 => FaultKind::Reset,
+        2 => FaultKind::Garbage,
+        3 => FaultKind::Delay,
+        _ => FaultKind::Status {
+            status: 503,
+            code: 53,
+        },
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Sold {
     pub(crate) id: String,
@@ -259,16 +273,7 @@ impl World {
 
     /// The next request for one of the order's coins goes wrong.
     fn fail(&self, order: &Sold, dice: &mut Dice) {
-        let kind = match dice.below(5) {
-            0 => FaultKind::LostReply,
-            1 => FaultKind::Reset,
-            2 => FaultKind::Garbage,
-            3 => FaultKind::Delay,
-            _ => FaultKind::Status {
-                status: 503,
-                code: 53,
-            },
-        };
+        let kind = any_fault(dice);
         let coin = usize::try_from(dice.below(u64::try_from(order.coins.len()).unwrap())).unwrap();
         let (coin_pub, delay) = (Some(order.coins[coin]), Duration::from_millis(dice.below(60)));
         let planned = self.sandbox.fault(Fault {

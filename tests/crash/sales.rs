@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use quittance_sandbox::{Fault, FaultError, FaultKind, FaultPath, Payment};
+use quittance_sandbox::{Fault, FaultError, FaultPath, Payment};
 use quittance_taler::HashCode;
 use serde_json::{Value, json};
 
 use crate::Dice;
 use crate::caller::Gone;
-use crate::load::{PATIENCE, Sold, World};
+use crate::load::{PATIENCE, Sold, World, any_fault};
 
 /// What an order costs, in KUDOS; the merchant bears the deposit fees.
 const PRICE: u64 = 5;
@@ -138,21 +138,11 @@ impl World {
 
     /// The next deposit of one of its coins goes wrong.
     pub(crate) fn fail_deposit(&self, sale: &Sale, dice: &mut Dice) {
-        let kind = match dice.below(5) {
-            0 => FaultKind::LostReply,
-            1 => FaultKind::Reset,
-            2 => FaultKind::Garbage,
-            3 => FaultKind::Delay,
-            _ => FaultKind::Status {
-                status: 503,
-                code: 53,
-            },
-        };
         let planned = self.sandbox.fault(Fault {
             path: FaultPath::Deposit,
             coin_pub: Some(sale.payment.coins[0].coin.coin_pub),
             delay: Duration::from_millis(dice.below(60)),
-            ..Fault::new(kind)
+            ..Fault::new(any_fault(dice))
         });
         assert!(
             matches!(planned, Ok(()) | Err(FaultError::TooMany)),
