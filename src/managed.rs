@@ -166,15 +166,25 @@ impl Service {
             by: Some(by.clone()),
         };
         let book = self.ledger.book();
-        let is_shared = book
+        let mut same_key = book
             .instances
-            .values()
-            .any(|open| open.merchant_pub == facts.merchant_pub);
-        if is_shared {
+            .iter()
+            .filter(|(_, open)| open.merchant_pub == facts.merchant_pub);
+        let is_shared = same_key.any(|(id, _)| *id != instance.id);
+        let recorded = book.instances.get(&instance.id);
+        if is_shared || recorded.is_some_and(|open| open.merchant_pub != facts.merchant_pub) {
             let refusal = Refusal::new(ErrorCode::MerchantPrivatePostInstancesAlreadyExists);
-            return Err(refusal.detail("another instance has its merchant key").into());
+            let why = if is_shared {
+                "another instance has its merchant key"
+            } else {
+                "it is open with another merchant key, whose file is gone"
+            };
+            return Err(refusal.detail(why).into());
         }
-        self.record_of(&instance.id, NewEvent::bare(facts)).await?;
+        // Where it is recorded though it is not among ours, an earlier try could not be ended after that.
+        if recorded.is_none() {
+            self.record_of(&instance.id, NewEvent::bare(facts)).await?;
+        }
         self.access.open_door(&instance.id).await?;
         self.webhooks.open_of(&instance.id).await?;
         self.instances.swap(|open| {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use quittance_events::facts::TokenScope;
-use quittance_events::{Facts, InstanceId};
+use quittance_events::{Append, Event, Facts, InstanceId, NewEvent, Seq, Stream};
 use quittance_taler::Timestamp;
 use serde_json::{Value, json};
 
@@ -184,6 +184,55 @@ async fn an_instance_lives_while_the_service_runs() {
             ("instance_added", true)
         ]
     );
+}
+
+#[tokio::test]
+async fn an_instance_that_was_recorded_and_could_not_be_opened_is_opened_by_the_same_again() {
+    let mut shop = Shop::open().await;
+    let root = shop.token.clone();
+    let path = "management/instances/branch";
+    let open = async |shop: &Shop, body: &Value| send(shop, &root, "POST", INSTANCES, body).await;
+    assert_eq!(open(&shop, &branch()).await.status, 204);
+    assert_eq!(send(&shop, &root, "DELETE", path, &Value::Null).await.status, 204);
+    // As a try leaves it whose file cannot be read once its event is in the ledger.
+    let ledger = &shop.app().service.ledger;
+    let (events, _) = ledger
+        .events_of_kinds(Seq::NONE, 1000, &["instance_added"])
+        .unwrap();
+    let added = events.last().unwrap();
+    let append = Append {
+        stream: Stream::Ledger(added.instance.clone()),
+        at: (shop.clock.clock())(),
+        events: vec![NewEvent::bare(added.facts.clone())],
+    };
+    ledger.append(append).await.unwrap();
+    assert_eq!(get(&shop, &root, path).await.error(), (404, 2000));
+
+    // What it is to be called may have changed since.
+    let mut body = branch();
+    body["name"] = json!("Quay");
+    assert_eq!(open(&shop, &body).await.status, 204);
+    assert_eq!(open(&shop, &body).await.status, 204, "the same again");
+    assert_eq!(open(&shop, &branch()).await.error(), (409, 2600));
+    for restarted in [false, true] {
+        if restarted {
+            shop.stop().await;
+            shop.start().await;
+        }
+        let told = get(&shop, TOKEN, "instances/branch/private").await.expect(200);
+        assert_eq!(told["name"], "Quay");
+    }
+    // A key that another has is refused all the same.
+    let key = |id: &str| shop.config.keys.join(format!("instance-{id}.key"));
+    std::fs::copy(key("branch"), key("third")).unwrap();
+    body["id"] = json!("third");
+    assert_eq!(open(&shop, &body).await.error(), (409, 2600));
+    shop.audit().await;
+    let added = |event: &Event| {
+        event.instance == Some("branch".parse().unwrap()) && event.facts.kind() == "instance_added"
+    };
+    let count = shop.events().into_iter().filter(added).count();
+    assert_eq!(count, 2, "the one that was recorded stands");
 }
 
 #[tokio::test]
