@@ -300,6 +300,10 @@ pub const WEBHOOK_TIME: Duration = Duration::from_secs(10);
 /// Requests to shops' servers at once, over all instances.
 pub const WEBHOOK_CALLS_MAX: usize = 16;
 
+/// Of these to one webhook: the next goes out while an answer is on its way, and a server that swallows all it gets
+/// leaves the other places to the other shops.
+pub const WEBHOOK_CALLS_EACH_MAX: usize = 2;
+
 /// First pause before a shop's server is told again, in seconds; doubled each time.
 pub const WEBHOOK_FIRST_S: u64 = 10;
 

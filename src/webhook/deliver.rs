@@ -1,9 +1,9 @@
 //! Delivers webhooks: follows the ledger for payments and approvals, tells the shop's servers of them, and tries again
 //! until one says 2xx or three days are over. What is still to be told is in memory and found again in the ledger after
 //! a restart; that something was told, the ledger says once it was. So a server may be told twice, never not at all. No
-//! wallet waits for any of it, and a reply's body is nobody's business.
+//! wallet waits for any of it, and a reply's body is nobody's business. Whose turn it is, `lines.rs` says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quittance_events::facts::{Failure, WebhookDelivered, WebhookGivenUp};
@@ -13,17 +13,15 @@ use quittance_events::{
 use quittance_taler::time::TalerTimestamp;
 use quittance_taler::{Amount, Micros, amount};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use url::Url;
 
+use super::lines::{Due, Lines, Name, Turn, pause};
 use super::{EventType, Webhook, WebhookError};
 use crate::client::{Client, ClientError};
 use crate::instance::{KeyFileError, KeyFolder};
-use crate::limits::{
-    BACKGROUND_TICK, FOLLOW_PIECE, WEBHOOK_CALLS_MAX, WEBHOOK_FIRST_S, WEBHOOK_GIVE_UP_S,
-    WEBHOOK_LOOK_BACK_S, WEBHOOK_PAUSE_MAX_S, WEBHOOK_REPLY_MAX, WEBHOOK_TIME,
-};
+use crate::limits::{BACKGROUND_TICK, FOLLOW_PIECE, WEBHOOK_LOOK_BACK_S, WEBHOOK_REPLY_MAX, WEBHOOK_TIME};
 use crate::refusal::RequestError;
 use crate::service::Service;
 
@@ -35,27 +33,12 @@ const KINDS: [&str; 4] = [
     "webhook_given_up",
 ];
 
-/// What is to be told: an event, to a webhook of its instance.
-type Key = (Seq, WebhookId);
-
-struct Due {
-    order: OrderKey,
-    event_type: EventType,
-    /// When it happened.
-    at: Micros,
-    /// Of this process.
-    attempts: u64,
-    next: Micros,
-}
-
 #[derive(Default)]
 struct State {
     configured: HashMap<InstanceId, Arc<[Webhook]>>,
-    due: BTreeMap<Key, Due>,
-    queue: BTreeSet<(Micros, Key)>,
-    under_way: HashSet<Key>,
+    lines: Lines,
     /// Webhooks whose last attempt failed: told of when it begins and when it ends.
-    failing: BTreeSet<(InstanceId, WebhookId)>,
+    failing: BTreeSet<Name>,
     /// How far the ledger was followed; nowhere yet since the start.
     seen: Option<Seq>,
 }
@@ -66,6 +49,8 @@ pub struct Webhooks {
     state: Mutex<State>,
     /// For http, and for https once it is needed.
     clients: [tokio::sync::OnceCell<Client>; 2],
+    /// A call has ended: the next may be made at once.
+    freed: Notify,
     /// Whoever changes them is alone with them.
     change: tokio::sync::Mutex<()>,
 }
@@ -89,6 +74,7 @@ impl Webhooks {
             folder,
             state: Mutex::new(state),
             clients: Default::default(),
+            freed: Notify::new(),
             change: tokio::sync::Mutex::default(),
         })
     }
@@ -103,7 +89,7 @@ impl Webhooks {
 
     /// Tells of nothing of an instance any more: it was closed.
     pub fn close_of(&self, instance: &InstanceId) {
-        self.lock().configured.remove(instance);
+        self.lock().set(instance, None);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -130,7 +116,7 @@ impl Webhooks {
         let (folder, id) = (self.folder.clone(), instance.clone());
         let changed = tokio::task::spawn_blocking(move || folder.change_webhooks(&id, change)).await;
         let webhooks = changed.map_err(|_| RequestError::Task)??;
-        self.lock().configured.insert(instance.clone(), webhooks.into());
+        self.lock().set(instance, Some(webhooks.into()));
         Ok(())
     }
 
@@ -142,31 +128,25 @@ impl Webhooks {
     }
 
     /// Takes up what an event gives to tell, or lets go of what it ends.
-    fn follow(&self, event: &Event, now: Micros) {
+    fn follow(&self, event: &Event) {
+        let Some(order) = event.order_key() else { return };
         let mut state = self.lock();
+        let mut forget = |webhook: &WebhookId, of| {
+            let name = (order.instance.clone(), webhook.clone());
+            state.lines.forget(&name, of);
+        };
         let event_type = match &event.facts {
             Facts::PaymentCompleted(f) if is_first(f.part) => EventType::Pay,
             Facts::RefundApproved(f) if is_first(f.part) => EventType::Refund,
-            Facts::WebhookDelivered(f) => return state.forget(&(f.of, f.webhook.clone())),
-            Facts::WebhookGivenUp(f) => return state.forget(&(f.of, f.webhook.clone())),
+            Facts::WebhookDelivered(f) => return forget(&f.webhook, f.of),
+            Facts::WebhookGivenUp(f) => return forget(&f.webhook, f.of),
             _ => return,
         };
-        let Some(order) = event.order_key() else { return };
         let webhooks = state.configured.get(&order.instance).cloned().unwrap_or_default();
-        let told = |webhook: &&Webhook| {
-            webhook.details.event_type == event_type && webhook.created_us <= event.at_us
-        };
+        let told = |webhook: &&Webhook| webhook.tells_of(event_type, event.at_us);
         for webhook in webhooks.iter().filter(told) {
-            let key = (event.seq, webhook.id.clone());
-            let due = Due {
-                order: order.clone(),
-                event_type,
-                at: event.at_us,
-                attempts: 0,
-                next: now,
-            };
-            state.queue.insert((now, key.clone()));
-            state.due.insert(key, due);
+            let due = Due::new(order.clone(), event_type, event.at_us);
+            state.lines.add(webhook.id.clone(), event.seq, due);
         }
     }
 
@@ -182,37 +162,40 @@ fn is_first(part: Option<quittance_events::facts::Part>) -> bool {
 }
 
 impl State {
-    fn forget(&mut self, key: &Key) {
-        if let Some(due) = self.due.remove(key) {
-            self.queue.remove(&(due.next, key.clone()));
-        }
+    /// Has these be an instance's webhooks from now on, and lets go of what none of them tells.
+    fn set(&mut self, instance: &InstanceId, webhooks: Option<Arc<[Webhook]>>) {
+        let now = webhooks.as_deref().unwrap_or_default();
+        let of = |id: &WebhookId| now.iter().find(|webhook| webhook.id == *id);
+        self.lines.retain(instance, |id, due| {
+            of(id).is_some_and(|webhook| webhook.tells_of(due.event_type, due.at))
+        });
+        self.failing
+            .retain(|(owner, id)| owner != instance || of(id).is_some());
+        match webhooks {
+            Some(webhooks) => self.configured.insert(instance.clone(), webhooks),
+            None => self.configured.remove(instance),
+        };
     }
+}
 
-    fn put_off(&mut self, key: &Key, next: Micros) {
-        if let Some(due) = self.due.get_mut(key) {
-            self.queue.remove(&(due.next, key.clone()));
-            due.next = next;
-            self.queue.insert((next, key.clone()));
-        }
+/// A turn's place among the calls, given back when it is dropped, whatever became of the call.
+struct Place {
+    service: Arc<Service>,
+    turn: Turn,
+    again: Option<Micros>,
+}
+
+impl Place {
+    async fn used(mut self) {
+        self.again = attempt(&self.service, &self.turn).await;
     }
+}
 
-    /// What is due and not under way, if another call may be made.
-    fn take_next(&mut self, now: Micros) -> Option<Key> {
-        if self.under_way.len() >= WEBHOOK_CALLS_MAX {
-            return None;
-        }
-        // No pause is longer than the longest: what is due later was put off by a clock that has been set back since.
-        let latest = now.plus_s(WEBHOOK_PAUSE_MAX_S);
-        while let Some((next, key)) = self.queue.last().cloned()
-            && next > latest
-        {
-            self.put_off(&key, now);
-        }
-        let is_due = |(next, key): &&(Micros, Key)| *next <= now && !self.under_way.contains(key);
-        let passed = self.queue.iter().take(2 * WEBHOOK_CALLS_MAX);
-        let (_, key) = passed.take_while(|(next, _)| *next <= now).find(is_due)?.clone();
-        self.under_way.insert(key.clone());
-        Some(key)
+impl Drop for Place {
+    fn drop(&mut self) {
+        let webhooks = &self.service.webhooks;
+        webhooks.lock().lines.end(&self.turn, self.again);
+        webhooks.freed.notify_one();
     }
 }
 
@@ -221,24 +204,26 @@ pub async fn run(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(BACKGROUND_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
+        let looks = tokio::select! {
+            _ = tick.tick() => true,
+            () = service.webhooks.freed.notified() => false,
             _ = stop.changed() => return,
+        };
+        if looks && let Err(error) = catch_up(&service).await {
+            tracing::error!(%error, "the ledger could not be read for webhooks; trying again");
+            continue;
         }
-        match catch_up(&service).await {
-            Ok(()) => {
-                let now = (service.clock)();
-                loop {
-                    let next = service.webhooks.lock().take_next(now);
-                    let Some(key) = next else { break };
-                    let service = Arc::clone(&service);
-                    tokio::spawn(async move {
-                        attempt(&service, &key).await;
-                        service.webhooks.lock().under_way.remove(&key);
-                    });
-                }
-            }
-            Err(error) => tracing::error!(%error, "the ledger could not be read for webhooks; trying again"),
+        let now = (service.clock)();
+        loop {
+            let next = service.webhooks.lock().lines.take_next(now);
+            let Some(turn) = next else { break };
+            let place = Place {
+                service: Arc::clone(&service),
+                // Should it end in a panic.
+                again: Some(pause(now, turn.due.attempts)),
+                turn,
+            };
+            tokio::spawn(place.used());
         }
     }
 }
@@ -264,7 +249,7 @@ async fn catch_up(service: &Arc<Service>) -> Result<(), RequestError> {
         });
         let (events, seen) = read.await.map_err(|_| RequestError::Task)??;
         for event in &events {
-            service.webhooks.follow(event, now);
+            service.webhooks.follow(event);
         }
         service.webhooks.lock().seen = Some(seen);
     }
@@ -273,95 +258,108 @@ async fn catch_up(service: &Arc<Service>) -> Result<(), RequestError> {
 /// How an attempt ended.
 enum End {
     Delivered(u16),
-    Refused,
+    Refused(u16),
     Unreached,
     /// There is nothing to send, and will not be: the contract is erased, or the templates come to too much.
     Unmade,
 }
 
-async fn attempt(service: &Arc<Service>, key: &Key) {
-    let (of, id) = key;
-    let (order, event_type, at, attempt) = {
-        let mut state = service.webhooks.lock();
-        let Some(due) = state.due.get_mut(key) else { return };
-        due.attempts += 1;
-        (due.order.clone(), due.event_type, due.at, due.attempts)
-    };
-    let configured = service.webhooks.of(&order.instance);
-    let is_it = |webhook: &&Webhook| webhook.id == *id && webhook.details.event_type == event_type;
-    let Some(webhook) = configured.iter().find(is_it) else {
-        // Deleted since, or changed to tell of other things.
-        return service.webhooks.lock().forget(key);
-    };
+impl End {
+    fn outcome(&self) -> &'static str {
+        match self {
+            End::Delivered(_) => "delivered",
+            End::Refused(_) => "refused",
+            End::Unreached => "unreached",
+            End::Unmade => "unmade",
+        }
+    }
+
+    /// Whether it is the server that takes nothing, rather than this message that it does not take: silence, and the
+    /// words for it of a server that has too much to do and of a proxy without one behind it.
+    fn is_down(&self) -> Option<bool> {
+        match self {
+            End::Delivered(_) => Some(false),
+            End::Refused(status) => Some(matches!(status, 429 | 502..=504)),
+            End::Unreached => Some(true),
+            End::Unmade => None,
+        }
+    }
+}
+
+/// When it is to be tried again, if it is.
+async fn attempt(service: &Arc<Service>, turn: &Turn) -> Option<Micros> {
+    let Turn {
+        name,
+        of,
+        due,
+        is_over,
+    } = turn;
+    let (of, (instance, id), order, attempt) = (*of, name, &due.order, due.attempts);
+    let configured = service.webhooks.of(instance);
+    let is_it = |webhook: &&Webhook| webhook.id == *id && webhook.tells_of(due.event_type, due.at);
+    // Else it was deleted since, or changed to tell of other things.
+    let webhook = configured.iter().find(is_it)?;
     let now = (service.clock)();
-    let end = match tell(service, webhook, event_type, *of, &order, now).await {
-        Ok(end) => end,
-        Err(error) => {
-            tracing::error!(%order, webhook = %id, %error, "an order could not be read for a webhook");
-            service.webhooks.lock().put_off(key, pause(now, attempt));
-            return;
+    let again = Some(pause(now, attempt));
+    let delivered = if *is_over {
+        None
+    } else {
+        let end = match tell(service, webhook, due.event_type, of, order, now).await {
+            Ok(end) => end,
+            Err(error) => {
+                tracing::error!(%order, webhook = %id, %error, "an order could not be read for a webhook");
+                return again;
+            }
+        };
+        service.metrics.told_a_shop(end.outcome());
+        let mut state = service.webhooks.lock();
+        if let Some(is_down) = end.is_down() {
+            state.lines.found(turn, now, is_down);
+        }
+        match end {
+            End::Delivered(http_status) => {
+                if state.failing.remove(name) {
+                    tracing::info!(%instance, webhook = %id, "the webhook is taken again");
+                }
+                Some(http_status)
+            }
+            _ if now >= due.given_up_at() => None,
+            end => {
+                if state.failing.insert(name.clone()) {
+                    tracing::warn!(%instance, webhook = %id, outcome = end.outcome(), "a webhook is not taken; it is tried again");
+                }
+                // The last attempt is made when the time is over.
+                return again.map(|again| again.min(due.given_up_at()));
+            }
         }
     };
-    let outcome = match end {
-        End::Delivered(_) => "delivered",
-        End::Refused => "refused",
-        End::Unreached => "unreached",
-        End::Unmade => "unmade",
-    };
-    service.metrics.told_a_shop(outcome);
-    let (webhook, of, given_up_at) = (id.clone(), *of, at.plus_s(WEBHOOK_GIVE_UP_S));
-    let facts: Facts = match end {
-        End::Delivered(http_status) => WebhookDelivered {
+    let webhook = id.clone();
+    let facts: Facts = match delivered {
+        Some(http_status) => WebhookDelivered {
             webhook,
             of,
             attempt,
             http_status,
         }
         .into(),
-        _ if now >= given_up_at => WebhookGivenUp { webhook, of, attempt }.into(),
-        _ => {
-            let mut state = service.webhooks.lock();
-            // The last attempt is made when the time is over.
-            state.put_off(key, pause(now, attempt).min(given_up_at));
-            if state.failing.insert((order.instance.clone(), id.clone())) {
-                tracing::warn!(instance = %order.instance, webhook = %id, outcome, "a webhook is not taken; it is tried again");
-            }
-            return;
+        None => {
+            service.metrics.told_a_shop("given_up");
+            tracing::warn!(%order, webhook = %id, of = %of, "a webhook was given up");
+            WebhookGivenUp { webhook, of, attempt }.into()
         }
     };
-    let is_delivered = matches!(facts, Facts::WebhookDelivered(_));
-    if !is_delivered {
-        service.metrics.told_a_shop("given_up");
-        tracing::warn!(%order, webhook = %id, of = %of, "a webhook was given up");
-    } else if service
-        .webhooks
-        .lock()
-        .failing
-        .remove(&(order.instance.clone(), id.clone()))
-    {
-        tracing::info!(instance = %order.instance, webhook = %id, "the webhook is taken again");
-    }
     let append = Append {
         stream: Stream::Told(order.clone()),
-        at: service.now(service.ledger.cached(&order).as_ref()),
+        at: service.now(service.ledger.cached(order).as_ref()),
         events: vec![NewEvent::bare(facts)],
     };
     match service.ledger.append(append).await {
-        Ok(_) => service.webhooks.lock().forget(key),
+        Ok(_) => None,
         Err(error) => {
             tracing::warn!(%order, webhook = %id, %error, "a webhook's delivery was not recorded; it is told again");
-            service.webhooks.lock().put_off(key, pause(now, attempt));
+            again
         }
     }
-}
-
-/// When the next attempt is made after one of this number failed.
-fn pause(now: Micros, attempt: u64) -> Micros {
-    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-    let pause = 2u64
-        .checked_pow(doublings)
-        .and_then(|factor| factor.checked_mul(WEBHOOK_FIRST_S));
-    now.plus_s(pause.map_or(WEBHOOK_PAUSE_MAX_S, |pause| pause.min(WEBHOOK_PAUSE_MAX_S)))
 }
 
 async fn tell(
@@ -394,7 +392,7 @@ async fn tell(
     let called = tokio::time::timeout(WEBHOOK_TIME, client.call(request, WEBHOOK_REPLY_MAX)).await;
     Ok(match called.unwrap_or(Err(Failure::Timeout)) {
         Ok(reply) if (200..300).contains(&reply.http_status) => End::Delivered(reply.http_status),
-        Ok(_) => End::Refused,
+        Ok(reply) => End::Refused(reply.http_status),
         Err(_) => End::Unreached,
     })
 }
@@ -437,46 +435,4 @@ fn values(
         }
     }
     Ok(values)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::*;
-
-    #[test]
-    fn pauses_grow_from_ten_seconds_to_an_hour() {
-        let now = Micros::from_s(1000).unwrap();
-        let pauses: Vec<u64> = [1, 2, 3, 8, 9, 10, 64, 65, u64::MAX]
-            .map(|attempt| (pause(now, attempt).get() - now.get()) / 1_000_000)
-            .into();
-        assert_eq!(pauses, [10, 20, 40, 1280, 2560, 3600, 3600, 3600, 3600]);
-    }
-
-    #[test]
-    fn what_is_under_way_is_not_taken_twice_and_a_clock_set_back_puts_nothing_off_for_ever() {
-        let mut state = State::default();
-        let at = |seconds: u64| Micros::from_s(1_000_000 + seconds).unwrap();
-        let order = OrderKey {
-            instance: InstanceId::root(),
-            order: "a".parse().unwrap(),
-        };
-        for (seq, next) in [(1, at(0)), (2, at(5)), (3, at(100_000))] {
-            let key = (Seq::new(seq).unwrap(), "w".parse().unwrap());
-            let due = Due {
-                order: order.clone(),
-                event_type: EventType::Pay,
-                at: next,
-                attempts: 0,
-                next,
-            };
-            state.queue.insert((next, key.clone()));
-            state.due.insert(key, due);
-        }
-        let mut taken = || {
-            let key = state.take_next(at(0));
-            key.map(|(seq, _)| seq.get())
-        };
-        assert_eq!([taken(), taken(), taken()], [Some(1), Some(3), None]);
-    }
 }

@@ -4,6 +4,7 @@
 //! `private/webhooks`; the signature is ours (`docs/operating.md`).
 
 pub mod deliver;
+mod lines;
 pub mod template;
 
 use std::io;
@@ -275,6 +276,11 @@ impl Webhook {
             secret: base32::encode(bytes.as_slice()),
             created_us: now,
         })
+    }
+
+    /// Whether it tells of something of this sort that happened then.
+    fn tells_of(&self, event_type: EventType, at: Micros) -> bool {
+        self.details.event_type == event_type && self.created_us <= at
     }
 
     /// What its signatures are checked with: told once, to who made it.

@@ -1,11 +1,13 @@
 //! What a shop's server hears, and how often.
 
+use std::collections::BTreeSet;
+
 use quittance_events::{Event, Facts};
 use serde_json::json;
 
 use crate::api::{make, webhook};
 use crate::server::{Heard, Server};
-use crate::support::{Shop, coin};
+use crate::support::{Reply, Shop, coin};
 
 const THREE_DAYS_S: u64 = 3 * 24 * 3600;
 
@@ -183,6 +185,37 @@ async fn one_that_is_taken_away_or_made_later_is_told_nothing() {
     shop.audit().await;
 }
 
+/// Of the instance `branch`.
+const TOKEN: &str = "secret-token:of-the-branch-in-the-harbour-1";
+
+async fn open_branch(shop: &Shop) {
+    let branch = json!({"id": "branch", "name": "Branch", "auth": {"method": "token", "token": TOKEN},
+                        "address": {}, "jurisdiction": {}, "use_stefan": false,
+                        "default_pay_delay": {"d_us": 3_600_000_000_u64},
+                        "default_wire_transfer_delay": {"d_us": 7_200_000_000_u64}});
+    let opened = shop.post_private("management/instances", &branch).await;
+    assert_eq!(opened.status, 204, "{}", opened.text());
+}
+
+async fn at_branch(shop: &Shop, method: &str, path: &str, body: serde_json::Value) -> Reply {
+    let path = format!("instances/branch/private/{path}");
+    let body = body.to_string().into_bytes();
+    let reply = shop.send(method, &path, Some(TOKEN), body).await;
+    assert!(reply.status < 300, "{path}: {}", reply.text());
+    reply
+}
+
+async fn sell_at_branch(shop: &Shop, order: &str) {
+    let id = "branch".parse().unwrap();
+    let instance = shop.app().service.instances.get(&id).unwrap();
+    let coins = [coin(200, "KUDOS:10", "KUDOS:0.2")];
+    let mut terms = shop.terms(order, "KUDOS:10", 86_400, 172_800);
+    terms["merchant_pub"] = json!(instance.merchant.merchant_pub());
+    at_branch(shop, "POST", "ledger/orders", json!({"contract_terms": terms})).await;
+    let told = json!({"deposits": shop.told(&coins), "paid": true});
+    at_branch(shop, "POST", &format!("ledger/orders/{order}/deposits"), told).await;
+}
+
 #[tokio::test]
 async fn an_instance_tells_its_own_servers_alone_and_none_while_it_is_closed() {
     let mut shop = Shop::open().await;
@@ -236,5 +269,89 @@ async fn an_instance_tells_its_own_servers_alone_and_none_while_it_is_closed() {
         listed,
         json!({"webhooks": [{"webhook_id": "paid", "event_type": "pay"}]})
     );
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_server_that_swallows_everything_keeps_no_other_shop_waiting() {
+    let mut shop = Shop::open().await;
+    let [dead, well] = [Server::start().await, Server::start().await];
+    dead.says_nothing();
+    make(&shop, &webhook("paid", "pay", &dead.url())).await.unwrap();
+    open_branch(&shop).await;
+    at_branch(&shop, "POST", "webhooks", webhook("paid", "pay", &well.url())).await;
+    for number in 1..=40 {
+        let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
+        shop.sell(&format!("of-root-{number}"), "KUDOS:10", &coins, true)
+            .await;
+    }
+    heard(&shop, &dead, 2).await;
+    sell_at_branch(&shop, "one").await;
+    assert_eq!(heard(&shop, &well, 1).await[0].json()["instance_id"], "branch");
+    let_it_look().await;
+    assert_eq!(dead.heard().len(), 2);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_called_once_a_pause_for_all_that_there_is_to_tell() {
+    let mut shop = Shop::open().await;
+    let server = Server::start().await;
+    make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
+    server.answers("503 Service Unavailable");
+    for number in 1..=5 {
+        let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
+        shop.sell(&format!("order-{number}"), "KUDOS:10", &coins, true)
+            .await;
+        heard(&shop, &server, 1).await;
+        let_it_look().await;
+    }
+    for (pause, count) in [(10, 2), (20, 3), (40, 4)] {
+        shop.clock.advance_s(pause - 1);
+        let_it_look().await;
+        assert_eq!(server.heard().len(), count - 1, "too early");
+        shop.clock.advance_s(1);
+        heard(&shop, &server, count).await;
+        let_it_look().await;
+        assert_eq!(server.heard().len(), count, "once");
+    }
+    // A restart knows of no pause, and finds all of it.
+    shop.stop().await;
+    shop.start().await;
+    let_it_look().await;
+    let again = server.heard().len();
+    assert!((5..=6).contains(&again), "{again}");
+    server.answers("200 OK");
+    shop.clock.advance_s(10);
+    let heard = heard(&shop, &server, again + 5).await;
+    let orders: BTreeSet<String> = heard[again..]
+        .iter()
+        .map(|heard| heard.json()["order_id"].to_string())
+        .collect();
+    assert_eq!(orders.len(), 5);
+    let told = recorded(&mut shop, 5).await;
+    assert!(told.iter().all(|(kind, _, _)| *kind == "webhook_delivered"));
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_server_that_is_down_is_given_up_when_its_time_is_over() {
+    let mut shop = Shop::open().await;
+    let server = Server::start().await;
+    make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
+    server.answers("503 Service Unavailable");
+    for number in 1..=3 {
+        let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
+        shop.sell(&format!("order-{number}"), "KUDOS:10", &coins, true)
+            .await;
+        heard(&shop, &server, 1).await;
+        let_it_look().await;
+    }
+    shop.clock.advance_s(THREE_DAYS_S);
+    let told = recorded(&mut shop, 3).await;
+    let given_up = |attempts| ("webhook_given_up", "payment_completed", attempts);
+    // One call for all: of the second, which was not tried before.
+    assert_eq!(told, [given_up(1), given_up(1), given_up(0)]);
+    assert_eq!(server.heard().len(), 2);
     shop.audit().await;
 }

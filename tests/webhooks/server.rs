@@ -37,7 +37,8 @@ impl Heard {
 }
 
 struct Shared {
-    answer: Mutex<String>,
+    /// None: it never answers.
+    answer: Mutex<Option<String>>,
     heard: Mutex<Vec<Heard>>,
 }
 
@@ -51,7 +52,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            answer: Mutex::new("204 No Content\r\n".into()),
+            answer: Mutex::new(Some("204 No Content\r\n".into())),
             heard: Mutex::default(),
         });
         let kept = Arc::clone(&shared);
@@ -70,7 +71,12 @@ impl Server {
 
     /// Status line and headers of all answers from now on.
     pub(crate) fn answers(&self, head: &str) {
-        *self.shared.answer.lock().unwrap() = format!("{head}\r\n");
+        *self.shared.answer.lock().unwrap() = Some(format!("{head}\r\n"));
+    }
+
+    /// Takes what comes from now on and says nothing to it.
+    pub(crate) fn says_nothing(&self) {
+        *self.shared.answer.lock().unwrap() = None;
     }
 
     pub(crate) fn heard(&self) -> Vec<Heard> {
@@ -106,9 +112,10 @@ async fn hear(mut stream: TcpStream, shared: &Shared) {
     }
     let body = String::from_utf8(body).unwrap();
     shared.heard.lock().unwrap().push(Heard { line, headers, body });
-    let answer = format!(
-        "HTTP/1.1 {}content-length: 0\r\n\r\n",
-        shared.answer.lock().unwrap()
-    );
+    let answer = shared.answer.lock().unwrap().clone();
+    let Some(answer) = answer else {
+        return std::future::pending().await;
+    };
+    let answer = format!("HTTP/1.1 {answer}content-length: 0\r\n\r\n");
     let _ = stream.write_all(answer.as_bytes()).await;
 }
