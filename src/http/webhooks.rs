@@ -176,7 +176,8 @@ fn get(call: &Call) -> Result<Response, RequestError> {
 
 async fn patch(call: &Call) -> Result<Response, RequestError> {
     let (id, details) = (id(call)?, read_change(&call.body)?);
-    let change = move |webhooks: &mut Vec<Webhook>| crate::webhook::change(webhooks, &id, details);
+    let now = (call.service.clock)();
+    let change = move |webhooks: &mut Vec<Webhook>| crate::webhook::change(webhooks, &id, details, now);
     call.service.webhooks.change(&call.instance, change).await?;
     Ok(reply::no_content())
 }

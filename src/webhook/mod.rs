@@ -123,7 +123,7 @@ pub struct Webhook {
     pub details: Details,
     /// The key of its signatures, as the shop has it.
     secret: String,
-    /// It tells of nothing that was before.
+    /// When it began to tell of what it tells of: of nothing that was before.
     pub created_us: Micros,
 }
 
@@ -225,13 +225,23 @@ pub(crate) fn add(webhooks: &mut Vec<Webhook>, webhook: Webhook) -> Result<(), W
     Ok(())
 }
 
-/// Has one be as is said now; its secret stays.
+/// Has one be as is said now; its secret stays. One that tells of another thing from now on is as new: what happened
+/// before was not for it.
 ///
 /// # Errors
 /// It is not there.
-pub(crate) fn change(webhooks: &mut [Webhook], id: &WebhookId, details: Details) -> Result<(), WebhookError> {
+pub(crate) fn change(
+    webhooks: &mut [Webhook],
+    id: &WebhookId,
+    details: Details,
+    now: Micros,
+) -> Result<(), WebhookError> {
     let webhook = webhooks.iter_mut().find(|webhook| webhook.id == *id);
-    webhook.ok_or(WebhookError::Unknown)?.details = details;
+    let webhook = webhook.ok_or(WebhookError::Unknown)?;
+    if webhook.details.event_type != details.event_type {
+        webhook.created_us = now;
+    }
+    webhook.details = details;
     Ok(())
 }
 

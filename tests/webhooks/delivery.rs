@@ -355,3 +355,46 @@ async fn what_waits_for_a_server_that_is_down_is_given_up_when_its_time_is_over(
     assert_eq!(server.heard().len(), 2);
     shop.audit().await;
 }
+
+#[tokio::test]
+async fn one_that_is_changed_to_tell_of_the_other_thing_tells_nothing_from_before() {
+    let mut shop = Shop::open().await;
+    let [server, moved] = [Server::start().await, Server::start().await];
+    let change = async |shop: &Shop, event_type: &str, url: String| {
+        let change = json!({"event_type": event_type, "url": url, "http_method": "POST"});
+        let body = change.to_string().into_bytes();
+        let changed = shop
+            .send("PATCH", "private/webhooks/w", Some(&shop.token), body)
+            .await;
+        assert_eq!(changed.status, 204, "{}", changed.text());
+    };
+    make(&shop, &webhook("w", "refund", &server.url())).await.unwrap();
+    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
+    shop.clock.advance_s(1);
+    change(&shop, "pay", server.url()).await;
+    shop.stop().await;
+    shop.start().await;
+    let_it_look().await;
+    assert_eq!(server.heard().len(), 0);
+
+    server.answers("500 Internal Server Error");
+    shop.sell("two", "KUDOS:10", &[coin(2, "KUDOS:10", "KUDOS:0.2")], true)
+        .await;
+    assert_eq!(heard(&shop, &server, 1).await[0].json()["order_id"], "two");
+    // One that only leads elsewhere is the same one, and tells there what it has still to tell.
+    shop.clock.advance_s(9);
+    change(&shop, "pay", moved.url()).await;
+    moved.answers("500 Internal Server Error");
+    shop.stop().await;
+    shop.start().await;
+    assert_eq!(heard(&shop, &moved, 1).await[0].json()["order_id"], "two");
+    // To the other thing and back: it has nothing left of before.
+    shop.clock.advance_s(9);
+    change(&shop, "refund", moved.url()).await;
+    change(&shop, "pay", moved.url()).await;
+    shop.clock.advance_s(3600);
+    let_it_look().await;
+    assert_eq!((server.heard().len(), moved.heard().len()), (1, 1));
+    shop.audit().await;
+}
