@@ -147,6 +147,8 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
     file.add(token, now)?;
     // Files first: an instance in the ledger without its key could never sign.
     folder.write_instance(&new.id, &key, &file)?;
+    // Where its closing was cut short, or was before webhooks were taken away with it.
+    folder.remove_webhooks(&new.id)?;
     let facts = InstanceAdded {
         merchant_pub,
         base_url: base_url(config, &new.id).to_string(),
@@ -157,10 +159,11 @@ pub fn add_instance(config: &Config, clock: &Clock, new: &NewInstance) -> Result
     Ok(text)
 }
 
-/// Closes an instance. Its events, key and token files stay.
+/// Closes an instance. Its events, key and token files stay; its webhooks, which would tell whoever had it of what the
+/// next one does under its id, do not.
 ///
 /// # Errors
-/// It is not open, or the ledger is in use.
+/// It is not open, the ledger is in use, or the webhooks' file cannot be removed; then it is closed.
 pub fn close_instance(config: &Config, clock: &Clock, id: &InstanceId) -> Result<(), StartError> {
     let ledger = open_ledger(config, "instance close")?;
     let book = ledger.book();
@@ -183,7 +186,8 @@ pub fn close_instance(config: &Config, clock: &Clock, id: &InstanceId) -> Result
             currency,
             by: None,
         }),
-    )
+    )?;
+    Ok(KeyFolder(config.keys.clone()).remove_webhooks(id)?)
 }
 
 /// Opens an account that exchanges wire an instance's money to; gives its hash. Of the same payto URI as an open one it

@@ -138,6 +138,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     keep_name(path)
 }
 
+/// Removes a file, if it is there, so that no power loss brings it back.
+pub(crate) fn remove_file(path: &Path) -> Result<(), KeyFileError> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io_error(path)(e)),
+        Ok(()) => keep_name(path),
+    }
+}
+
 /// Puts a file's new name on disk too, which its own flush does not promise.
 fn keep_name(path: &Path) -> Result<(), KeyFileError> {
     let folder = path.parent().unwrap_or(path);

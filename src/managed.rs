@@ -149,6 +149,8 @@ impl Service {
         let written = self.instances.in_folder(move |folder| {
             let key = folder.earlier_key(&id)?.unwrap_or_else(random_key);
             folder.write_instance(&id, &key, &file)?;
+            // Where its closing was cut short, or was before webhooks were taken away with it.
+            folder.remove_webhooks(&id)?;
             Ok::<EddsaPrivateKey, KeyFileError>(key)
         });
         let key = written.await??;
@@ -186,7 +188,7 @@ impl Service {
             self.record_of(&instance.id, NewEvent::bare(facts)).await?;
         }
         self.access.open_door(&instance.id).await?;
-        self.webhooks.open_of(&instance.id).await?;
+        self.webhooks.open_of(&instance.id).await;
         self.instances.swap(|open| {
             open.insert(instance.id.clone(), Arc::new(instance));
         });
@@ -231,10 +233,11 @@ impl Service {
         Ok(())
     }
 
-    /// Closes an instance. Its events, key and tokens stay where they are; nobody gets in any more.
+    /// Closes an instance. Its events, key and tokens stay where they are; nobody gets in any more, and its webhooks are
+    /// taken away.
     ///
     /// # Errors
-    /// It is not open, or what kept it from being recorded.
+    /// It is not open, what kept it from being recorded, or its webhooks' file cannot be removed; then it is closed.
     pub async fn close_instance(&self, id: &InstanceId, by: &TokenId) -> Result<(), RequestError> {
         let _alone = self.instances.change.lock().await;
         let open = self.instances.get(id).ok_or_else(unknown)?;
@@ -249,8 +252,7 @@ impl Service {
             open.remove(id);
         });
         self.access.close_door(id);
-        self.webhooks.close_of(id);
-        Ok(())
+        self.webhooks.close_of(id).await
     }
 }
 

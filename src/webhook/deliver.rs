@@ -11,7 +11,7 @@ use quittance_events::{
     Append, AttachmentName, Event, Facts, InstanceId, NewEvent, Order, OrderKey, Seq, Stream, WebhookId,
 };
 use quittance_taler::time::TalerTimestamp;
-use quittance_taler::{Amount, Micros, amount};
+use quittance_taler::{Amount, ErrorCode, Micros, amount};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
@@ -22,7 +22,7 @@ use super::{EventType, Webhook, WebhookError};
 use crate::client::{Client, ClientError};
 use crate::instance::{KeyFileError, KeyFolder};
 use crate::limits::{BACKGROUND_TICK, FOLLOW_PIECE, WEBHOOK_LOOK_BACK_S, WEBHOOK_REPLY_MAX, WEBHOOK_TIME};
-use crate::refusal::RequestError;
+use crate::refusal::{Refusal, RequestError};
 use crate::service::Service;
 
 /// What webhooks tell of, and what ends them.
@@ -79,17 +79,23 @@ impl Webhooks {
         })
     }
 
-    /// Reads those of an instance that was opened: it may have had some before it was closed.
-    ///
-    /// # Errors
-    /// Its file cannot be read.
-    pub async fn open_of(&self, instance: &InstanceId) -> Result<(), RequestError> {
-        self.change(instance, |_| Ok(())).await
+    /// Has an instance that was opened begin with none.
+    pub async fn open_of(&self, instance: &InstanceId) {
+        let _alone = self.change.lock().await;
+        self.lock().set(instance, Some(Arc::default()));
     }
 
-    /// Tells of nothing of an instance any more: it was closed.
-    pub fn close_of(&self, instance: &InstanceId) {
+    /// Tells of nothing of an instance any more, since it was closed, and takes its webhooks away: whoever has it next
+    /// is another.
+    ///
+    /// # Errors
+    /// Their file cannot be removed; they are not told all the same.
+    pub async fn close_of(&self, instance: &InstanceId) -> Result<(), RequestError> {
+        let _alone = self.change.lock().await;
         self.lock().set(instance, None);
+        let (folder, id) = (self.folder.clone(), instance.clone());
+        let removed = tokio::task::spawn_blocking(move || folder.remove_webhooks(&id)).await;
+        Ok(removed.map_err(|_| RequestError::Task)??)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,13 +112,17 @@ impl Webhooks {
     /// Changes an instance's. When this returns, the change is on disk and in force.
     ///
     /// # Errors
-    /// `change` refuses, or the file cannot be read or written; then nothing is changed.
+    /// `change` refuses, the instance was closed meanwhile, or the file cannot be read or written; then nothing is
+    /// changed.
     pub async fn change(
         &self,
         instance: &InstanceId,
         change: impl FnOnce(&mut Vec<Webhook>) -> Result<(), WebhookError> + Send + 'static,
     ) -> Result<(), RequestError> {
         let _alone = self.change.lock().await;
+        if !self.lock().configured.contains_key(instance) {
+            return Err(Refusal::new(ErrorCode::MerchantGenericInstanceUnknown).into());
+        }
         let (folder, id) = (self.folder.clone(), instance.clone());
         let changed = tokio::task::spawn_blocking(move || folder.change_webhooks(&id, change)).await;
         let webhooks = changed.map_err(|_| RequestError::Task)??;

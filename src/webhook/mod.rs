@@ -23,7 +23,7 @@ use sha2::Sha256;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::instance::{KeyFileError, KeyFolder, read_private, replace};
+use crate::instance::{KeyFileError, KeyFolder, read_private, remove_file, replace};
 use crate::limits::{
     WEBHOOK_BODY_MAX, WEBHOOK_HEADERS_MAX, WEBHOOK_TEMPLATE_MAX, WEBHOOK_URL_MAX, WEBHOOKS_MAX,
 };
@@ -369,6 +369,15 @@ impl KeyFolder {
         let what = "an instance's webhooks";
         file.map(|file| file.webhooks)
             .map_err(|_| KeyFileError::Content { path, what })
+    }
+
+    /// Takes an instance's webhooks away. When this returns, the file is gone from the disk.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn remove_webhooks(&self, id: &InstanceId) -> Result<(), KeyFileError> {
+        let _lock = self.lock_tokens()?;
+        remove_file(&self.webhooks_path(id))
     }
 
     /// Changes an instance's webhooks and gives them; when this returns, the change is on disk.

@@ -1,7 +1,9 @@
 //! What a shop's server hears, and how often.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 
+use quittance::commands;
 use quittance_events::{Event, Facts};
 use serde_json::json;
 
@@ -197,6 +199,12 @@ async fn open_branch(shop: &Shop) {
     assert_eq!(opened.status, 204, "{}", opened.text());
 }
 
+async fn close_branch(shop: &Shop) {
+    let path = "management/instances/branch";
+    let closed = shop.send("DELETE", path, Some(&shop.token), Vec::new()).await;
+    assert_eq!(closed.status, 204, "{}", closed.text());
+}
+
 async fn at_branch(shop: &Shop, method: &str, path: &str, body: serde_json::Value) -> Reply {
     let path = format!("instances/branch/private/{path}");
     let body = body.to_string().into_bytes();
@@ -217,58 +225,51 @@ async fn sell_at_branch(shop: &Shop, order: &str) {
 }
 
 #[tokio::test]
-async fn an_instance_tells_its_own_servers_alone_and_none_while_it_is_closed() {
+async fn an_instance_tells_its_own_servers_alone_and_none_once_it_is_closed() {
     let mut shop = Shop::open().await;
     let [of_root, of_branch] = [Server::start().await, Server::start().await];
     of_branch.answers("500 Internal Server Error");
     make(&shop, &webhook("paid", "pay", &of_root.url()))
         .await
         .unwrap();
-    let token = "secret-token:of-the-branch-in-the-harbour-1";
-    let branch = json!({"id": "branch", "name": "Branch", "auth": {"method": "token", "token": token},
-                        "address": {}, "jurisdiction": {}, "use_stefan": false,
-                        "default_pay_delay": {"d_us": 3_600_000_000_u64},
-                        "default_wire_transfer_delay": {"d_us": 7_200_000_000_u64}});
-    let open = async |shop: &Shop| shop.post_private("management/instances", &branch).await.status;
-    assert_eq!(open(&shop).await, 204);
-    let at_branch = async |shop: &Shop, method: &str, path: &str, body: serde_json::Value| {
-        let path = format!("instances/branch/private/{path}");
-        let reply = shop
-            .send(method, &path, Some(token), body.to_string().into_bytes())
-            .await;
-        assert!(reply.status < 300, "{path}: {}", reply.text());
-        reply
-    };
-    at_branch(
-        &shop,
-        "POST",
-        "webhooks",
-        webhook("paid", "pay", &of_branch.url()),
-    )
-    .await;
-    let id = "branch".parse().unwrap();
-    let instance = shop.app().service.instances.get(&id).unwrap();
-    let coins = [coin(1, "KUDOS:10", "KUDOS:0.2")];
-    let mut terms = shop.terms("one", "KUDOS:10", 86_400, 172_800);
-    terms["merchant_pub"] = json!(instance.merchant.merchant_pub());
-    at_branch(&shop, "POST", "ledger/orders", json!({"contract_terms": terms})).await;
-    let told = json!({"deposits": shop.told(&coins), "paid": true});
-    at_branch(&shop, "POST", "ledger/orders/one/deposits", told).await;
+    open_branch(&shop).await;
+    let to_branch = webhook("paid", "pay", &of_branch.url());
+    at_branch(&shop, "POST", "webhooks", to_branch.clone()).await;
+    sell_at_branch(&shop, "one").await;
     heard(&shop, &of_branch, 1).await;
 
-    let path = "management/instances/branch";
-    let closed = shop.send("DELETE", path, Some(&shop.token), Vec::new()).await;
-    assert_eq!(closed.status, 204);
+    let file = shop.config.keys.join("webhooks-branch.json");
+    let left = std::fs::read(&file).unwrap();
+    close_branch(&shop).await;
+    assert!(!file.exists(), "its secrets are gone");
     shop.clock.advance_s(10);
     let_it_look().await;
     assert_eq!((of_branch.heard().len(), of_root.heard().len()), (1, 0));
-    // Opened again it has the webhooks that it had.
-    assert_eq!(open(&shop).await, 204);
-    let listed = at_branch(&shop, "GET", "webhooks", json!({})).await.expect(200);
-    assert_eq!(
-        listed,
-        json!({"webhooks": [{"webhook_id": "paid", "event_type": "pay"}]})
-    );
+    // Whoever has it next is not told of to whoever had it; not even where a file was left, as by a crash or by a
+    // program from before.
+    std::fs::write(&file, left).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    open_branch(&shop).await;
+    sell_at_branch(&shop, "two").await;
+    for restarted in [false, true] {
+        if restarted {
+            shop.stop().await;
+            shop.start().await;
+        }
+        shop.clock.advance_s(10);
+        let_it_look().await;
+        let listed = at_branch(&shop, "GET", "webhooks", json!({})).await.expect(200);
+        assert_eq!(listed, json!({"webhooks": []}));
+        assert_eq!(of_branch.heard().len(), 1);
+    }
+    // The same from the command line.
+    at_branch(&shop, "POST", "webhooks", to_branch).await;
+    assert!(file.exists());
+    shop.stop().await;
+    let (config, clock, id) = (shop.config.clone(), shop.clock.clock(), "branch".parse().unwrap());
+    let closed = move || commands::close_instance(&config, &clock, &id);
+    tokio::task::spawn_blocking(closed).await.unwrap().unwrap();
+    assert!(!file.exists());
     shop.audit().await;
 }
 
