@@ -104,7 +104,7 @@ impl Disk {
             (false, true) => tracing::error!(
                 free,
                 reserve = self.reserve,
-                "the disk is nearly full: approvals, intake and new aborts are refused"
+                "the disk is nearly full: nothing new is taken on"
             ),
             (true, false) => tracing::info!(free, "the disk has room again"),
             _ => {}

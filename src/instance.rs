@@ -149,7 +149,9 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), KeyFileError> {
 
 /// Puts a file's new name on disk too, which its own flush does not promise.
 fn keep_name(path: &Path) -> Result<(), KeyFileError> {
-    let folder = path.parent().unwrap_or(path);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // A bare name is one where we stand.
+    let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(io_error(folder))

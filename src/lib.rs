@@ -1,8 +1,9 @@
-//! Quittance: an audit-first ledger service for GNU Taler merchants. It serves wallets' aborts and refunds and the
-//! merchant's approvals behind them, and answers from nothing but signed, recorded events.
+//! Quittance: an audit-first ledger service for GNU Taler merchants. It sells: orders, claims, payments; and it serves
+//! wallets' aborts and refunds and the merchant's approvals behind them. It answers from nothing but signed, recorded
+//! events.
 //!
 //! The way of a request: parse (`http`), decide (`decide`), record (`service`, the events crate), settle with the
-//! exchange (`settle`, `exchange`), record, answer. `docs/architecture.md` has the map.
+//! exchange (`settle`, `paying`, `exchange`), record, answer. `docs/architecture.md` has the map.
 
 pub mod access;
 pub mod account;

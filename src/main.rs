@@ -109,7 +109,7 @@ enum Command {
         /// Record nothing; say what would be
         #[arg(long)]
         dry_run: bool,
-        /// A line: {"instance"?, "contract_terms", "deposits", "paid", "refunds"?}; `-`: standard input
+        /// A line: {"instance"?, "contract_terms", "choice_index"?, "deposits", "paid", "refunds"?}; `-`: standard input
         #[arg(value_name = "ORDERS")]
         orders: PathBuf,
     },

@@ -87,7 +87,7 @@ fn understand(line: &[u8]) -> Result<Told, String> {
 }
 
 impl Line {
-    fn read(number: u64, bytes: &[u8]) -> Line {
+    pub(super) fn read(number: u64, bytes: &[u8]) -> Line {
         let told = understand(bytes).map_err(|reason| {
             let named = serde_json::from_slice::<Named<'_>>(bytes);
             Unread {

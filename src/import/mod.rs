@@ -57,6 +57,18 @@ pub trait Watch {
     fn went_on(&mut self, bytes: u64, summary: &Summary);
 }
 
+/// Whose order a line tells of; or the order's id, as far as it can be made out, and why the line tells nothing. Nothing
+/// is decided: for fuzzing the lines' parser, which needs no ledger for it.
+///
+/// # Errors
+/// It tells nothing.
+pub fn understand(line: &[u8]) -> Result<OrderKey, (Option<String>, String)> {
+    match Line::read(1, line).told {
+        Ok(told) => Ok(told.key),
+        Err(lines::Unread { order, reason }) => Err((order, reason)),
+    }
+}
+
 /// What became of a line.
 enum Outcome {
     Known,

@@ -43,7 +43,7 @@ const CALL_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.5]
 /// The exchange of a permission whose order was not read yet since the start.
 const UNKNOWN: &str = "unknown";
 
-/// Outcomes of refund calls.
+/// Outcomes of calls for refunds and deposits.
 const CALLS: &[&str] = &["2xx", "4xx", "5xx", "other", "connect", "closed", "timeout"];
 /// What replies prove.
 const VERDICTS: &[&str] = &["confirmed", "refused", "later", "unproven", "malformed"];
@@ -196,12 +196,12 @@ impl Metrics {
         );
         r.register(
             "exchange_calls",
-            "Refund calls to exchanges, by what came: class of status, or how they were not reached",
+            "Calls to exchanges for refunds and deposits, by what came: class of status, or how they were not reached",
             self.calls.clone(),
         );
         r.register(
             "exchange_call_seconds",
-            "Time of a refund call to an exchange, from connecting to its last byte",
+            "Time of a call to an exchange for a refund or a deposit, from connecting to its last byte",
             self.call_times.clone(),
         );
         r.register(
@@ -281,7 +281,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A refund call ended.
+    /// A call for a refund or a deposit ended.
     pub(crate) fn called(&self, exchange: &str, result: Result<u16, Failure>, took: Duration) {
         let outcome = match result {
             Ok(200..300) => "2xx",

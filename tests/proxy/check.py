@@ -204,8 +204,11 @@ def whole(name, client, merchant_pub, stranger):
     claimed = client.ask("POST", f"/orders/{sold}/claim", {"nonce": EXCHANGE, "token": made[1]["token"]}, SPOOFED)
     same("the contract's address", claimed[1]["contract_terms"]["merchant_base_url"], "https://shop.example/")
     same("without a token", code(client.ask("GET", "/private/tokens")), (401, 40))
+    # `private` itself is an endpoint, too: DELETE closes the instance.
+    same("the instance", client.ask("GET", "/private", shop=True)[0], 200)
     for path in ["/private/tokens", "/instances/default/private/tokens", "//private/tokens", "/x/../private/tokens",
-                 "/%70rivate/tokens", "/management/instances"]:
+                 "/%70rivate/tokens", "/private", "/private?x=y", "/instances/default/private", "//private", "/x/../private",
+                 "/%70rivate", "/management/instances"]:
         same(f"a stranger at {path}", stranger.ask("GET", path, shop=True)[0], 403)
 
 

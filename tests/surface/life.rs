@@ -140,8 +140,10 @@ fn a_lost_event_key_is_replaced_with_the_recovery_key() {
     let path = home.path("offline.key");
     let file = path.to_str().unwrap().to_owned();
     let recover = || -> Output {
+        // By its bare name, as the key ceremony has it.
         Command::new(env!("CARGO_BIN_EXE_quittance"))
-            .args(["recovery-key", "--out", &file])
+            .args(["recovery-key", "--out", "offline.key"])
+            .current_dir(home.path(""))
             .output()
             .unwrap()
     };

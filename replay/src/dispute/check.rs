@@ -312,7 +312,8 @@ fn cannot() -> Vec<String> {
         "that no event of the order was left out: an omission shows where numbers of permissions, or the events that \
          answers rest on, do not fit any more, and nowhere else; who has the ledger can see it",
         "what the exporter says of the rest of the ledger",
-        "that deposits were made and that times are true: they are the shop's word, as all that is marked so",
+        "that deposits marked as claimed were made, and that times are true: they are the shop's word, as all that is \
+         marked so",
         "that the event key is the shop's, unless you brought it yourself",
     ]
     .map(ToOwned::to_owned)

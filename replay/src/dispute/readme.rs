@@ -17,7 +17,7 @@ refunds.csv                      each permission to refund, one a line, for spre
 checkpoint                       the signed tree of all events of the ledger (C2SP checkpoint)
 events/SEQ.json                  the sealed bytes of event SEQ, exactly as recorded
 events/SEQ.sig                   their Ed25519 signature, 64 bytes
-attachments/SEQ-NAME             bytes behind event SEQ: terms, body, reply, reason
+attachments/SEQ-NAME             bytes behind event SEQ: terms, body, reply, reason, account
 attachments/SEQ-NAME.salt        32 bytes, hashed before them
 attachments/SEQ-NAME.redacted    instead: the exporter left them out (always of "keys", whose
                                  content the event repeats)
@@ -52,7 +52,8 @@ What it shows where the check passes, and what it cannot show
 -------------------------------------------------------------
 Each event in it was signed by the ledger's key and stands in the ledger at its number. Each
 attachment in it is what was sealed. What is marked as proven rests on the signature of an
-exchange, or of the merchant against himself. What is marked as claimed is the shop's word alone.
+exchange, of a customer's coin, or of the merchant against himself. What is marked as claimed is
+the shop's word alone.
 
 That no event of the order was left out cannot be seen from this file: permissions are numbered,
 and each answer names the event that it rests on, which shows most omissions, but none at the end.
