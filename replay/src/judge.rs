@@ -11,6 +11,7 @@ use crate::accounts::Accounts;
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Findings, Mark, Marks};
 use crate::fold::OrderFold;
+use crate::instances::{self, Instances};
 use crate::parts::{Attachment, Decision, Joiner};
 use crate::prepare;
 use crate::report::Checked;
@@ -41,6 +42,7 @@ pub(crate) fn judge(
         if let Facts::OrderRecorded(terms) = facts {
             if !case.is_again {
                 orders::recorded(terms, case);
+                instances::judge(&terms.merchant_pub, terms.amount, ledger, case);
             }
             let key = case.key.clone();
             *fold = Some(Box::new(OrderFold::new(key, terms.clone(), first, at)));
@@ -142,6 +144,7 @@ pub(crate) struct Again<'a> {
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
     pub(crate) accounts: &'a Accounts,
+    pub(crate) instances: &'a Instances,
     pub(crate) ledger: Ledger,
 }
 
@@ -190,6 +193,7 @@ impl Again<'_> {
             signing_keys: self.signing_keys,
             exchange_keys: self.exchange_keys,
             accounts: self.accounts,
+            instances: self.instances,
             is_again: true,
         };
         judge(fold, &mut true, self.ledger, &mut case);

@@ -144,8 +144,11 @@ rules! {
     ORDER_TERMS "order.terms" Major
         "The contract terms hash to `h_contract` and agree with the facts recorded of them, and so do those of an offer, which have no nonce."
         "the order's amount";
+    ORDER_INSTANCE "order.instance" Major
+        "An order bears the merchant key under which its instance was opened last; an instance is opened that is not open, under a key that no other open one has, and closed that is."
+        "the order's amount";
     ORDER_ACCOUNT "order.account" Major
-        "An offer names an account that its instance had open then."
+        "An offer names an account that its instance had open then, or had closed less than two minutes before."
         "the order's amount";
     ORDER_CLAIMED "order.claimed" Major
         "The contract of an offer has its terms and facts and a nonce, and right behind it stands the claim of that nonce, with the merchant's signature over the contract."

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::case::Case;
 use crate::findings::Mark;
 use crate::fold::{OrderFold, amount_of, units};
+use crate::instances;
 use crate::judge::Ledger;
 use crate::orders;
 use crate::owed::Owed;
@@ -49,8 +50,9 @@ pub(crate) fn created(f: &OrderCreated, ledger: Ledger, case: &mut Case) -> Sale
             );
         }
     }
+    instances::judge(&f.merchant_pub, f.amount, ledger, case);
     // A successor opens its instances, and their accounts, after the orders that it takes over.
-    if !ledger.taking_over && !case.accounts.is_open(&case.key.instance, &f.h_wire) {
+    if !ledger.taking_over && !case.accounts.was_open(&case.key.instance, &f.h_wire, case.at()) {
         wrong(
             &rules::ORDER_ACCOUNT,
             "the instance has no open account of this h_wire",

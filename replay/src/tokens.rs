@@ -10,9 +10,9 @@ use quittance_taler::Micros;
 
 use crate::rules::{self, Rule};
 
-/// A request may be under way while its token ends, in seconds: it is recorded once its body has come and the ledger
-/// has room, and on an order's own time where that is ahead.
-const UNDER_WAY_S: u64 = 120;
+/// A request may be under way while its token ends, or the account that it names, in seconds: it is recorded once its
+/// body has come and the ledger has room, and on an order's own time where that is ahead.
+pub(crate) const UNDER_WAY_S: u64 = 120;
 
 /// A recorded token.
 struct Held {
