@@ -118,7 +118,8 @@ fn misasked(
     }
 }
 
-/// The batch that an event speaks of, with its number of attempts brought up to date; tells where there is none.
+/// The batch that an event speaks of, with its number of attempts brought up to date; tells where there is none that
+/// waits for a reply.
 fn known(order: &mut OrderFold, seq: u64, attempt: u64, case: &mut Case) -> Option<Batch> {
     let batch = order.sale.as_mut().and_then(|sale| sale.batch_mut(seq));
     let Some(batch) = batch else {
@@ -139,6 +140,15 @@ fn known(order: &mut OrderFold, seq: u64, attempt: u64, case: &mut Case) -> Opti
             .differs(format!("above {before}"), attempt)
             .stake(batch.coins.iter().map(|coin| coin.amount_with_fee));
         case.find(draft, &[], &[]);
+    }
+    if batch.decided {
+        let text = format!("the exchange had decided on the batch of event {seq} already");
+        let marks: Vec<Mark> = batch.coins.iter().map(|coin| Mark::Coin(coin.coin_pub)).collect();
+        let draft = case
+            .draft(&rules::DEPOSIT_ASKED, text)
+            .stake(batch.coins.iter().map(|coin| coin.amount_with_fee));
+        case.find(draft, &marks, &marks);
+        return None;
     }
     Some(batch)
 }

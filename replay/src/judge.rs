@@ -77,6 +77,16 @@ pub(crate) fn judge(
         let draft = case.draft(rule, text).stake(named_amounts(facts));
         case.find(draft, &[Mark::Terms], &[]);
     }
+    let by = match facts {
+        Facts::PaymentCompleted(f) => f.by.as_ref(),
+        Facts::AbortExtended(f) => f.by.as_ref(),
+        _ => None,
+    };
+    if let (Some(by), true) = (by, order.sale.is_some()) {
+        let text = format!("it names the token {by}, and what is sold here no token pays or gives back");
+        let draft = case.draft(&rules::TOKEN_KNOWN, text).stake(named_amounts(facts));
+        case.find(draft, &[], &[]);
+    }
     by_kind(order, facts, ledger, case);
     webhooks::note_cause(order, facts, first);
     order.advance(first, last, at, facts.moves_order());
@@ -109,7 +119,7 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
         Facts::DepositUnreached(f) => deposits::unreached(order, f, case),
         Facts::DepositRecorded(f) => orders::deposited(order, f, ledger, case),
         Facts::PaymentCompleted(f) => orders::paid(order, f, case),
-        Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, case),
+        Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, ledger, case),
         Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),
         Facts::AbortRequested(f) => aborts::requested(order, f, ledger, case),

@@ -4,7 +4,7 @@
 use quittance_events::facts::{OrderClaimed, OrderCreated, OrderRecorded};
 use quittance_events::seal::{SALT_LEN, attachment_digest};
 use quittance_events::{AttachmentName, Facts};
-use quittance_taler::{Amount, Digest32, TalerTimestamp, json, message};
+use quittance_taler::{Amount, Currency, Digest32, TalerTimestamp, json, message};
 use serde_json::Value;
 
 use crate::case::Case;
@@ -27,8 +27,14 @@ fn terms_of(case: &Case) -> Option<Value> {
     json::parse_strict(case.decision.bytes(AttachmentName::Terms)?).ok()
 }
 
-fn max_fee(terms: &Value) -> Option<Amount> {
-    terms.get("max_fee")?.as_str()?.parse().ok()
+/// Deposit fees that the merchant bears, where the terms say it in the order's currency.
+fn max_fee(terms: &Value, currency: Currency) -> Option<Amount> {
+    let fee: Amount = terms.get("max_fee")?.as_str()?.parse().ok()?;
+    (fee.currency() == currency).then_some(fee)
+}
+
+fn nonce(terms: &Value) -> Option<&str> {
+    terms.get("nonce")?.as_str()
 }
 
 /// An offer: the state that it makes.
@@ -74,6 +80,13 @@ fn of_offer(f: &OrderCreated, terms: &Value, case: &mut Case) {
         .get("pay_deadline")
         .and_then(|value| serde_json::from_value::<TalerTimestamp>(value.clone()).ok());
     let h_wire = terms.get("h_wire").and_then(Value::as_str);
+    if max_fee(terms, f.amount.currency()).is_none() {
+        let text = format!(
+            "the terms do not say in {} which fees the merchant bears",
+            f.amount.currency()
+        );
+        wrong(&rules::ORDER_TERMS, text, f.amount, case);
+    }
     for (what, agrees) in [
         (
             "pay_deadline",
@@ -141,10 +154,9 @@ pub(crate) fn recorded(order: &mut OrderFold, f: &OrderRecorded, case: &mut Case
     let Some(sale) = &mut order.sale else { return };
     let first = case.decision.first();
     let mut bare = terms.clone();
-    let nonce = bare
-        .as_mut()
-        .and_then(Value::as_object_mut)
-        .and_then(|members| members.remove("nonce"));
+    if let Some(members) = bare.as_mut().and_then(Value::as_object_mut) {
+        members.remove("nonce");
+    }
     if !case.is_again {
         orders::recorded(f, case);
         let expected = OrderRecorded {
@@ -160,10 +172,16 @@ pub(crate) fn recorded(order: &mut OrderFold, f: &OrderRecorded, case: &mut Case
             let text = "the contract terms are not those offered and a nonce";
             wrong(&rules::ORDER_CLAIMED, text, f.amount, case);
         }
+        if terms.as_ref().is_some_and(|terms| nonce(terms).is_none()) {
+            let text = "the contract terms have no nonce";
+            wrong(&rules::ORDER_CLAIMED, text, f.amount, case);
+        }
     }
     sale.stage = Stage::Recorded(first);
-    sale.nonce = nonce.and_then(|nonce| Some(nonce.as_str()?.to_owned()));
-    sale.max_fee = terms.as_ref().and_then(max_fee);
+    sale.nonce = terms.as_ref().and_then(nonce).map(ToOwned::to_owned);
+    sale.max_fee = terms
+        .as_ref()
+        .and_then(|terms| max_fee(terms, f.amount.currency()));
     order.terms = f.clone();
     order.terms_at.push(first);
     order.owed.push(Owed::Claim(first));
@@ -176,6 +194,8 @@ pub(crate) fn claimed(order: &mut OrderFold, f: &OrderClaimed, case: &mut Case) 
         return;
     };
     sale.stage = Stage::Claimed;
+    // Terms that are erased or forgotten later are held to the claim's.
+    let in_terms = sale.nonce.replace(f.nonce.to_string());
     order.owed.retain(|owed| *owed != Owed::Claim(contract));
     if case.is_again {
         return;
@@ -184,11 +204,7 @@ pub(crate) fn claimed(order: &mut OrderFold, f: &OrderClaimed, case: &mut Case) 
     let message = message::contract(&terms.h_contract);
     let what = if contract + 1 != case.decision.first() || order.last_at != case.at() {
         Some("it does not stand right behind the contract that it claims")
-    } else if sale
-        .nonce
-        .as_ref()
-        .is_some_and(|nonce| *nonce != f.nonce.to_string())
-    {
+    } else if in_terms.is_some_and(|nonce| nonce != f.nonce.to_string()) {
         Some("the contract terms have another nonce")
     } else if !terms.merchant_pub.verify(&message, &f.contract_sig) {
         Some("the merchant did not sign the contract")
@@ -239,9 +255,14 @@ pub(crate) fn forgotten(order: &mut OrderFold, case: &mut Case) {
         let terms = terms_of(case);
         if let (Some(terms), Some(sale)) = (&terms, &order.sale) {
             of_offer(&sale.created, terms, case);
+            if nonce(terms) != sale.nonce.as_deref() {
+                let text = "the nonce that the order was claimed with is not in the terms";
+                wrong(&rules::ORDER_FORGOTTEN, text, order.terms.amount, case);
+            }
         }
     }
-    let max_fee = terms_of(case).as_ref().and_then(max_fee);
+    let currency = order.currency();
+    let max_fee = terms_of(case).as_ref().and_then(|terms| max_fee(terms, currency));
     let unjudged = order.sale.as_mut().and_then(|sale| {
         sale.max_fee = sale.max_fee.or(max_fee);
         sale.max_fee.and(sale.unjudged.take())

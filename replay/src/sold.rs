@@ -22,7 +22,7 @@ pub(crate) struct Sale {
     pub(crate) stage: Stage,
     /// Digest of the offered terms, where their bytes were there.
     pub(crate) offered: Option<Digest32>,
-    /// The nonce in the contract terms, where their bytes were there.
+    /// The nonce in the contract terms, where their bytes were there; from the claim on, the claim's.
     pub(crate) nonce: Option<String>,
     /// Deposit fees that the merchant bears, as far as contract terms have told of it by now.
     pub(crate) max_fee: Option<Amount>,

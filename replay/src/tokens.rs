@@ -88,8 +88,16 @@ impl Tokens {
             }
         }
         let (by, scopes) = behind(&event.facts)?;
-        // What the operator's own command told of orders has no token behind it.
-        if scopes.is_some_and(|scopes| scopes.contains(&TokenScope::Orders)) && *by == TokenId::of_import() {
+        // What the operator's own command told of orders has no token behind it. It tells of nothing else.
+        let is_told = matches!(
+            event.facts,
+            Facts::OrderRecorded(_)
+                | Facts::DepositRecorded(_)
+                | Facts::PaymentCompleted(_)
+                | Facts::AbortExtended(_)
+                | Facts::RefundCarriedIn(_)
+        );
+        if is_told && *by == TokenId::of_import() {
             return None;
         }
         // Before its first, an instance had the token that was made with it.

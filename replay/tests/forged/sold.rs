@@ -164,6 +164,11 @@ forgeries! {
         let mut events = shop_events();
         let place = append_claim(&mut events, |terms| terms["summary"] = json!("a pamphlet"), |_| {});
         assert_root(&forge(events).report(), rule, place - 1, "2", &[]);
+        // Terms without a nonce are nobody's.
+        let mut events = shop_events();
+        let remove = |terms: &mut Value| drop(terms.as_object_mut().unwrap().remove("nonce"));
+        let place = append_claim(&mut events, remove, |_| {});
+        assert_root(&forge(events).report(), rule, place - 1, "2", &[]);
         // A contract that nobody claimed, and a claim that does not stand right behind.
         let mut events = shop_events();
         let place = append_claim(&mut events, |_| {}, |_| {});
