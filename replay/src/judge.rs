@@ -211,7 +211,7 @@ impl Again<'_> {
 }
 
 /// An event that was judged before, for its order's state alone; nothing where its bytes are none. Of attachments only
-/// an exchange's reply and contract terms make a state; no kind has both.
+/// an exchange's reply, contract terms and a wallet's request for deposits make a state; no kind has two of them.
 fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
     let bare = copy
         .events_after(seq - 1, 1)?
@@ -223,7 +223,12 @@ fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
     let Ok(event) = Event::parse(&bare.sealed) else {
         return Ok(None);
     };
-    let makes_state = |name: &&AttachmentName| matches!(name, AttachmentName::Reply | AttachmentName::Terms);
+    let is_payment = matches!(event.facts, Facts::DepositRequested(_));
+    let makes_state = |name: &&AttachmentName| match name {
+        AttachmentName::Reply | AttachmentName::Terms => true,
+        AttachmentName::Body => is_payment,
+        _ => false,
+    };
     let mut attachments = BTreeMap::new();
     if let Some(name) = event.attachments.keys().find(makes_state) {
         let stored = copy

@@ -1,6 +1,8 @@
 //! Rules of orders that were sold here, but for their deposits: the offer, its claim, its end, what was forgotten of its
 //! terms, and what its payment must cover.
 
+use std::collections::BTreeSet;
+
 use quittance_events::facts::{OrderClaimed, OrderCreated, OrderRecorded};
 use quittance_events::seal::{SALT_LEN, attachment_digest};
 use quittance_events::{AttachmentName, Facts};
@@ -15,7 +17,7 @@ use crate::judge::Ledger;
 use crate::orders;
 use crate::owed::Owed;
 use crate::rules::{self, Rule};
-use crate::sold::{Sale, Stage, Unjudged, contract_of};
+use crate::sold::{Named, Sale, Stage, Unjudged, contract_of};
 
 /// Digest of terms, to compare them without keeping them.
 fn digest(terms: &Value) -> Digest32 {
@@ -280,7 +282,14 @@ pub(crate) fn forgotten(order: &mut OrderFold, case: &mut Case) {
 pub(crate) fn paid(order: &mut OrderFold, case: &mut Case) {
     let first = case.decision.first();
     let currency = order.currency();
-    order.owed.retain(|owed| !matches!(owed, Owed::Payment(..)));
+    order
+        .owed
+        .retain(|owed| !matches!(owed, Owed::Payment(..) | Owed::Completed(..)));
+    if !case.is_again && !is_asked_at_once(order) {
+        let text = "no request of a wallet names all coins that the payment counts: either one was made of coins that were \
+                    deposited by then, which leaves no trace, or coins of two wallets were added up";
+        case.note(text);
+    }
     let Some(payment) = &order.payment else { return };
     let fees_of = |coin| order.deposit(coin).map(|deposit| deposit.facts.deposit_fee);
     let unjudged = Unjudged {
@@ -294,6 +303,54 @@ pub(crate) fn paid(order: &mut OrderFold, case: &mut Case) {
     } else {
         sale.unjudged = Some(unjudged);
     }
+}
+
+/// Whether one wallet asked for all that its payment counts, as far as can be known. A coin whose abort the exchange refused
+/// counts whoever named it.
+fn is_asked_at_once(order: &OrderFold) -> bool {
+    let (Some(payment), Some(sale)) = (&order.payment, &order.sale) else {
+        return true;
+    };
+    let coins = payment.coins.iter();
+    let counted: Vec<_> = coins.filter(|coin| !order.aborted.contains_key(*coin)).collect();
+    // Of requests that are erased, or were left in the ledger before this one, nothing is known.
+    let is_known = sale.batches.iter().all(|batch| batch.request.is_some())
+        && counted.iter().all(|coin| sale.asked(coin).next().is_some());
+    let has_all = |request: &Vec<Named>| {
+        let named: BTreeSet<_> = request.iter().map(|named| &named.coin_pub).collect();
+        counted.iter().all(|coin| named.contains(*coin))
+    };
+    let mut requests = sale.batches.iter().filter_map(|batch| batch.request.as_ref());
+    !is_known || counted.is_empty() || requests.any(has_all)
+}
+
+/// Whether the wallet's request behind this batch pays the order, which is not paid: all its coins are deposited as it has
+/// them, none is under an abort, and they are enough.
+pub(crate) fn pays(order: &OrderFold, batch: u64) -> bool {
+    let batch = order
+        .sale
+        .as_ref()
+        .and_then(|sale| sale.batches.iter().find(|known| known.seq == batch));
+    let max_fee = order.sale.as_ref().and_then(|sale| sale.max_fee);
+    let (Some(max_fee), Some(request)) = (max_fee, batch.and_then(|batch| batch.request.as_ref())) else {
+        return false;
+    };
+    let deposited = |named: &Named| {
+        let deposit = &order.deposit(&named.coin_pub)?.facts;
+        let is_alike = deposit.amount_with_fee == named.amount && deposit.coin_sig == Some(named.coin_sig);
+        (is_alike && order.counts(&named.coin_pub)).then_some((named.amount, deposit.deposit_fee))
+    };
+    let Some(coins) = request.iter().map(deposited).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let (amounts, fees): (Vec<_>, Vec<_>) = coins.into_iter().unzip();
+    let (paid, fees) = (units(order.currency(), amounts), units(order.currency(), fees));
+    order.payment.is_none() && paid >= needed(order, max_fee, fees)
+}
+
+/// What a payment must come to whose deposits cost so much.
+fn needed(order: &OrderFold, max_fee: Amount, fees: u128) -> u128 {
+    (order.terms.amount.units() + fees.saturating_sub(max_fee.units())).max(fees)
 }
 
 fn fees(order: &OrderFold, payment: Unjudged, case: &mut Case) {

@@ -39,6 +39,8 @@ macro_rules! forgeries {
     };
 }
 
+#[path = "forged/evidence.rs"]
+mod evidence;
 #[path = "forged/instances.rs"]
 mod instances;
 #[path = "forged/sold.rs"]
