@@ -191,7 +191,9 @@ pub(crate) fn replied(order: &mut OrderFold, f: &DepositReplied, case: &mut Case
         }
         _ => Some("the reply holds no confirmation"),
     };
-    let verdict = verdict_of(f.http_status, code, why_not.is_none());
+    // Without its bytes a claim with a good key is what it was taken for: its signatures stand with the deposits, if anywhere.
+    let is_proven = why_not.is_none() && (body.is_some() || f.verdict == Verdict::Confirmed);
+    let verdict = verdict_of(f.http_status, code, is_proven);
     let proof = proof.filter(|_| is_claim(f.http_status, verdict));
     let stake: Vec<Amount> = batch.coins.iter().map(|coin| coin.amount_with_fee).collect();
     let marks: Vec<Mark> = batch.coins.iter().map(|coin| Mark::Coin(coin.coin_pub)).collect();

@@ -107,6 +107,27 @@ fn a_claim_of_proof_that_is_not_recorded() {
     }
 }
 
+/// Where its bytes are gone, nobody can say that it was proven after all.
+#[test]
+fn a_claim_with_a_good_key_and_a_bad_signature_that_is_erased() {
+    let mut events = shop_events();
+    let place = ask_and_confirm(&mut events, &[(31, "1")], 5, |_| {});
+    events.truncate(place + 1);
+    edit!(events, place, DepositReplied, |f| f.verdict = Verdict::Unproven);
+    let reply = &mut events[place].1.attachments[0].1;
+    let mut body: Value = serde_json::from_slice(reply).unwrap();
+    body["exchange_sigs"] = json!([{"exchange_sig": bad_signature()}]);
+    *reply = body.to_string().into_bytes();
+    let forged = forge(events.clone());
+    assert!(forged.report().is_sound());
+    let paths = paths(forged.dir.path());
+    let name = AttachmentName::Reply;
+    let _erased = erase_of(&paths, keys().into(), place, name, after(&events));
+    let report = forged.report();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert_eq!(report.checked.erased, 1);
+}
+
 #[test]
 fn refunds_made_elsewhere_of_what_was_sold_here() {
     let mut events = shop_events();
