@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use quittance_events::answer::{self, RefundAnswer};
 use quittance_events::copy::Copy;
 use quittance_events::create::create;
-use quittance_events::facts::{LedgerOpened, RefundDelivered};
+use quittance_events::facts::{InstanceAdded, LedgerOpened, RefundDelivered};
 use quittance_events::seal::{EventChecker, no_digest};
 use quittance_events::{Event, InstanceId, NewEvent, Order, Seq};
 use quittance_taler::{Digest32, EddsaSignature, Micros};
 use support::{
-    DAY_S, Events, ORIGIN, START_S, approval, confirmation, deposit, keys, keys_seen, paths, payment,
-    recorded, requested, signing_key,
+    DAY_S, Events, ORIGIN, START_S, approval, confirmation, deposit, keys, keys_seen, merchant, paths,
+    payment, recorded, requested, signing_key,
 };
 
 /// Orders between an order's payment and its refund: more than the states that the tool keeps in memory, so that
@@ -66,7 +66,7 @@ impl Story {
     }
 }
 
-/// A genesis, an exchange's keys, and orders that are paid and refunded much later.
+/// A genesis, an instance, an exchange's keys, and orders that are paid and refunded much later.
 fn story(count: usize) -> Events {
     let mut story = Story {
         events: Vec::with_capacity(count),
@@ -84,9 +84,19 @@ fn story(count: usize) -> Events {
     );
     story.tell(
         None,
+        NewEvent::bare(InstanceAdded {
+            merchant_pub: merchant().merchant_pub(),
+            base_url: "https://shop.example/".to_owned(),
+            currency: support::amount("0").currency(),
+            by: None,
+        }),
+    );
+    story.events.last_mut().unwrap().0.instance = Some(InstanceId::root());
+    story.tell(
+        None,
         keys_seen(vec![signing_key(5, START_S - DAY_S, START_S + 30 * DAY_S)]),
     );
-    let orders = (count - 2) / PER_ORDER;
+    let orders = (count - 3) / PER_ORDER;
     let name = |number: usize| format!("2026.325-{number:07}");
     let mut waiting = std::collections::VecDeque::new();
     for number in 0..orders + LAG {
@@ -196,7 +206,7 @@ fn main() {
     let paths = paths(folder.path());
     let start = Instant::now();
     let events = story(count);
-    let (count, orders) = (events.len(), (count - 2) / PER_ORDER);
+    let (count, orders) = (events.len(), (count - 3) / PER_ORDER);
     create(&paths, &keys(), events).unwrap();
     let bytes = std::fs::metadata(&paths.ledger).unwrap().len();
     println!(

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use quittance_events::facts::{AccountAdded, AccountClosed};
 use quittance_events::{AttachmentName, Facts, InstanceId};
 use quittance_taler::payto::PaytoUri;
-use quittance_taler::{HashCode, WireSalt, json};
+use quittance_taler::{HashCode, Micros, WireSalt, json};
 use serde::Deserialize;
 
 use crate::findings::{Draft, Findings};
 use crate::parts::Decision;
 use crate::rules;
+use crate::tokens::UNDER_WAY_S;
 
 /// What stands behind an `account_added`.
 #[derive(Deserialize)]
@@ -20,15 +21,26 @@ struct Attached {
     salt: WireSalt,
 }
 
-/// Accounts as far as the ledger has told by now, open or not.
+/// How an account stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Open,
+    Closed(Micros),
+}
+
+/// Accounts as far as the ledger has told by now.
 #[derive(Default)]
-pub(crate) struct Accounts(HashMap<(InstanceId, HashCode), bool>);
+pub(crate) struct Accounts(HashMap<(InstanceId, HashCode), Standing>);
 
 impl Accounts {
-    /// Whether new orders of the instance may name the account.
-    pub(crate) fn is_open(&self, instance: &InstanceId, h_wire: &HashCode) -> bool {
-        let known = self.0.get(&(instance.clone(), *h_wire));
-        known.is_some_and(|open| *open)
+    /// Whether an order of the instance that is made at this time may name the account: the service chooses one when the
+    /// request comes, and the account may be closed before the order is recorded.
+    pub(crate) fn was_open(&self, instance: &InstanceId, h_wire: &HashCode, at: Micros) -> bool {
+        match self.0.get(&(instance.clone(), *h_wire)) {
+            Some(Standing::Open) => true,
+            Some(Standing::Closed(since)) => at <= since.plus_s(UNDER_WAY_S),
+            None => false,
+        }
     }
 
     /// Takes up what a decision says of accounts; of other kinds nothing.
@@ -38,12 +50,13 @@ impl Accounts {
         };
         let wrong = match &decision.event.facts {
             Facts::AccountAdded(f) => {
-                let was_open = self.0.insert((instance, f.h_wire), true) == Some(true);
+                let was_open = self.0.insert((instance, f.h_wire), Standing::Open) == Some(Standing::Open);
                 let wrong = was_open.then(|| "the account is open already".to_owned());
                 wrong.or_else(|| another(f, decision.bytes(AttachmentName::Account)?))
             }
             Facts::AccountClosed(AccountClosed { h_wire, .. }) => {
-                let was_open = self.0.insert((instance, *h_wire), false) == Some(true);
+                let closed = Standing::Closed(decision.event.at_us);
+                let was_open = self.0.insert((instance, *h_wire), closed) == Some(Standing::Open);
                 (!was_open).then(|| "it closes an account that was not open".to_owned())
             }
             _ => None,

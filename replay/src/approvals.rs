@@ -10,6 +10,7 @@ use quittance_taler::{Amount, CoinPub, EddsaSignature, Timestamp, message};
 use crate::case::{Case, named_amounts};
 use crate::findings::Mark;
 use crate::fold::{OrderFold, amount_of, units};
+use crate::judge::Ledger;
 use crate::rules;
 
 /// After a loss ids begin at this many times the generation: those of the lost events stay below.
@@ -40,8 +41,15 @@ impl Case<'_> {
 }
 
 /// Refunds made elsewhere.
-pub(crate) fn carried_in(order: &mut OrderFold, f: &RefundCarriedIn, case: &mut Case) {
+pub(crate) fn carried_in(order: &mut OrderFold, f: &RefundCarriedIn, ledger: Ledger, case: &mut Case) {
     let currency = order.currency();
+    // What was sold here was refunded here, if not in the ledger before this one.
+    if order.sale.is_some() && !ledger.taking_over {
+        let draft = case
+            .draft(&rules::APPROVAL_CARRIED_IN, "the order was sold here")
+            .stake(named_amounts(&f.clone().into()));
+        case.find(draft, &[Mark::Total], &[Mark::Total]);
+    }
     if !order.approved.is_empty() {
         let draft = case
             .draft(

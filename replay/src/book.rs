@@ -14,6 +14,7 @@ use crate::accounts::Accounts;
 use crate::case::SigningKeys;
 use crate::findings::Marks;
 use crate::fold::OrderFold;
+use crate::instances::Instances;
 use crate::judge::{Again, Ledger};
 use crate::owed;
 use crate::parts::Decision;
@@ -78,6 +79,7 @@ pub(crate) struct Source<'a> {
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
     pub(crate) accounts: &'a Accounts,
+    pub(crate) instances: &'a Instances,
     pub(crate) ledger: Ledger,
 }
 
@@ -213,6 +215,7 @@ impl Book {
             signing_keys: source.signing_keys,
             exchange_keys: source.exchange_keys,
             accounts: source.accounts,
+            instances: source.instances,
             ledger: source.ledger,
         };
         again.fold(source.copy, &seqs)

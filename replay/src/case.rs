@@ -8,6 +8,7 @@ use quittance_taler::{Amount, ExchangePub, MasterPub, Micros, message};
 
 use crate::accounts::Accounts;
 use crate::findings::{Draft, Findings, Mark, Marks, Root};
+use crate::instances::Instances;
 use crate::parts::Decision;
 use crate::report::{Checked, Money, money_of};
 use crate::rules::Rule;
@@ -71,6 +72,7 @@ pub(crate) struct Case<'a> {
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
     pub(crate) accounts: &'a Accounts,
+    pub(crate) instances: &'a Instances,
     /// The decision was judged before: only what it makes of the order's state is wanted.
     pub(crate) is_again: bool,
 }

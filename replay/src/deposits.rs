@@ -10,17 +10,27 @@ use quittance_taler::payment::PayRequest;
 use quittance_taler::{Amount, EddsaSignature, ExchangePub, MasterPub, Timestamp};
 
 use crate::case::Case;
-use crate::exchange::{code_of, verdict_of, verdict_word};
+use crate::exchange::{code_of, is_claim, verdict_of, verdict_word};
 use crate::findings::Mark;
 use crate::fold::OrderFold;
 use crate::judge::Ledger;
 use crate::owed::Owed;
 use crate::rules::{self, Rule};
-use crate::sold::{Batch, deposited};
+use crate::sold::{Batch, Named, deposited};
 
 /// Coins are about to be deposited.
 pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Ledger, case: &mut Case) {
     let Some(sale) = &order.sale else { return };
+    let request = case.decision.bytes(AttachmentName::Body).map(PayRequest::read);
+    let named = request.as_ref().and_then(|request| request.as_ref().ok());
+    let named = named.map(|request| {
+        let coins = request.coins.iter().map(|coin| Named {
+            coin_pub: coin.coin_pub,
+            amount: coin.contribution,
+            coin_sig: coin.coin_sig,
+        });
+        coins.collect()
+    });
     let batch = Batch {
         seq: case.decision.first(),
         master: f.exchange_master_pub,
@@ -28,6 +38,7 @@ pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Led
         form: f.layout,
         wallet_data_hash: f.wallet_data_hash,
         coins: f.coins.clone(),
+        request: named,
         attempt: 0,
         decided: false,
         confirmed: None,
@@ -50,7 +61,6 @@ pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Led
             let what = format!("the terms do not name the exchange {}", f.exchange_url);
             wrong.push((what, all().collect()));
         }
-        let request = case.decision.bytes(AttachmentName::Body).map(PayRequest::read);
         if let Some(Err(e)) = &request {
             wrong.push((
                 format!("the wallet's request cannot be read: {e}"),
@@ -118,7 +128,8 @@ fn misasked(
     }
 }
 
-/// The batch that an event speaks of, with its number of attempts brought up to date; tells where there is none.
+/// The batch that an event speaks of, with its number of attempts brought up to date; tells where there is none that
+/// waits for a reply.
 fn known(order: &mut OrderFold, seq: u64, attempt: u64, case: &mut Case) -> Option<Batch> {
     let batch = order.sale.as_mut().and_then(|sale| sale.batch_mut(seq));
     let Some(batch) = batch else {
@@ -140,6 +151,15 @@ fn known(order: &mut OrderFold, seq: u64, attempt: u64, case: &mut Case) -> Opti
             .stake(batch.coins.iter().map(|coin| coin.amount_with_fee));
         case.find(draft, &[], &[]);
     }
+    if batch.decided {
+        let text = format!("the exchange had decided on the batch of event {seq} already");
+        let marks: Vec<Mark> = batch.coins.iter().map(|coin| Mark::Coin(coin.coin_pub)).collect();
+        let draft = case
+            .draft(&rules::DEPOSIT_ASKED, text)
+            .stake(batch.coins.iter().map(|coin| coin.amount_with_fee));
+        case.find(draft, &marks, &marks);
+        return None;
+    }
     Some(batch)
 }
 
@@ -156,9 +176,7 @@ pub(crate) fn replied(order: &mut OrderFold, f: &DepositReplied, case: &mut Case
     };
     let body = case.decision.bytes(AttachmentName::Reply);
     let recorded_proof = f.exchange_pub.zip(f.exchange_timestamp_s);
-    let reply = body
-        .filter(|_| f.http_status == 200)
-        .and_then(|body| DepositReply::read(body).ok());
+    let reply = body.and_then(|body| DepositReply::read(body).ok());
     let proof = match (&reply, body) {
         (Some(reply), _) => Some((reply.exchange_pub, reply.exchange_timestamp)),
         (None, Some(_)) => None,
@@ -173,14 +191,13 @@ pub(crate) fn replied(order: &mut OrderFold, f: &DepositReplied, case: &mut Case
         }
         _ => Some("the reply holds no confirmation"),
     };
-    let verdict = verdict_of(f.http_status, code, why_not.is_none());
-    let is_wrong_proof = match f.verdict {
-        Verdict::Confirmed => proof != recorded_proof,
-        _ => recorded_proof.is_some_and(|recorded| proof != Some(recorded)),
-    };
+    // Without its bytes a claim with a good key is what it was taken for: its signatures stand with the deposits, if anywhere.
+    let is_proven = why_not.is_none() && (body.is_some() || f.verdict == Verdict::Confirmed);
+    let verdict = verdict_of(f.http_status, code, is_proven);
+    let proof = proof.filter(|_| is_claim(f.http_status, verdict));
     let stake: Vec<Amount> = batch.coins.iter().map(|coin| coin.amount_with_fee).collect();
     let marks: Vec<Mark> = batch.coins.iter().map(|coin| Mark::Coin(coin.coin_pub)).collect();
-    if verdict != f.verdict || code != f.error_code || is_wrong_proof {
+    if verdict != f.verdict || code != f.error_code || proof != recorded_proof {
         let (rule, text): (&'static Rule, _) = match why_not {
             Some(why) if f.verdict == Verdict::Confirmed => (
                 &rules::DEPOSIT_CONFIRMED,
@@ -203,6 +220,7 @@ pub(crate) fn replied(order: &mut OrderFold, f: &DepositReplied, case: &mut Case
     if f.verdict == Verdict::Confirmed {
         pinned(batch.master, &stake, &marks, case);
         let first = case.decision.first();
+        order.owed.push(Owed::Completed(first, batch.seq));
         for coin in &batch.coins {
             if order.deposit(&coin.coin_pub).is_none() {
                 order.owed.push(Owed::Deposit(first, coin.coin_pub));

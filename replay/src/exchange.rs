@@ -118,10 +118,9 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
     let body = case.decision.bytes(AttachmentName::Reply);
     let recorded_proof = f.exchange_pub.zip(f.exchange_sig);
     let proof = match body {
-        Some(body) if f.http_status == 200 => json::read_object::<Confirmation>(body)
+        Some(body) => json::read_object::<Confirmation>(body)
             .ok()
             .map(|c| (c.exchange_pub, c.exchange_sig)),
-        Some(_) => None,
         None => recorded_proof,
     };
     let code = body.map_or(f.error_code, code_of);
@@ -129,6 +128,7 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
         unconfirmed(order, f, amount, proof, case)
     });
     let verdict = verdict_of(f.http_status, code, why_not.is_none());
+    let proof = proof.filter(|_| is_claim(f.http_status, verdict));
     let depends = [Mark::Terms, Mark::Coin(f.coin_pub), permission];
     if verdict != f.verdict || code != f.error_code || proof != recorded_proof {
         let rule = if f.verdict == Verdict::Confirmed {
@@ -176,10 +176,16 @@ pub(crate) fn replied(order: &mut OrderFold, f: &ExchangeReplied, case: &mut Cas
     settle(order, (f.coin_pub, f.rtransaction_id), amount, said, case);
 }
 
-/// What a reply proves: of a 200 its confirmation, of all others their status and code.
+/// Whether what has the form of a confirmation is recorded as one: under another status than 200 only if it is proven.
+pub(crate) fn is_claim(http_status: u16, verdict: Verdict) -> bool {
+    http_status == 200 || verdict == Verdict::Confirmed
+}
+
+/// What a reply proves: its confirmation if there is one, whatever the status, which nobody signs; without one what status
+/// and code say.
 pub(crate) fn verdict_of(http_status: u16, code: Option<u64>, is_proven: bool) -> Verdict {
     match (http_status, code) {
-        (200, _) if is_proven => Verdict::Confirmed,
+        _ if is_proven => Verdict::Confirmed,
         (200, _) => Verdict::Unproven,
         (408 | 425 | 429 | 451 | 500..=599, _) => Verdict::Later,
         (400..=499, Some(_)) => Verdict::Refused,

@@ -13,7 +13,7 @@ use quittance_taler::{
 use serde_json::Value;
 
 use crate::owed::Owed;
-use crate::sold::{self, Sale, Stage};
+use crate::sold::{self, Batch, Sale, Stage};
 
 /// Codes by which an exchange says, with a 404, that it knows no such deposit.
 pub(crate) const NO_DEPOSIT: [u64; 3] = [1005, 1500, 1502];
@@ -381,7 +381,11 @@ impl OrderFold {
         let names: usize = self.refusals.iter().map(Vec::len).sum();
         let sale = self.sale.as_ref();
         let asked: usize = sale.map_or(0, |sale| {
-            sale.batches.iter().map(|batch| 1 + batch.coins.len()).sum()
+            let of_request = |batch: &Batch| batch.request.as_ref().map_or(0, Vec::len);
+            let batches = sale.batches.iter();
+            batches
+                .map(|batch| 1 + batch.coins.len() + of_request(batch))
+                .sum()
         });
         8 + 2 * (lists + asked)
             + self.answers.len() / 4

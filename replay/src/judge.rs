@@ -11,6 +11,7 @@ use crate::accounts::Accounts;
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Findings, Mark, Marks};
 use crate::fold::OrderFold;
+use crate::instances::{self, Instances};
 use crate::parts::{Attachment, Decision, Joiner};
 use crate::prepare;
 use crate::report::Checked;
@@ -41,6 +42,7 @@ pub(crate) fn judge(
         if let Facts::OrderRecorded(terms) = facts {
             if !case.is_again {
                 orders::recorded(terms, case);
+                instances::judge(&terms.merchant_pub, terms.amount, ledger, case);
             }
             let key = case.key.clone();
             *fold = Some(Box::new(OrderFold::new(key, terms.clone(), first, at)));
@@ -75,6 +77,16 @@ pub(crate) fn judge(
         let draft = case.draft(rule, text).stake(named_amounts(facts));
         case.find(draft, &[Mark::Terms], &[]);
     }
+    let by = match facts {
+        Facts::PaymentCompleted(f) => f.by.as_ref(),
+        Facts::AbortExtended(f) => f.by.as_ref(),
+        _ => None,
+    };
+    if let (Some(by), true) = (by, order.sale.is_some()) {
+        let text = format!("it names the token {by}, and what is sold here no token pays or gives back");
+        let draft = case.draft(&rules::TOKEN_KNOWN, text).stake(named_amounts(facts));
+        case.find(draft, &[], &[]);
+    }
     by_kind(order, facts, ledger, case);
     webhooks::note_cause(order, facts, first);
     order.advance(first, last, at, facts.moves_order());
@@ -107,7 +119,7 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
         Facts::DepositUnreached(f) => deposits::unreached(order, f, case),
         Facts::DepositRecorded(f) => orders::deposited(order, f, ledger, case),
         Facts::PaymentCompleted(f) => orders::paid(order, f, case),
-        Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, case),
+        Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, ledger, case),
         Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),
         Facts::AbortRequested(f) => aborts::requested(order, f, ledger, case),
@@ -142,6 +154,7 @@ pub(crate) struct Again<'a> {
     pub(crate) signing_keys: &'a SigningKeys,
     pub(crate) exchange_keys: &'a [MasterPub],
     pub(crate) accounts: &'a Accounts,
+    pub(crate) instances: &'a Instances,
     pub(crate) ledger: Ledger,
 }
 
@@ -190,6 +203,7 @@ impl Again<'_> {
             signing_keys: self.signing_keys,
             exchange_keys: self.exchange_keys,
             accounts: self.accounts,
+            instances: self.instances,
             is_again: true,
         };
         judge(fold, &mut true, self.ledger, &mut case);
@@ -197,7 +211,7 @@ impl Again<'_> {
 }
 
 /// An event that was judged before, for its order's state alone; nothing where its bytes are none. Of attachments only
-/// an exchange's reply and contract terms make a state; no kind has both.
+/// an exchange's reply, contract terms and a wallet's request for deposits make a state; no kind has two of them.
 fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
     let bare = copy
         .events_after(seq - 1, 1)?
@@ -209,7 +223,12 @@ fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
     let Ok(event) = Event::parse(&bare.sealed) else {
         return Ok(None);
     };
-    let makes_state = |name: &&AttachmentName| matches!(name, AttachmentName::Reply | AttachmentName::Terms);
+    let is_payment = matches!(event.facts, Facts::DepositRequested(_));
+    let makes_state = |name: &&AttachmentName| match name {
+        AttachmentName::Reply | AttachmentName::Terms => true,
+        AttachmentName::Body => is_payment,
+        _ => false,
+    };
     let mut attachments = BTreeMap::new();
     if let Some(name) = event.attachments.keys().find(makes_state) {
         let stored = copy

@@ -28,6 +28,7 @@ mod exchange;
 mod findings;
 mod fold;
 mod index;
+mod instances;
 mod judge;
 mod keys;
 mod log;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use quittance_events::AttachmentName;
 use quittance_events::facts::{DepositRecorded, OrderRecorded, PaymentCompleted};
-use quittance_taler::{CoinPub, ContractTerms, contract_hash, json};
+use quittance_taler::forget::check_digests;
+use quittance_taler::{CoinPub, ContractError, ContractTerms, contract_hash, json};
 
 use crate::case::Case;
 use crate::deposits;
@@ -61,6 +62,10 @@ pub(crate) fn differences(
             wrong.push((what, hash.to_string(), terms.h_contract.to_string()));
         }
         Err(e) => wrong.push((e.to_string(), none(), terms.h_contract.to_string())),
+    }
+    // The hash takes a digest for its member, whatever stands beside it.
+    if let Err(e @ ContractError::Digest(_)) = check_digests(&value) {
+        wrong.push((e.to_string(), none(), none()));
     }
     let read = match ContractTerms::read(&value, terms.choice_index) {
         Ok(read) => read,

@@ -8,6 +8,7 @@ use crate::findings::{Draft, Findings, Mark, Marks};
 use crate::fold::OrderFold;
 use crate::parts::Decision;
 use crate::rules::{self, Rule};
+use crate::selling;
 
 /// What is still missing of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +23,14 @@ pub(crate) enum Owed {
     Payment(u64, CoinPub),
     /// The end of the terms at the second event, of which the first has what is not forgotten.
     Erased(u64, u64),
+    /// The payment, where the request of the second event is paid in full by what the first one confirmed.
+    Completed(u64, u64),
 }
 
 /// What stayed owed.
 pub(crate) struct Left {
-    pub(crate) rule: &'static Rule,
+    /// None where it is only noted, because there may be a good reason.
+    pub(crate) rule: Option<&'static Rule>,
     pub(crate) seq: u64,
     pub(crate) text: String,
     pub(crate) stake: Option<Amount>,
@@ -39,7 +43,7 @@ pub(crate) fn left(order: &mut OrderFold) -> Vec<Left> {
     let owed = std::mem::take(&mut order.owed);
     let left = owed.into_iter().filter_map(|owed| match owed {
         Owed::GivenBack(coin) => order.deposit(&coin).map(|deposit| Left {
-            rule: &rules::ABORT_LATE_DEPOSIT,
+            rule: Some(&rules::ABORT_LATE_DEPOSIT),
             seq: deposit.seq,
             text: format!("the late deposit of coin {coin} is not given back"),
             stake: Some(deposit.facts.amount_with_fee),
@@ -47,7 +51,7 @@ pub(crate) fn left(order: &mut OrderFold) -> Vec<Left> {
             mark: Mark::Coin(coin),
         }),
         Owed::Claim(seq) => Some(Left {
-            rule: &rules::ORDER_CLAIMED,
+            rule: Some(&rules::ORDER_CLAIMED),
             seq,
             text: "no claim stands right behind the contract".to_owned(),
             stake: Some(order.terms.amount),
@@ -55,7 +59,7 @@ pub(crate) fn left(order: &mut OrderFold) -> Vec<Left> {
             mark: Mark::Terms,
         }),
         Owed::Deposit(seq, coin) => Some(Left {
-            rule: &rules::DEPOSIT_CONFIRMED,
+            rule: Some(&rules::DEPOSIT_CONFIRMED),
             seq,
             text: format!("coin {coin} is confirmed, and its deposit is not recorded with it"),
             stake: order.asked_of(&coin),
@@ -63,7 +67,7 @@ pub(crate) fn left(order: &mut OrderFold) -> Vec<Left> {
             mark: Mark::Coin(coin),
         }),
         Owed::Payment(seq, coin) => Some(Left {
-            rule: &rules::ABORT_EXTENDED,
+            rule: Some(&rules::ABORT_EXTENDED),
             seq,
             text: format!(
                 "coin {coin}: no abort had named it, the order was not paid before, and no payment follows"
@@ -73,9 +77,20 @@ pub(crate) fn left(order: &mut OrderFold) -> Vec<Left> {
             mark: Mark::Permission(coin, quittance_events::RefundId::ABORT),
         }),
         Owed::Erased(seq, terms) => Some(Left {
-            rule: &rules::ORDER_FORGOTTEN,
+            rule: Some(&rules::ORDER_FORGOTTEN),
             seq,
             text: format!("the terms of event {terms} are not erased with it"),
+            stake: None,
+            depends: [Mark::Terms; 2],
+            mark: Mark::Terms,
+        }),
+        Owed::Completed(seq, batch) => selling::pays(order, batch).then(|| Left {
+            rule: None,
+            seq,
+            text: format!(
+                "all coins of the wallet's request at event {batch} are deposited and pay the order, and it is not recorded \
+                 as paid; another request with other coins may have asked for the last of them"
+            ),
             stake: None,
             depends: [Mark::Terms; 2],
             mark: Mark::Terms,
@@ -95,7 +110,11 @@ pub(crate) fn left_before(order: &mut OrderFold, next: &Decision) -> Vec<Left> {
 /// Tells what stayed owed in an order.
 pub(crate) fn tell(key: &OrderKey, left: Vec<Left>, marks: &mut Marks, findings: &mut Findings) {
     for left in left {
-        let draft = Draft::new(left.rule, left.seq, left.text)
+        let Some(rule) = left.rule else {
+            findings.note(Some(left.seq), Some(key), left.text);
+            continue;
+        };
+        let draft = Draft::new(rule, left.seq, left.text)
             .of(Some(key))
             .stake(left.stake);
         let cause = marks.cause(&left.depends).or(findings.all_orders);

@@ -112,7 +112,7 @@ rules! {
         "none: a proof made from another tile proves nothing";
 
     TOKEN_KNOWN "token.known" Minor
-        "From the first token that the ledger records of an instance on, `by` names a recorded token that was taken then, give or take two minutes, and may do that; and what is revoked was taken."
+        "From the first token that the ledger records of an instance on, `by` names a recorded token that was taken then, give or take two minutes, and may do that; what is revoked was taken; and of orders that were sold here no payment and no `abort_extended` names one."
         "the amounts that the event names";
     TOKEN_GRANT "token.grant" Minor
         "A token gives another no scope that it does not have, and no longer life unless it is refreshable."
@@ -142,10 +142,13 @@ rules! {
         "An order is recorded once, and nothing happens to it before; one that is sold here is offered once before that, and until a wallet claims it can only be taken back."
         "the amounts that the event names";
     ORDER_TERMS "order.terms" Major
-        "The contract terms hash to `h_contract` and agree with the facts recorded of them, and so do those of an offer, which have no nonce."
+        "The contract terms hash to `h_contract` and agree with the facts recorded of them, and so do those of an offer, which have a `max_fee` and no nonce; a value beside its digest is that digest's."
+        "the order's amount";
+    ORDER_INSTANCE "order.instance" Major
+        "An order bears the merchant key under which its instance was opened last; an instance is opened that is not open, under a key that no other open one has, and closed that is."
         "the order's amount";
     ORDER_ACCOUNT "order.account" Major
-        "An offer names an account that its instance had open then."
+        "An offer names an account that its instance had open then, or had closed less than two minutes before."
         "the order's amount";
     ORDER_CLAIMED "order.claimed" Major
         "The contract of an offer has its terms and facts and a nonce, and right behind it stands the claim of that nonce, with the merchant's signature over the contract."
@@ -154,7 +157,7 @@ rules! {
         "An order is taken back only while nothing is paid, deposited or aborted and no exchange may have taken coins for it; nothing happens to it afterwards."
         "the payment, what was deposited or what may have been; of what happens afterwards the amounts that it names";
     ORDER_FORGOTTEN "order.forgotten" Major
-        "What is left of forgotten terms hashes to the same `h_contract` and agrees with the facts, and the terms before are erased in the same commit."
+        "What is left of forgotten terms hashes to the same `h_contract`, agrees with the facts and has the claim's nonce, and the terms before are erased in the same commit."
         "the order's amount";
     ORDER_SESSION "order.session" Minor
         "That a wallet showed an order to be paid is recorded of paid orders alone."
@@ -176,8 +179,8 @@ rules! {
         "Each coin signed its deposit, in the form that is recorded."
         "the amounts of the coins at fault";
     DEPOSIT_ASKED "deposit.asked" Major
-        "What an exchange says of deposits answers a batch that was asked for before."
-        "none: what was never asked for names no amount";
+        "What an exchange says of deposits answers a batch that was asked for before and that it has not decided."
+        "the sum of the batch, where there is one";
     DEPOSIT_VERDICT "deposit.verdict" Major
         "The verdict on a reply to a batch of deposits, and its error code, follow from the reply."
         "the sum of the batch";
@@ -186,7 +189,7 @@ rules! {
         "the amounts of the coins at fault";
 
     APPROVAL_CARRIED_IN "approval.carried_in" Major
-        "Refunds made elsewhere are taken over before the order's first approval, under ids of their own from 1, on deposited coins, and within what was paid and deposited."
+        "Refunds made elsewhere are taken over before the order's first approval, of no order that was sold here, under ids of their own from 1, on deposited coins, and within what was paid and deposited."
         "the sum of the rows at fault; of a sum too large, the excess";
     APPROVAL_ALLOWED "approval.allowed" Major
         "Refunds are approved for paid orders alone whose contract allows refunds."

@@ -1,20 +1,23 @@
 //! Rules of orders that were sold here, but for their deposits: the offer, its claim, its end, what was forgotten of its
 //! terms, and what its payment must cover.
 
+use std::collections::BTreeSet;
+
 use quittance_events::facts::{OrderClaimed, OrderCreated, OrderRecorded};
 use quittance_events::seal::{SALT_LEN, attachment_digest};
 use quittance_events::{AttachmentName, Facts};
-use quittance_taler::{Amount, Digest32, TalerTimestamp, json, message};
+use quittance_taler::{Amount, Currency, Digest32, TalerTimestamp, json, message};
 use serde_json::Value;
 
 use crate::case::Case;
 use crate::findings::Mark;
 use crate::fold::{OrderFold, amount_of, units};
+use crate::instances;
 use crate::judge::Ledger;
 use crate::orders;
 use crate::owed::Owed;
 use crate::rules::{self, Rule};
-use crate::sold::{Sale, Stage, Unjudged, contract_of};
+use crate::sold::{Named, Sale, Stage, Unjudged, contract_of};
 
 /// Digest of terms, to compare them without keeping them.
 fn digest(terms: &Value) -> Digest32 {
@@ -26,8 +29,14 @@ fn terms_of(case: &Case) -> Option<Value> {
     json::parse_strict(case.decision.bytes(AttachmentName::Terms)?).ok()
 }
 
-fn max_fee(terms: &Value) -> Option<Amount> {
-    terms.get("max_fee")?.as_str()?.parse().ok()
+/// Deposit fees that the merchant bears, where the terms say it in the order's currency.
+fn max_fee(terms: &Value, currency: Currency) -> Option<Amount> {
+    let fee: Amount = terms.get("max_fee")?.as_str()?.parse().ok()?;
+    (fee.currency() == currency).then_some(fee)
+}
+
+fn nonce(terms: &Value) -> Option<&str> {
+    terms.get("nonce")?.as_str()
 }
 
 /// An offer: the state that it makes.
@@ -49,8 +58,9 @@ pub(crate) fn created(f: &OrderCreated, ledger: Ledger, case: &mut Case) -> Sale
             );
         }
     }
+    instances::judge(&f.merchant_pub, f.amount, ledger, case);
     // A successor opens its instances, and their accounts, after the orders that it takes over.
-    if !ledger.taking_over && !case.accounts.is_open(&case.key.instance, &f.h_wire) {
+    if !ledger.taking_over && !case.accounts.was_open(&case.key.instance, &f.h_wire, case.at()) {
         wrong(
             &rules::ORDER_ACCOUNT,
             "the instance has no open account of this h_wire",
@@ -72,6 +82,13 @@ fn of_offer(f: &OrderCreated, terms: &Value, case: &mut Case) {
         .get("pay_deadline")
         .and_then(|value| serde_json::from_value::<TalerTimestamp>(value.clone()).ok());
     let h_wire = terms.get("h_wire").and_then(Value::as_str);
+    if max_fee(terms, f.amount.currency()).is_none() {
+        let text = format!(
+            "the terms do not say in {} which fees the merchant bears",
+            f.amount.currency()
+        );
+        wrong(&rules::ORDER_TERMS, text, f.amount, case);
+    }
     for (what, agrees) in [
         (
             "pay_deadline",
@@ -139,10 +156,9 @@ pub(crate) fn recorded(order: &mut OrderFold, f: &OrderRecorded, case: &mut Case
     let Some(sale) = &mut order.sale else { return };
     let first = case.decision.first();
     let mut bare = terms.clone();
-    let nonce = bare
-        .as_mut()
-        .and_then(Value::as_object_mut)
-        .and_then(|members| members.remove("nonce"));
+    if let Some(members) = bare.as_mut().and_then(Value::as_object_mut) {
+        members.remove("nonce");
+    }
     if !case.is_again {
         orders::recorded(f, case);
         let expected = OrderRecorded {
@@ -158,10 +174,16 @@ pub(crate) fn recorded(order: &mut OrderFold, f: &OrderRecorded, case: &mut Case
             let text = "the contract terms are not those offered and a nonce";
             wrong(&rules::ORDER_CLAIMED, text, f.amount, case);
         }
+        if terms.as_ref().is_some_and(|terms| nonce(terms).is_none()) {
+            let text = "the contract terms have no nonce";
+            wrong(&rules::ORDER_CLAIMED, text, f.amount, case);
+        }
     }
     sale.stage = Stage::Recorded(first);
-    sale.nonce = nonce.and_then(|nonce| Some(nonce.as_str()?.to_owned()));
-    sale.max_fee = terms.as_ref().and_then(max_fee);
+    sale.nonce = terms.as_ref().and_then(nonce).map(ToOwned::to_owned);
+    sale.max_fee = terms
+        .as_ref()
+        .and_then(|terms| max_fee(terms, f.amount.currency()));
     order.terms = f.clone();
     order.terms_at.push(first);
     order.owed.push(Owed::Claim(first));
@@ -174,6 +196,8 @@ pub(crate) fn claimed(order: &mut OrderFold, f: &OrderClaimed, case: &mut Case) 
         return;
     };
     sale.stage = Stage::Claimed;
+    // Terms that are erased or forgotten later are held to the claim's.
+    let in_terms = sale.nonce.replace(f.nonce.to_string());
     order.owed.retain(|owed| *owed != Owed::Claim(contract));
     if case.is_again {
         return;
@@ -182,11 +206,7 @@ pub(crate) fn claimed(order: &mut OrderFold, f: &OrderClaimed, case: &mut Case) 
     let message = message::contract(&terms.h_contract);
     let what = if contract + 1 != case.decision.first() || order.last_at != case.at() {
         Some("it does not stand right behind the contract that it claims")
-    } else if sale
-        .nonce
-        .as_ref()
-        .is_some_and(|nonce| *nonce != f.nonce.to_string())
-    {
+    } else if in_terms.is_some_and(|nonce| nonce != f.nonce.to_string()) {
         Some("the contract terms have another nonce")
     } else if !terms.merchant_pub.verify(&message, &f.contract_sig) {
         Some("the merchant did not sign the contract")
@@ -237,9 +257,14 @@ pub(crate) fn forgotten(order: &mut OrderFold, case: &mut Case) {
         let terms = terms_of(case);
         if let (Some(terms), Some(sale)) = (&terms, &order.sale) {
             of_offer(&sale.created, terms, case);
+            if nonce(terms) != sale.nonce.as_deref() {
+                let text = "the nonce that the order was claimed with is not in the terms";
+                wrong(&rules::ORDER_FORGOTTEN, text, order.terms.amount, case);
+            }
         }
     }
-    let max_fee = terms_of(case).as_ref().and_then(max_fee);
+    let currency = order.currency();
+    let max_fee = terms_of(case).as_ref().and_then(|terms| max_fee(terms, currency));
     let unjudged = order.sale.as_mut().and_then(|sale| {
         sale.max_fee = sale.max_fee.or(max_fee);
         sale.max_fee.and(sale.unjudged.take())
@@ -257,7 +282,14 @@ pub(crate) fn forgotten(order: &mut OrderFold, case: &mut Case) {
 pub(crate) fn paid(order: &mut OrderFold, case: &mut Case) {
     let first = case.decision.first();
     let currency = order.currency();
-    order.owed.retain(|owed| !matches!(owed, Owed::Payment(..)));
+    order
+        .owed
+        .retain(|owed| !matches!(owed, Owed::Payment(..) | Owed::Completed(..)));
+    if !case.is_again && !is_asked_at_once(order) {
+        let text = "no request of a wallet names all coins that the payment counts: either one was made of coins that were \
+                    deposited by then, which leaves no trace, or coins of two wallets were added up";
+        case.note(text);
+    }
     let Some(payment) = &order.payment else { return };
     let fees_of = |coin| order.deposit(coin).map(|deposit| deposit.facts.deposit_fee);
     let unjudged = Unjudged {
@@ -271,6 +303,54 @@ pub(crate) fn paid(order: &mut OrderFold, case: &mut Case) {
     } else {
         sale.unjudged = Some(unjudged);
     }
+}
+
+/// Whether one wallet asked for all that its payment counts, as far as can be known. A coin whose abort the exchange refused
+/// counts whoever named it.
+fn is_asked_at_once(order: &OrderFold) -> bool {
+    let (Some(payment), Some(sale)) = (&order.payment, &order.sale) else {
+        return true;
+    };
+    let coins = payment.coins.iter();
+    let counted: Vec<_> = coins.filter(|coin| !order.aborted.contains_key(*coin)).collect();
+    // Of requests that are erased, or were left in the ledger before this one, nothing is known.
+    let is_known = sale.batches.iter().all(|batch| batch.request.is_some())
+        && counted.iter().all(|coin| sale.asked(coin).next().is_some());
+    let has_all = |request: &Vec<Named>| {
+        let named: BTreeSet<_> = request.iter().map(|named| &named.coin_pub).collect();
+        counted.iter().all(|coin| named.contains(*coin))
+    };
+    let mut requests = sale.batches.iter().filter_map(|batch| batch.request.as_ref());
+    !is_known || counted.is_empty() || requests.any(has_all)
+}
+
+/// Whether the wallet's request behind this batch pays the order, which is not paid: all its coins are deposited as it has
+/// them, none is under an abort, and they are enough.
+pub(crate) fn pays(order: &OrderFold, batch: u64) -> bool {
+    let batch = order
+        .sale
+        .as_ref()
+        .and_then(|sale| sale.batches.iter().find(|known| known.seq == batch));
+    let max_fee = order.sale.as_ref().and_then(|sale| sale.max_fee);
+    let (Some(max_fee), Some(request)) = (max_fee, batch.and_then(|batch| batch.request.as_ref())) else {
+        return false;
+    };
+    let deposited = |named: &Named| {
+        let deposit = &order.deposit(&named.coin_pub)?.facts;
+        let is_alike = deposit.amount_with_fee == named.amount && deposit.coin_sig == Some(named.coin_sig);
+        (is_alike && order.counts(&named.coin_pub)).then_some((named.amount, deposit.deposit_fee))
+    };
+    let Some(coins) = request.iter().map(deposited).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let (amounts, fees): (Vec<_>, Vec<_>) = coins.into_iter().unzip();
+    let (paid, fees) = (units(order.currency(), amounts), units(order.currency(), fees));
+    order.payment.is_none() && paid >= needed(order, max_fee, fees)
+}
+
+/// What a payment must come to whose deposits cost so much.
+fn needed(order: &OrderFold, max_fee: Amount, fees: u128) -> u128 {
+    (order.terms.amount.units() + fees.saturating_sub(max_fee.units())).max(fees)
 }
 
 fn fees(order: &OrderFold, payment: Unjudged, case: &mut Case) {

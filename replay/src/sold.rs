@@ -3,7 +3,9 @@
 
 use quittance_events::facts::{DepositCoin, DepositForm, OrderCreated, OrderRecorded};
 use quittance_taler::deposit::{DepositLayout, DepositTerms, DepositedCoin};
-use quittance_taler::{Amount, CoinPub, Digest32, ExchangePub, HashCode, MasterPub, Timestamp};
+use quittance_taler::{
+    Amount, CoinPub, Digest32, EddsaSignature, ExchangePub, HashCode, MasterPub, Timestamp,
+};
 
 /// How far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub(crate) struct Sale {
     pub(crate) stage: Stage,
     /// Digest of the offered terms, where their bytes were there.
     pub(crate) offered: Option<Digest32>,
-    /// The nonce in the contract terms, where their bytes were there.
+    /// The nonce in the contract terms, where their bytes were there; from the claim on, the claim's.
     pub(crate) nonce: Option<String>,
     /// Deposit fees that the merchant bears, as far as contract terms have told of it by now.
     pub(crate) max_fee: Option<Amount>,
@@ -41,6 +43,14 @@ pub(crate) struct Unjudged {
     pub(crate) fees: u128,
 }
 
+/// A coin as a wallet's request names it.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) coin_pub: CoinPub,
+    pub(crate) amount: Amount,
+    pub(crate) coin_sig: EddsaSignature,
+}
+
 /// Coins of one payment at one exchange.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
@@ -51,6 +61,8 @@ pub(crate) struct Batch {
     pub(crate) form: DepositForm,
     pub(crate) wallet_data_hash: Option<HashCode>,
     pub(crate) coins: Vec<DepositCoin>,
+    /// All coins of the wallet's request, of which these are some; none where its bytes are gone.
+    pub(crate) request: Option<Vec<Named>>,
     /// Greatest attempt number recorded.
     pub(crate) attempt: u64,
     pub(crate) decided: bool,

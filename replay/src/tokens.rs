@@ -10,9 +10,9 @@ use quittance_taler::Micros;
 
 use crate::rules::{self, Rule};
 
-/// A request may be under way while its token ends, in seconds: it is recorded once its body has come and the ledger
-/// has room, and on an order's own time where that is ahead.
-const UNDER_WAY_S: u64 = 120;
+/// A request may be under way while its token ends, or the account that it names, in seconds: it is recorded once its
+/// body has come and the ledger has room, and on an order's own time where that is ahead.
+pub(crate) const UNDER_WAY_S: u64 = 120;
 
 /// A recorded token.
 struct Held {
@@ -88,8 +88,16 @@ impl Tokens {
             }
         }
         let (by, scopes) = behind(&event.facts)?;
-        // What the operator's own command told of orders has no token behind it.
-        if scopes.is_some_and(|scopes| scopes.contains(&TokenScope::Orders)) && *by == TokenId::of_import() {
+        // What the operator's own command told of orders has no token behind it. It tells of nothing else.
+        let is_told = matches!(
+            event.facts,
+            Facts::OrderRecorded(_)
+                | Facts::DepositRecorded(_)
+                | Facts::PaymentCompleted(_)
+                | Facts::AbortExtended(_)
+                | Facts::RefundCarriedIn(_)
+        );
+        if is_told && *by == TokenId::of_import() {
             return None;
         }
         // Before its first, an instance had the token that was made with it.

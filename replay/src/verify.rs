@@ -14,6 +14,7 @@ use crate::book::{Book, STATES_KEPT, Source};
 use crate::case::{Case, SigningKeys, named_amounts};
 use crate::findings::{Draft, Findings, Mark, Root};
 use crate::fold::amount_of;
+use crate::instances::Instances;
 use crate::judge::{Ledger, judge};
 use crate::keys::LedgerKeys;
 use crate::log::Log;
@@ -41,6 +42,7 @@ struct Audit<'a> {
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
     accounts: Accounts,
+    instances: Instances,
     book: Book,
     joiner: Joiner,
     /// The order of which a commit still calls for something.
@@ -147,6 +149,7 @@ pub fn verify_watched(options: &VerifyOptions, watch: impl FnMut(u64, u64)) -> R
                 money: BTreeMap::new(),
                 signing_keys: SigningKeys::default(),
                 accounts: Accounts::default(),
+                instances: Instances::default(),
                 book: Book::new(options.states_kept.unwrap_or(STATES_KEPT)),
                 joiner: Joiner::default(),
                 owing: None,
@@ -498,6 +501,7 @@ impl Audit<'_> {
                 exchange::keys_seen(f, &decision, &mut self.signing_keys, &mut self.findings);
             }
             self.accounts.take(&decision, &mut self.findings);
+            self.instances.take(&decision, &mut self.findings);
         }
         Ok(())
     }
@@ -541,6 +545,7 @@ impl Audit<'_> {
             signing_keys: &self.signing_keys,
             exchange_keys: &self.options.exchange_keys,
             accounts: &self.accounts,
+            instances: &self.instances,
             ledger: self.ledger(),
         };
         ask(&mut self.book, &source).map_err(|e| Unusable::unreadable(&self.options.ledger, e))
@@ -561,6 +566,7 @@ impl Audit<'_> {
             signing_keys: &self.signing_keys,
             exchange_keys: &self.options.exchange_keys,
             accounts: &self.accounts,
+            instances: &self.instances,
             is_again: false,
         };
         judge(&mut state, &mut slot.told_unborn, ledger, &mut case);

@@ -568,7 +568,7 @@ fn erasures_of_what_an_order_rests_on_are_in_its_file() {
 
 /// A story with both keys rotated in its middle.
 fn rotated() -> tempfile::TempDir {
-    let mut world = World::new();
+    let mut world = World::open();
     world.own(keys_seen(vec![signing_key(
         5,
         START_S - DAY_S,
@@ -966,7 +966,7 @@ fn the_accountant_gets_a_line_a_permission() {
 /// The evidence stays as it is, and a ledger that comes with its WAL is read with it.
 #[test]
 fn a_copy_of_a_running_service_is_exported_with_its_wal() {
-    let mut world = World::new();
+    let mut world = World::open();
     world.record("running", "1", 20);
     world.pay("running", &[(1, "1")]);
     world.approve("running", &[(1, 1, "0.5")]);

@@ -11,12 +11,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use quittance_events::NewEvent;
-use quittance_events::facts::{InstanceAdded, Verdict};
-use quittance_events::{InstanceId, Stream};
+use quittance_events::facts::Verdict;
 use quittance_replay::{VerifyOptions, verify};
 use sqlite_pages::{Marks, marks};
-use support::{World, amount, coin, deposit, ledger_key, merchant, reply};
+use support::{World, coin, deposit, ledger_key, reply};
 use tempfile::TempDir;
 
 /// Changes in all.
@@ -31,17 +29,7 @@ const THREADS: u64 = 2;
 
 /// A small ledger with every table filled: each judgement reads all of it.
 fn small() -> TempDir {
-    let mut w = World::new();
-    let added = InstanceAdded {
-        merchant_pub: merchant().merchant_pub(),
-        base_url: "https://shop.example/".into(),
-        currency: amount("0").currency(),
-        by: None,
-    };
-    w.append(
-        Stream::Ledger(Some(InstanceId::root())),
-        vec![NewEvent::bare(added)],
-    );
+    let mut w = World::open();
     w.record("a", "2", 20);
     w.pay("a", &[(1, "2")]);
     w.approve("a", &[(1, 1, "1")]);

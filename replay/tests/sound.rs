@@ -95,7 +95,7 @@ fn every_sort_of_reply_is_told_as_the_service_tells_it() {
         (600, r#"{"code":5}"#, Verdict::Malformed),
         (410, &long, Verdict::Refused),
     ];
-    let mut w = World::new();
+    let mut w = World::open();
     w.record("replies", "5", 20);
     w.pay("replies", &[(1, "5")]);
     w.approve("replies", &[(1, 1, "2")]);

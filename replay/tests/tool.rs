@@ -192,7 +192,7 @@ fn show_tells_an_orders_story() {
 
 #[test]
 fn a_copy_of_a_running_service_is_read_with_its_wal() {
-    let mut world = World::new();
+    let mut world = World::open();
     world.record("running", "1", 20);
     world.pay("running", &[(1, "1")]);
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use quittance_events::facts::{NamedExchange, OrderRecorded};
 use quittance_events::{AttachmentName, Folded, NewEvent, OrderId, TokenId};
+use quittance_taler::forget::check_digests;
 use quittance_taler::{ContractTerms, Currency, ErrorCode, HashCode, MerchantPub, contract_hash, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -43,6 +44,8 @@ impl OrderRequest {
         let terms =
             json::parse_strict(told.contract_terms.get().as_bytes()).map_err(|e| refuse(e.to_string()))?;
         let h_contract = contract_hash(&terms).map_err(|e| refuse(e.to_string()))?;
+        // Nobody would have signed what such terms say.
+        check_digests(&terms).map_err(|e| refuse(e.to_string()))?;
         let canonical = json::canonical(&terms);
         let terms = ContractTerms::read(&terms, told.choice_index).map_err(|e| refuse(e.to_string()))?;
         let order: OrderId = terms

@@ -16,7 +16,7 @@ use quittance_taler::{MasterPub, Micros};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::verdict::{error_code, verdict_of};
+use super::verdict::{error_code, is_claim, verdict_of};
 use super::{Exchange, Exchanges, KeysFailure, Pass, Reply};
 use crate::decide::coins::as_signed;
 use crate::limits::{KEYS_LOOK_AGAIN_S, KEYS_RETRY_S, REPLY_MAX};
@@ -127,12 +127,10 @@ impl Exchanges {
     }
 }
 
-/// The confirmation, where a reply has the form of one.
+/// The confirmation, where a reply has the form of one, under whatever status: nobody signs that.
 #[must_use]
 pub fn claimed(reply: &Reply) -> Option<DepositReply> {
-    (reply.http_status == 200)
-        .then(|| DepositReply::read(&reply.body).ok())
-        .flatten()
+    DepositReply::read(&reply.body).ok()
 }
 
 /// What the reply proves about the batch, as of `at`.
@@ -152,6 +150,9 @@ pub fn judge(
         layout.is_some_and(|layout| is_of(layout, batch.layout))
             && book.signkey_valid(&batch.exchange_master_pub, &reply.exchange_pub, at)
     };
+    let is_proof = claimed.as_ref().is_some_and(is_proof);
+    let verdict = verdict_of(reply.http_status, error_code, is_proof);
+    let claimed = claimed.filter(|_| is_claim(reply.http_status, verdict));
     DepositReplied {
         batch: batch.seq,
         attempt,
@@ -159,11 +160,7 @@ pub fn judge(
         error_code,
         exchange_pub: claimed.as_ref().map(|reply| reply.exchange_pub),
         exchange_timestamp_s: claimed.as_ref().map(|reply| reply.exchange_timestamp),
-        verdict: verdict_of(
-            reply.http_status,
-            error_code,
-            claimed.as_ref().is_some_and(is_proof),
-        ),
+        verdict,
     }
 }
 

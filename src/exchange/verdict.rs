@@ -19,12 +19,9 @@ struct Confirmation {
     exchange_sig: EddsaSignature,
 }
 
-/// Who signed, and what, where a reply has the form of a confirmation.
+/// Who signed, and what, where a reply has the form of a confirmation, under whatever status: nobody signs that.
 #[must_use]
 pub fn claimed_proof(reply: &Reply) -> Option<(ExchangePub, EddsaSignature)> {
-    if reply.http_status != 200 {
-        return None;
-    }
     let confirmation: Confirmation = read_object(&reply.body).ok()?;
     Some((confirmation.exchange_pub, confirmation.exchange_sig))
 }
@@ -39,15 +36,22 @@ pub fn error_code(body: &[u8]) -> Option<u64> {
         .filter(|code| *code <= SAFE_INTEGER_MAX)
 }
 
-/// What a reply of this status and code proves, with a confirmation that verifies or without.
+/// What a reply of this status and code proves, with a confirmation that verifies or without. What is signed counts under
+/// any status: a proxy's word does not undo the exchange's.
 pub(super) fn verdict_of(http_status: u16, error_code: Option<u64>, is_proof: bool) -> Verdict {
     match (http_status, error_code) {
-        (200, _) if is_proof => Verdict::Confirmed,
+        _ if is_proof => Verdict::Confirmed,
         (200, _) => Verdict::Unproven,
         (408 | 425 | 429 | 451 | 500..=599, _) => Verdict::Later,
         (400..=499, Some(_)) => Verdict::Refused,
         _ => Verdict::Malformed,
     }
+}
+
+/// Whether what has the form of a confirmation is recorded as one: under another status than 200 only where it proves
+/// something. Exchanges sign refusals, too.
+pub(super) fn is_claim(http_status: u16, verdict: Verdict) -> bool {
+    http_status == 200 || verdict == Verdict::Confirmed
 }
 
 /// What the reply proves about the order's permission, as of `at`.
@@ -65,6 +69,7 @@ pub fn judge(
     let proof = claimed_proof(reply);
     let is_proof = proof.is_some_and(|proof| confirms(order, coin, id, proof, book, at));
     let verdict = verdict_of(status, code, is_proof);
+    let proof = proof.filter(|_| is_claim(status, verdict));
     ExchangeReplied {
         coin_pub: coin,
         rtransaction_id: id,
@@ -478,15 +483,27 @@ mod tests {
     }
 
     #[test]
-    fn all_else_is_malformed_even_with_a_good_proof() {
-        let good = confirmation(&key(2), 0, &kudos("10")).body;
+    fn all_else_is_malformed() {
         for status in [100, 201, 204, 206, 299, 300, 301, 302, 304, 307, 399, 600, 999] {
-            for body in [good.as_slice(), b"{\"code\":1501}", b""] {
-                let reply = reply(status, body);
-                assert_eq!(verdict(&reply), Verdict::Malformed, "{status}");
-                assert_eq!(claimed_proof(&reply), None);
+            for body in [&b"{\"code\":1501}"[..], b""] {
+                assert_eq!(verdict(&reply(status, body)), Verdict::Malformed, "{status}");
             }
         }
-        assert_eq!(verdict(&reply(409, good)), Verdict::Malformed);
+    }
+
+    #[test]
+    fn a_good_proof_confirms_under_any_status() {
+        let book = book_of(master());
+        for (signer, is_good) in [(2, true), (7, false)] {
+            let body = confirmation(&key(signer), 0, &kudos("10")).body;
+            for status in [100, 201, 204, 302, 404, 409, 429, 500, 503, 999] {
+                let reply = reply(status, &body);
+                let facts = judge(&order(), (coin(), RefundId::ABORT), 1, &reply, &book, at(NOW_S));
+                assert_eq!(facts.verdict == Verdict::Confirmed, is_good, "{status}");
+                // What proves nothing is not recorded.
+                let recorded = facts.exchange_pub.zip(facts.exchange_sig);
+                assert_eq!(recorded, claimed_proof(&reply).filter(|_| is_good), "{status}");
+            }
+        }
     }
 }

@@ -40,6 +40,9 @@ pub enum ContractError {
     /// `$forgettable` or `$forgotten` is not what it must be.
     #[error("contract terms cannot be hashed: {1} of member {0:?}")]
     Forgettable(String, &'static str),
+    /// Value, salt and digest of a member do not go together: the terms say one thing, and their hash stands for another.
+    #[error("contract terms have another {0:?} than its digest under $forgotten stands for")]
+    Digest(String),
     /// A member that we need is absent.
     #[error("contract terms lack the member {0}")]
     Missing(&'static str),

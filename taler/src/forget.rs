@@ -1,10 +1,12 @@
 //! Forgetting members of contract terms: a member that its object marks under `$forgettable` gives way to its salted
-//! digest under `$forgotten`, salt and all, so that the contract's hash stays and nobody can guess what stood there.
+//! digest under `$forgotten`, salt and all, so that the contract's hash stays and nobody can guess what stood there; and
+//! whether what stands beside a digest is what the digest stands for.
 //! Decides nothing about whether the terms can still be used. Specification: Taler's merchant API,
 //! `PATCH private/orders/$ORDER_ID/forget`, and its JSON paths.
 
 use serde_json::{Map, Value};
 
+use crate::base32;
 use crate::contract::{
     ContractError, FORGETTABLE, FORGOTTEN, check_name, contract_hash, member_digest, texts_by_name,
 };
@@ -73,6 +75,43 @@ impl std::str::FromStr for ForgetPath {
             steps,
             member,
         })
+    }
+}
+
+/// Refuses terms of which a member stands with its salt and a digest that is another value's. The hash rests on such a
+/// digest and not on the value, so that nobody who signed it signed what is read. Honest terms have the value or the
+/// digest; both is lawful, and the same.
+///
+/// # Errors
+/// Such a member, or one that cannot be hashed.
+pub fn check_digests(terms: &Value) -> Result<(), ContractError> {
+    match terms {
+        Value::Array(elements) => elements.iter().try_for_each(check_digests),
+        Value::Object(members) => {
+            let salts = texts_by_name(members, FORGETTABLE)?;
+            let digests = texts_by_name(members, FORGOTTEN)?;
+            for (name, member) in members {
+                if name == FORGETTABLE || name == FORGOTTEN {
+                    continue;
+                }
+                check_digests(member)?;
+                let salt = salts.and_then(|salts| salts.get(name)).and_then(Value::as_str);
+                let digest = digests
+                    .and_then(|digests| digests.get(name))
+                    .and_then(Value::as_str);
+                let Some((salt, digest)) = salt.zip(digest) else {
+                    continue;
+                };
+                // Compared as bytes: there is more than one way to write a symbol of base32.
+                let own = member_digest(member, salt)?;
+                let bytes = |text: &str| base32::decode_exact::<64>(text).ok();
+                if own.as_str().and_then(bytes) != bytes(digest) {
+                    return Err(ContractError::Digest(name.clone()));
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -267,6 +306,41 @@ mod tests {
         both["a"] = json!("something else");
         both["$forgettable"] = json!({"a": "S"});
         assert_eq!(left(&both, &["$.a"]), left(&whole, &["$.a"]));
+    }
+
+    #[test]
+    fn a_digest_is_that_of_the_value_beside_it() {
+        let deep = json!({"a": {"b": "x", "$forgettable": {"b": "S"}}, "c": 1, "$forgettable": {"a": "T", "c": "U"}});
+        let all = left(&deep, &["$.a", "$.c"]).unwrap();
+        let inner = left(&deep, &["$.a.b"]).unwrap();
+        for honest in [&deep, &all, &inner] {
+            assert_eq!(check_digests(honest), Ok(()));
+        }
+        // All three of a member, alike on every level.
+        let mut both = deep.clone();
+        both["$forgotten"] = all["$forgotten"].clone();
+        both["a"]["$forgotten"] = inner["a"]["$forgotten"].clone();
+        assert_eq!(check_digests(&both), Ok(()));
+        assert_eq!(contract_hash(&both), contract_hash(&deep));
+        let other = |pointer: &str, value: Value| {
+            let mut terms = json!([{ "below": both }]);
+            *terms[0]["below"].pointer_mut(pointer).unwrap() = value;
+            check_digests(&terms)
+        };
+        for (pointer, member) in [
+            ("/a/b", "b"),
+            ("/a/$forgettable/b", "b"),
+            ("/c", "c"),
+            ("/$forgettable/a", "a"),
+        ] {
+            assert_eq!(
+                other(pointer, json!("y")),
+                Err(ContractError::Digest(member.to_owned()))
+            );
+        }
+        // How it is spelled does not matter.
+        let digest = both["$forgotten"]["c"].as_str().unwrap().to_lowercase();
+        assert_eq!(other("/$forgotten/c", digest.into()), Ok(()));
     }
 
     /// Lawful terms, in which members may be marked.

@@ -8,8 +8,8 @@
 
 use crate::{
     Amount, ClaimNonce, ClaimToken, ContractError, ContractTerms, Currency, HashCode, JsonError, MasterPub,
-    MerchantPub, RelativeTime, TalerTimestamp, Timestamp, WireSalt, base32, contract_hash, json,
-    payto::PaytoUri,
+    MerchantPub, RelativeTime, TalerTimestamp, Timestamp, WireSalt, base32, contract_hash,
+    forget::check_digests, json, payto::PaytoUri,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -352,7 +352,10 @@ impl Offer {
         }
         terms.entry("products").or_insert_with(|| json!([]));
         salt_forgettables(&mut terms, &mut fresh_salt);
-        Offer::of_terms(terms)
+        let offer = Offer::of_terms(terms)?;
+        // The wallet would sign for something else than it is shown.
+        check_digests(&offer.terms())?;
+        Ok(offer)
     }
 
     /// An offer that was stored.

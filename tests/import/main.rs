@@ -187,6 +187,12 @@ async fn what_is_wrong_is_skipped_and_named_and_all_else_is_recorded() {
         line["instance"] = json!("nobody");
         line.to_string()
     };
+    let not_its_digest = {
+        let mut terms = terms(&shop, "digest");
+        terms["$forgettable"] = json!({"summary": "a salt"});
+        terms["$forgotten"] = json!({"summary": "0".repeat(103)});
+        line(&shop, &terms, std::slice::from_ref(&whole), true).to_string()
+    };
     let half_line = |id: &str, paid| line(&shop, &terms(&shop, id), std::slice::from_ref(&half), paid);
     let refund = {
         let mut line = good(&shop, "refund");
@@ -280,6 +286,7 @@ async fn what_is_wrong_is_skipped_and_named_and_all_else_is_recorded() {
             "longer than 524288 bytes",
         ),
         (as_root.to_string(), none, ""),
+        (not_its_digest, Some(Some("digest")), "2502 "),
     ];
     let text: String = cases.iter().map(|(line, ..)| line.clone() + "\n").collect();
     let (summary, said) = run(&mut shop, text.clone()).await;
@@ -297,9 +304,9 @@ async fn what_is_wrong_is_skipped_and_named_and_all_else_is_recorded() {
         );
     }
     let expected = Summary {
-        lines: 20,
+        lines: 21,
         recorded: 2,
-        skipped: 18,
+        skipped: 19,
         orders: 3,
         deposits: 3,
         payments: 2,
@@ -309,7 +316,7 @@ async fn what_is_wrong_is_skipped_and_named_and_all_else_is_recorded() {
     // Again: what is wrong stays wrong, and nothing is recorded twice.
     let before = shop.events().len();
     let (summary, again) = run(&mut shop, text).await;
-    assert_eq!((summary.known, summary.skipped, again.0), (2, 18, said.0));
+    assert_eq!((summary.known, summary.skipped, again.0), (2, 19, said.0));
     assert_eq!(shop.events().len(), before);
     shop.audit().await;
 }

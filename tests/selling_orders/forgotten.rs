@@ -4,6 +4,7 @@ use quittance_events::{Facts, InstanceId};
 use quittance_replay::VerifyOptions;
 use quittance_replay::dispute::{ExportOptions, check, export};
 use quittance_taler::contract_hash;
+use quittance_taler::forget::ForgetPath;
 use serde_json::{Value, json};
 
 use crate::support::{Reply, Shop};
@@ -189,6 +190,40 @@ async fn a_told_order_is_forgotten_too_and_may_be_told_again() {
     assert_eq!(forget(&shop, "boots", &fields).await.status, 204);
     let report = shop.audit().await;
     assert_eq!(report.checked.erased, 1);
+}
+
+/// The hash would stand for what the digest stands for, and the terms say something else.
+#[tokio::test]
+async fn what_is_not_its_digest_is_refused() {
+    let mut shop = Shop::open_selling().await;
+    let salt = "a salt of the shop's";
+    let path: ForgetPath = "$.delivery_location".parse().unwrap();
+    let both = |mut terms: Value, read: &str, hashed: &str| {
+        terms["$forgettable"] = json!({ "delivery_location": salt });
+        terms["delivery_location"] = hashed.into();
+        let left = quittance_taler::forget::forget(&terms, std::slice::from_ref(&path));
+        terms["$forgotten"] = left.unwrap().unwrap()["$forgotten"].clone();
+        terms["delivery_location"] = read.into();
+        terms
+    };
+    let told = shop.terms("told", "KUDOS:7", 86_400, 172_800);
+    let body = json!({"contract_terms": both(told.clone(), "Oak Street", STREET)});
+    let refused = shop.post_private("private/ledger/orders", &body).await;
+    assert_eq!(refused.error(), (400, 2502));
+    let order = json!({"order_id": "offered", "amount": "KUDOS:7", "summary": "boots",
+                       "fulfillment_url": "https://shop.example/thanks"});
+    let offered = both(order.clone(), "Oak Street", STREET);
+    assert_eq!(shop.order(&offered, &json!({})).await.error(), (400, 2502));
+    // With its own digest it says nothing new.
+    shop.record_order(&both(told, STREET, STREET)).await;
+    let offered = both(order, STREET, STREET);
+    shop.order(&offered, &json!({})).await.expect(200);
+    shop.audit().await;
+    let kinds = shop.kinds();
+    let orders = kinds
+        .iter()
+        .filter(|kind| ["order_recorded", "order_created"].contains(*kind));
+    assert_eq!(orders.count(), 2);
 }
 
 #[tokio::test]

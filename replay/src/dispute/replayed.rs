@@ -12,6 +12,7 @@ use crate::case::{Case, SigningKeys, named_amounts};
 use crate::exchange;
 use crate::findings::{Draft, Findings, Mark, Marks};
 use crate::fold::OrderFold;
+use crate::instances::Instances;
 use crate::judge::{Ledger, judge};
 use crate::keys::LedgerKeys;
 use crate::log::Log;
@@ -32,6 +33,7 @@ struct Excerpt {
     money: BTreeMap<String, Money>,
     signing_keys: SigningKeys,
     accounts: Accounts,
+    instances: Instances,
     joiner: Joiner,
     fold: Option<Box<OrderFold>>,
     marks: Marks,
@@ -58,6 +60,7 @@ impl Excerpt {
                     exchange::keys_seen(f, &decision, &mut self.signing_keys, &mut self.findings);
                 }
                 self.accounts.take(&decision, &mut self.findings);
+                self.instances.take(&decision, &mut self.findings);
                 continue;
             };
             self.settle_owing(Some(&decision));
@@ -76,6 +79,7 @@ impl Excerpt {
                 signing_keys: &self.signing_keys,
                 exchange_keys: &[],
                 accounts: &self.accounts,
+                instances: &self.instances,
                 is_again: false,
             };
             judge(&mut self.fold, &mut self.told_unborn, ledger, &mut case);

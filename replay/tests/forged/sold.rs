@@ -6,20 +6,20 @@ use quittance_taler::{HashCode, json as taler_json};
 use serde_json::{Value, json};
 
 /// Appends an event of the instance.
-fn append_mine(events: &mut Events, new: NewEvent) {
+pub(super) fn append_mine(events: &mut Events, new: NewEvent) {
     append_own(events, 4, new);
     events.last_mut().unwrap().0.instance = Some(key(SOLD).instance);
 }
 
 /// Appends events of one order, in one commit.
-fn append_all(events: &mut Events, order: &str, new: Vec<NewEvent>) {
+pub(super) fn append_all(events: &mut Events, order: &str, new: Vec<NewEvent>) {
     for new in new {
         append(events, order, new);
     }
 }
 
 /// Asks at the end for a batch; gives its number.
-fn ask(
+pub(super) fn ask(
     events: &mut Events,
     order: &str,
     coins: &[(u8, &str)],
@@ -32,7 +32,7 @@ fn ask(
 }
 
 /// Asks for a coin of the claimed order and has it confirmed.
-fn ask_and_confirm(
+pub(super) fn ask_and_confirm(
     events: &mut Events,
     coins: &[(u8, &str)],
     signer: u8,
@@ -46,7 +46,11 @@ fn ask_and_confirm(
 }
 
 /// Another offer, as changed in its terms and facts.
-fn append_offer(events: &mut Events, terms: impl FnOnce(&mut Value), facts: impl FnOnce(&mut OrderCreated)) {
+pub(super) fn append_offer(
+    events: &mut Events,
+    terms: impl FnOnce(&mut Value),
+    facts: impl FnOnce(&mut OrderCreated),
+) {
     let mut new = offer("another", "2");
     let mut value = offered_terms("another", "2");
     terms(&mut value);
@@ -59,13 +63,23 @@ fn append_offer(events: &mut Events, terms: impl FnOnce(&mut Value), facts: impl
 }
 
 /// The claim of the offered order, as changed in the contract's terms and in the claim.
-fn append_claim(
+pub(super) fn append_claim(
     events: &mut Events,
     terms: impl FnOnce(&mut Value),
     claimed: impl FnOnce(&mut OrderClaimed),
 ) -> usize {
-    let mut new = claim(OFFERED, "2");
-    let mut value = contract_terms(OFFERED, "2");
+    append_all(events, OFFERED, claim_of(OFFERED, terms, claimed));
+    events.len() - 1
+}
+
+/// The claim of an order that costs 2, as changed.
+pub(super) fn claim_of(
+    order: &str,
+    terms: impl FnOnce(&mut Value),
+    claimed: impl FnOnce(&mut OrderClaimed),
+) -> Vec<NewEvent> {
+    let mut new = claim(order, "2");
+    let mut value = contract_terms(order, "2");
     terms(&mut value);
     new[0].attachments[0].1 = taler_json::canonical(&value);
     let hash = quittance_taler::contract_hash(&value).unwrap();
@@ -76,12 +90,11 @@ fn append_claim(
         f.contract_sig = merchant().sign(&quittance_taler::message::contract(&hash));
         claimed(f);
     }
-    append_all(events, OFFERED, new);
-    events.len() - 1
+    new
 }
 
 /// Forgets the sold order's delivery location; `erased` of its two attachments are.
-fn append_forgotten(events: &mut Events, terms: impl FnOnce(&mut Value), erased: usize) -> usize {
+pub(super) fn append_forgotten(events: &mut Events, terms: impl FnOnce(&mut Value), erased: usize) -> usize {
     let mut new = forgotten_terms(SOLD, "10");
     let mut value: Value = serde_json::from_slice(&new.attachments[0].1).unwrap();
     terms(&mut value);
@@ -128,7 +141,12 @@ forgeries! {
         let mut events = shop_events();
         append_mine(&mut events, NewEvent::bare(AccountClosed { h_wire: h_wire(), by: None }));
         append_offer(&mut events, |_| {}, |_| {});
-        assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "2", &[]);
+        let (last, closed) = (events.len() - 1, events.last().unwrap().0.at_us);
+        // The account was chosen when the request came, and it may have been under way for a while.
+        events[last].0.at_us = closed.plus_s(120);
+        assert!(forge(events.clone()).report().is_sound());
+        events[last].0.at_us = closed.plus_s(121);
+        assert_root(&forge(events).report(), rule, last, "2", &[]);
         let mut events = shop_events();
         append_offer(&mut events, |terms| terms["h_wire"] = json!(other_hash()), |f| f.h_wire = other_hash());
         assert_root(&forge(events.clone()).report(), rule, events.len() - 1, "2", &[]);
@@ -145,6 +163,11 @@ forgeries! {
         // Terms that were never offered.
         let mut events = shop_events();
         let place = append_claim(&mut events, |terms| terms["summary"] = json!("a pamphlet"), |_| {});
+        assert_root(&forge(events).report(), rule, place - 1, "2", &[]);
+        // Terms without a nonce are nobody's.
+        let mut events = shop_events();
+        let remove = |terms: &mut Value| drop(terms.as_object_mut().unwrap().remove("nonce"));
+        let place = append_claim(&mut events, remove, |_| {});
         assert_root(&forge(events).report(), rule, place - 1, "2", &[]);
         // A contract that nobody claimed, and a claim that does not stand right behind.
         let mut events = shop_events();

@@ -196,6 +196,20 @@ impl World {
         }
     }
 
+    /// With the instance that orders are of.
+    pub fn open() -> World {
+        let mut w = World::new();
+        let added = InstanceAdded {
+            merchant_pub: merchant().merchant_pub(),
+            base_url: "https://shop.example/".into(),
+            currency: amount("0").currency(),
+            by: None,
+        };
+        let stream = Stream::Ledger(Some(InstanceId::root()));
+        w.append(stream, vec![NewEvent::bare(added)]);
+        w
+    }
+
     pub fn pass(&mut self, seconds: u64) {
         self.now = self.now.plus_s(seconds);
     }
@@ -517,17 +531,7 @@ const MANY: u16 = 250;
 
 /// Every story that the format can tell.
 fn tell_all() -> TempDir {
-    let mut w = World::new();
-    let added = InstanceAdded {
-        merchant_pub: merchant().merchant_pub(),
-        base_url: "https://shop.example/".into(),
-        currency: amount("0").currency(),
-        by: None,
-    };
-    w.append(
-        Stream::Ledger(Some(InstanceId::root())),
-        vec![NewEvent::bare(added)],
-    );
+    let mut w = World::open();
     w.own(keys_seen(vec![signing_key(
         5,
         START_S - DAY_S,

@@ -21,7 +21,7 @@ pub const OFFERED: &str = "2026.325-OFFERED";
 pub const GONE: &str = "2026.325-GONE";
 
 /// What stays of `delivery_location` once it is forgotten.
-const FORGOTTEN: &str =
+pub const FORGOTTEN: &str =
     "8BNQM476K8JD8Y0V1Q9578M87TGQZ3E1296MT65AF7ZMRJ93881G9Z0TP3Z42VCXP10R0BS9RT1RMM3E61BT4GTAWBDYBCVG7DN6Q28";
 
 pub const PAY_UNTIL: u64 = START_S + 3600;
@@ -326,16 +326,9 @@ pub fn given_back(order: &Order, n: u8, value: &str) -> NewEvent {
 impl World {
     /// An instance with an account, and an exchange's keys.
     pub fn selling() -> World {
-        let mut w = World::new();
-        let added = InstanceAdded {
-            merchant_pub: merchant().merchant_pub(),
-            base_url: "https://shop.example/".into(),
-            currency: amount("0").currency(),
-            by: None,
-        };
-        let mine = || Stream::Ledger(Some(InstanceId::root()));
-        w.append(mine(), vec![NewEvent::bare(added)]);
-        w.append(mine(), vec![account_added()]);
+        let mut w = World::open();
+        let mine = Stream::Ledger(Some(InstanceId::root()));
+        w.append(mine, vec![account_added()]);
         let life = signing_key(5, START_S - DAY_S, START_S + 30 * DAY_S);
         w.own(keys_seen(vec![life]));
         w
