@@ -15,7 +15,7 @@ use quittance_taler::deposit::{DepositReply, DepositSignatures, DepositedCoin};
 use quittance_taler::payment::{PaidCoin, PayRequest, Price};
 use quittance_taler::{CoinPub, Digest32, EddsaPrivateKey, ErrorCode, HashCode, MasterPub, Micros, sum};
 
-use super::coins::{Checked, Share, Wanted, enough, is_alike, shares};
+use super::coins::{self, Checked, Share, Wanted, enough, is_alike, shares};
 use super::deposits::malformed;
 use super::permit;
 use crate::limits::{BATCHES_MAX, COINS_MAX, PAY_COINS_MAX, SESSIONS_MAX};
@@ -86,8 +86,8 @@ pub fn sold(order: Option<&Folded>) -> Result<(&Order, &Sale), Refusal> {
 /// whether an exchange may be used here at all.
 ///
 /// # Errors
-/// In this order: no such order; paid with other coins, or refunded since it was paid with these; too late; too many
-/// coins or one twice; an exchange that neither terms nor configuration name; another currency; a coin under an abort.
+/// In this order: no such order; paid with other coins, or refunded since it was paid with these; too late, unless it was
+/// begun in time; too many coins or one twice; an exchange that neither terms nor configuration name; another currency; a coin under an abort.
 pub fn standing<'a>(
     order: Option<&'a Folded>,
     payment: &Payment,
@@ -104,7 +104,10 @@ pub fn standing<'a>(
         }
         return Ok((Standing::Paid(order, sale), Vec::new()));
     }
-    if now.is_past(sale.offer.created.pay_deadline_s) {
+    let is_begun =
+        || shares(order, payment, &configured).is_ok_and(|shares| coins::is_begun(order, payment, &shares));
+    // A wallet gives a payment up for good at a 410. What was asked in time the exchange may have taken.
+    if now.is_past(sale.offer.created.pay_deadline_s) && !is_begun() {
         return Err(Refusal::new(ErrorCode::MerchantPostOrdersIdPayOfferExpired));
     }
     if payment.coins.len() > PAY_COINS_MAX {
@@ -172,6 +175,9 @@ pub fn decide(
         .iter()
         .filter(|wanted| undecided(sale, wanted).is_none())
         .collect();
+    if !new.is_empty() && now.is_past(sale.offer.created.pay_deadline_s) {
+        return Err(Refusal::new(ErrorCode::MerchantPostOrdersIdPayOfferExpired));
+    }
     if sale.batches.len() + new.len() > BATCHES_MAX {
         return Err(malformed(format!(
             "{BATCHES_MAX} batches of deposits were asked for this order already"

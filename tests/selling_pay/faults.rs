@@ -47,6 +47,43 @@ async fn whatever_befalls_a_batch_it_is_deposited_once_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_payment_that_was_begun_in_time_is_finished_past_its_deadline() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    shop.clock.advance_s(86_400);
+    // Over a restart, too, and though the exchange fails again.
+    shop.stop().await;
+    shop.start().await;
+    fail(&shop.sandbox, FaultKind::Html, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2014));
+    let other = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    assert_eq!(shop.pay_by("boots", &other).await.error(), (410, 2161));
+    let paid = shop.pay_by("boots", &payment).await;
+    shop.is_paid(&paid, h_contract);
+    assert_eq!(batches(&shop.sandbox), 3);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_payment_that_was_begun_outlives_its_denominations() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    // Half a year later their time is over: the exchange says so itself, and not with a word that ends the payment.
+    shop.clock.advance_s(181 * 86_400);
+    let told = shop.pay_by("boots", &payment).await;
+    assert_eq!(told.error(), (502, 2170), "{}", told.text());
+    assert_eq!(told.json()["exchange_ec"], 1009);
+    assert_eq!(shop.status("boots", h_contract).await.status, 402);
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn an_abort_gives_back_what_was_taken_in_silence() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
