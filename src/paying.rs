@@ -335,9 +335,17 @@ impl Sending {
             let (this, order) = (Arc::clone(self), order.clone());
             calls.spawn(async move { this.send_one(&order, batch).await });
         }
-        let mut troubles = Vec::new();
+        let (mut troubles, mut failed) = (Vec::new(), None);
+        // All are waited for, whatever became of one: a call that is dropped leaves unrecorded what its exchange says, and
+        // the turn must not pass on before.
         while let Some(ended) = calls.join_next().await {
-            troubles.extend(ended.map_err(|_| RequestError::Task)??);
+            match ended.unwrap_or(Err(RequestError::Task)) {
+                Ok(trouble) => troubles.extend(trouble),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(order) = paid(self.service.folded(&self.key).await?) {
             return Ok(order);

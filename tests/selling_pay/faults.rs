@@ -8,7 +8,7 @@ use quittance_events::Facts;
 use quittance_sandbox::FaultKind;
 
 use crate::support::{Options, Shop};
-use crate::{batches, fail};
+use crate::{batches, delay, fail};
 
 #[tokio::test]
 async fn whatever_befalls_a_batch_it_is_deposited_once_in_the_end() {
@@ -142,13 +142,7 @@ async fn a_reply_that_comes_after_the_wallets_time_still_pays() {
     shop.open_account().await;
     let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    shop.sandbox
-        .fault(quittance_sandbox::Fault {
-            delay: Duration::from_millis(500),
-            path: quittance_sandbox::FaultPath::Deposit,
-            ..quittance_sandbox::Fault::new(FaultKind::Delay)
-        })
-        .unwrap();
+    delay(&shop.sandbox, Duration::from_millis(500));
     let first = shop.pay_by("boots", &payment).await;
     // On a machine that is very busy even the keys may have taken all the time.
     assert_eq!(first.error(), (504, 2011));
