@@ -238,7 +238,8 @@ pub const HEALTH_TIME: Duration = Duration::from_secs(2);
 /// already for this long.
 pub const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// Requests under way have this long to end after SIGTERM; one request takes at most REQUEST_TIME.
+/// Requests under way have this long to end after SIGTERM; one request takes at most REQUEST_TIME, and a payment that
+/// outlives it a call more.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// Shortest bearer token that an operator may bring: it is stored as a plain salted hash, so it must not be

@@ -15,7 +15,7 @@ use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaymentTerms, Price};
 use quittance_taler::{ErrorCode, MasterPub, Micros};
 use serde_json::Value;
-use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
+use tokio::sync::{Mutex as Queue, Notify, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
 use crate::account::WireAccount;
@@ -28,12 +28,18 @@ use crate::limits::ATTEMPTS_COUNTED_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::{Served, Service};
 
-type OrderTurns = HashMap<OrderKey, Arc<Turns<()>>>;
+/// Who is at which order.
+#[derive(Default)]
+struct Turns {
+    orders: Mutex<HashMap<OrderKey, Arc<Queue<()>>>>,
+    /// Told when nobody is at any.
+    ended: Notify,
+}
 
 /// What this process knows of payments beyond the ledger.
 #[derive(Default)]
 pub struct Paying {
-    turns: Arc<Mutex<OrderTurns>>,
+    turns: Arc<Turns>,
     /// Attempts at undecided batches, recorded or not.
     attempts: Mutex<HashMap<(OrderKey, Seq), u64>>,
 }
@@ -41,7 +47,7 @@ pub struct Paying {
 /// The right to be the only payment or abort of an order.
 pub struct Turn {
     key: OrderKey,
-    turns: Arc<Mutex<OrderTurns>>,
+    turns: Arc<Turns>,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -52,14 +58,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = lock(&self.turns);
+        let mut orders = lock(&self.turns.orders);
         drop(self.guard.take());
         // Only the map has it: nobody holds it or waits.
-        if turns
+        if orders
             .get(&self.key)
             .is_some_and(|turn| Arc::strong_count(turn) == 1)
         {
-            turns.remove(&self.key);
+            orders.remove(&self.key);
+        }
+        if orders.is_empty() {
+            self.turns.ended.notify_waiters();
         }
     }
 }
@@ -67,7 +76,7 @@ impl Drop for Turn {
 impl Paying {
     /// Waits until no other payment or abort of the order is under way.
     pub async fn turn(&self, key: &OrderKey) -> Turn {
-        let turn = Arc::clone(lock(&self.turns).entry(key.clone()).or_default());
+        let turn = Arc::clone(lock(&self.turns.orders).entry(key.clone()).or_default());
         let mut mine = Turn {
             key: key.clone(),
             turns: Arc::clone(&self.turns),
@@ -75,6 +84,20 @@ impl Paying {
         };
         mine.guard = Some(turn.lock_owned().await);
         mine
+    }
+
+    /// Waits until no payment is under way, those that outlived their requests too.
+    pub async fn ended(&self) {
+        loop {
+            let ended = self.turns.ended.notified();
+            tokio::pin!(ended);
+            // Listened for before it is looked, so that an end in between is heard.
+            ended.as_mut().enable();
+            if lock(&self.turns.orders).is_empty() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded.

@@ -157,6 +157,20 @@ async fn a_reply_that_comes_after_the_wallets_time_still_pays() {
 }
 
 #[tokio::test]
+async fn stopping_waits_for_a_payment_that_outlived_its_request() {
+    let mut shop = Shop::open_with(impatient()).await;
+    shop.open_account().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    delay(&shop.sandbox, Duration::from_millis(700));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (504, 2011));
+    shop.stop().await;
+    shop.start().await;
+    assert_eq!(shop.status("boots", h_contract).await.status, 200);
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn an_exchange_that_never_answers_leaves_the_payment_in_question() {
     let mut shop = Shop::open_with(impatient()).await;
     shop.open_account().await;
