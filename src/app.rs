@@ -315,6 +315,7 @@ pub(crate) async fn service(
         instances.keys().cloned(),
     );
     let access = access.await?;
+    let paying = Paying::new(clock());
     Ok(Arc::new(Service {
         ledger,
         instances: Instances::new(instances, folder, config.base_url.clone()),
@@ -332,7 +333,7 @@ pub(crate) async fn service(
         webhooks,
         accounts: Accounts::default(),
         waiters: Waiters::default(),
-        paying: Paying::default(),
+        paying,
         metrics,
     }))
 }

@@ -37,11 +37,20 @@ struct Turns {
 }
 
 /// What this process knows of payments beyond the ledger.
-#[derive(Default)]
 pub struct Paying {
+    /// When it began to know.
+    since: Micros,
     turns: Arc<Turns>,
     /// Attempts at undecided batches, recorded or not.
-    attempts: Mutex<HashMap<(OrderKey, Seq), u64>>,
+    attempts: Mutex<HashMap<(OrderKey, Seq), Tried>>,
+}
+
+/// Attempts at a batch.
+#[derive(Clone, Copy)]
+struct Tried {
+    count: u64,
+    /// When the last began, or ended.
+    at: Micros,
 }
 
 /// The right to be the only payment or abort of an order.
@@ -74,6 +83,16 @@ impl Drop for Turn {
 }
 
 impl Paying {
+    /// Knows of nothing before `now`.
+    #[must_use]
+    pub fn new(now: Micros) -> Paying {
+        Paying {
+            since: now,
+            turns: Arc::default(),
+            attempts: Mutex::default(),
+        }
+    }
+
     /// Waits until no other payment or abort of the order is under way.
     pub async fn turn(&self, key: &OrderKey) -> Turn {
         let turn = Arc::clone(lock(&self.turns.orders).entry(key.clone()).or_default());
@@ -101,14 +120,31 @@ impl Paying {
     }
 
     /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded.
-    fn attempt(&self, key: &OrderKey, batch: Seq, recorded: u64) -> u64 {
+    fn attempt(&self, key: &OrderKey, batch: Seq, recorded: u64, now: Micros) -> u64 {
         let mut attempts = lock(&self.attempts);
         if attempts.len() >= ATTEMPTS_COUNTED_MAX {
             attempts.clear();
         }
-        let attempt = attempts.entry((key.clone(), batch)).or_default();
-        *attempt = recorded.max(*attempt) + 1;
-        *attempt
+        let tried = attempts.entry((key.clone(), batch));
+        let tried = tried.or_insert(Tried { count: 0, at: now });
+        tried.count = recorded.max(tried.count) + 1;
+        tried.at = now;
+        tried.count
+    }
+
+    /// The attempt is over; what it began at the exchange may not be.
+    fn attempted(&self, key: &OrderKey, batch: Seq, now: Micros) {
+        if let Some(tried) = lock(&self.attempts).get_mut(&(key.clone(), batch)) {
+            tried.at = now;
+        }
+    }
+
+    /// When a batch that is not decided may have been tried last. The process before may have died over an attempt.
+    #[must_use]
+    pub fn tried(&self, key: &OrderKey, batch: Seq) -> Micros {
+        let attempts = lock(&self.attempts);
+        let tried = attempts.get(&(key.clone(), batch));
+        tried.map_or(self.since, |tried| tried.at)
     }
 
     fn decided(&self, key: &OrderKey, batch: Seq) {
@@ -391,11 +427,13 @@ impl Sending {
             Ok(pass) => pass,
             Err(unsent) => return trouble(Trouble::Unsent(unsent)),
         };
-        let attempt = service.paying.attempt(&self.key, batch.seq, batch.attempt);
+        let now = || (service.clock)();
+        let attempt = service.paying.attempt(&self.key, batch.seq, batch.attempt, now());
         let result = service
             .exchanges
             .deposit(pass, &master, &self.request(order, &batch))
             .await;
+        service.paying.attempted(&self.key, batch.seq, now());
         if let Ok(reply) = &result
             && let Some(claimed) = deposit::claimed(reply)
             && !service

@@ -188,6 +188,8 @@ pub struct Batch {
     pub wallet_data_hash: Option<HashCode>,
     /// In the request's order.
     pub coins: Vec<DepositCoin>,
+    /// Time of the last event about it.
+    pub at: Micros,
     /// Number of the last recorded attempt, 0 where none is.
     pub attempt: u64,
     /// What it brought.
@@ -219,6 +221,12 @@ impl Batch {
         matches!(self.last, Some(BatchAttempt::Replied { verdict, .. }) if verdict.is_conclusive())
     }
 
+    /// Whether it asks for this coin.
+    #[must_use]
+    pub fn names(&self, coin: &CoinPub) -> bool {
+        self.coins.iter().any(|asked| asked.coin_pub == *coin)
+    }
+
     /// Whether these are the same coins with the same signatures for the same exchange.
     #[must_use]
     pub fn is_alike(&self, facts: &DepositRequested) -> bool {
@@ -230,7 +238,7 @@ impl Batch {
 }
 
 impl Sale {
-    pub(crate) fn requested(&mut self, seq: Seq, facts: &DepositRequested) {
+    pub(crate) fn requested(&mut self, (seq, at): (Seq, Micros), facts: &DepositRequested) {
         // A later part follows its first in the same commit.
         if let (Some(batch), Some(Part(2.., _))) = (self.batches.last_mut(), facts.part) {
             batch.coins.extend(facts.coins.iter().cloned());
@@ -243,6 +251,7 @@ impl Sale {
             layout: facts.layout,
             wallet_data_hash: facts.wallet_data_hash,
             coins: facts.coins.clone(),
+            at,
             attempt: 0,
             last: None,
         });
@@ -253,8 +262,9 @@ impl Sale {
     }
 
     /// `None`: there is no such batch.
-    pub(crate) fn replied(&mut self, seq: Seq, facts: &DepositReplied) -> Option<()> {
+    pub(crate) fn replied(&mut self, (seq, at): (Seq, Micros), facts: &DepositReplied) -> Option<()> {
         let batch = self.batch_mut(facts.batch)?;
+        batch.at = at;
         batch.attempt = facts.attempt;
         batch.last = Some(BatchAttempt::Replied {
             seq,
@@ -266,8 +276,9 @@ impl Sale {
     }
 
     /// `None`: there is no such batch.
-    pub(crate) fn unreached(&mut self, facts: &DepositUnreached) -> Option<()> {
+    pub(crate) fn unreached(&mut self, at: Micros, facts: &DepositUnreached) -> Option<()> {
         let batch = self.batch_mut(facts.batch)?;
+        batch.at = at;
         batch.attempt = facts.attempt;
         batch.last = Some(BatchAttempt::Unreached(facts.failure));
         Some(())
@@ -284,8 +295,7 @@ impl Sale {
     /// The exchange that was last asked to take this coin, whatever came of it.
     #[must_use]
     pub fn exchange_asked_of(&self, coin: &CoinPub) -> Option<MasterPub> {
-        let names = |batch: &&Batch| batch.coins.iter().any(|asked| asked.coin_pub == *coin);
-        let batch = self.batches.iter().rfind(names)?;
+        let batch = self.batches.iter().rfind(|batch| batch.names(coin))?;
         Some(batch.exchange_master_pub)
     }
 

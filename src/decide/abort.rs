@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use quittance_events::facts::{AbortCoin, AbortCoinState, AbortRefused, AbortRequested};
-use quittance_events::{AttachmentName, NewEvent, Order, RefundId};
-use quittance_taler::{CoinPub, EddsaPrivateKey, ErrorCode, HashCode};
+use quittance_events::{AttachmentName, NewEvent, Order, RefundId, Seq};
+use quittance_taler::{CoinPub, EddsaPrivateKey, ErrorCode, HashCode, Micros};
 
 use super::permit;
-use crate::limits::{ABORT_REFUSALS_MAX, ABORTED_COINS_MAX, COINS_MAX};
+use crate::limits::{ABORT_REFUSALS_MAX, ABORTED_COINS_MAX, COINS_MAX, DEPOSIT_LINGERS_S};
 use crate::refusal::Refusal;
 
 /// A wallet's abort. Its `contribution` and `exchange_url` were checked for form and count for nothing else.
@@ -124,6 +124,29 @@ fn abort_coin(order: &Order, coin: &CoinPub, merchant: &EddsaPrivateKey) -> Abor
             &amount,
         )),
     }
+}
+
+/// Until when an abort's refund of this coin is not sent, because a deposit of it may still be on its way: the exchange
+/// would know of none, and take the coin afterwards. `tried` tells when a batch may have been tried last, which is not
+/// recorded each time.
+#[must_use]
+pub fn not_before(
+    order: &Order,
+    coin: &CoinPub,
+    tried: impl Fn(Seq) -> Micros,
+    now: Micros,
+) -> Option<Micros> {
+    if order.deposit(coin).is_some() {
+        return None;
+    }
+    let batches = order.sale.as_ref()?.batches.iter();
+    let last = batches
+        .filter(|batch| !batch.is_decided() && batch.names(coin))
+        .map(|batch| tried(batch.seq).max(batch.at))
+        .max()?;
+    let until = last.plus_s(DEPOSIT_LINGERS_S);
+    // Much later than now: the clock has been set back since.
+    (now < until && until <= now.plus_s(2 * DEPOSIT_LINGERS_S)).then_some(until)
 }
 
 /// The 412. It is evidence in a later dispute, so it is recorded, but once per coin set and not without end.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quittance::exchange::Times;
 use quittance_events::Facts;
-use quittance_sandbox::FaultKind;
+use quittance_sandbox::{Deposit, FaultKind};
 
 use crate::support::{Options, Shop};
 use crate::{batches, delay, fail};
@@ -93,6 +93,12 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
     // What is in question stays so over a restart.
     shop.stop().await;
     shop.start().await;
+    // Nor does its refund overtake a deposit that may still be on its way.
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    shop.clock.advance_s(59);
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    assert_eq!(shop.sandbox.refunds(), []);
+    shop.clock.advance_s(1);
     let back = shop.take_back("boots", &payment).await.expect(200);
     let refunds = back["refunds"].as_array().unwrap();
     assert_eq!(refunds.len(), payment.coins.len());
@@ -114,6 +120,8 @@ async fn an_abort_of_what_was_never_taken_says_so() {
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
     fail(&shop.sandbox, FaultKind::Reset, 1);
     assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    shop.clock.advance_s(60);
     let back = shop.take_back("boots", &payment).await.expect(200);
     let refunds = back["refunds"].as_array().unwrap();
     assert!(
@@ -121,6 +129,39 @@ async fn an_abort_of_what_was_never_taken_says_so() {
         "{back}"
     );
     assert_eq!(shop.pay_by("boots", &payment).await.error(), (402, 2167));
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_deposit_that_comes_through_behind_an_abort_goes_back() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::Reset, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    // The connection was given up; the request was not.
+    for spent in &payment.coins {
+        let deposit = Deposit {
+            coin_pub: spent.coin.coin_pub,
+            h_contract,
+            merchant_pub: shop.merchant_pub,
+            amount_with_fee: spent.contribution,
+            deposit_fee: spent.coin.deposit_fee,
+            refund_fee: spent.coin.refund_fee,
+            refund_deadline: None,
+        };
+        shop.sandbox.deposit(deposit).unwrap();
+    }
+    // The wallet does not come again: the background asks.
+    shop.clock.advance_s(60);
+    shop.until("the refunds", async || {
+        shop.sandbox.refunds().len() == payment.coins.len()
+    })
+    .await;
+    let back = shop.take_back("boots", &payment).await.expect(200);
+    let refunds = back["refunds"].as_array().unwrap();
+    assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
     shop.audit().await;
 }
 
@@ -181,7 +222,8 @@ async fn an_exchange_that_never_answers_leaves_the_payment_in_question() {
     // An abort does not overtake the deposit: it waits until the call has ended, and longer than the wallet does.
     assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
     assert_eq!(shop.sandbox.refunds(), []);
-    shop.until("the end of the call", async || {
+    shop.until("the end of the call, and a minute more", async || {
+        shop.clock.advance_s(20);
         let back = shop.take_back("boots", &payment).await;
         back.status == 200
     })

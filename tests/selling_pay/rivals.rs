@@ -113,6 +113,12 @@ async fn of_two_wallets_one_pays_and_the_other_gets_its_coins_back() {
     shop.is_paid(&paid, h_contract);
     assert_eq!(shop.pay_by("boots", &half).await.error(), (409, 2160));
     // One coin was deposited, the other in question: both go back, whether their wallet comes or not.
+    shop.until("the refund of what is deposited", async || {
+        shop.sandbox.refunds().len() == 1
+    })
+    .await;
+    assert_eq!(second.refunds(), [], "the deposit may still be on its way");
+    shop.clock.advance_s(60);
     shop.until("the refunds", async || {
         (shop.sandbox.refunds().len(), second.refunds().len()) == (1, 1)
     })
