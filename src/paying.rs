@@ -163,6 +163,9 @@ enum Trouble {
 /// The exchange's code for a coin that was spent before.
 const INSUFFICIENT_FUNDS: u64 = 1012;
 
+/// The status of an exchange that may not take the coins, until the customer or the merchant has done something about it.
+const LEGALLY_REFUSED: u16 = 451;
+
 impl Trouble {
     /// The first is told: a wallet can do something about a coin that was spent before.
     fn rank(&self) -> u8 {
@@ -190,6 +193,9 @@ impl Trouble {
                         ErrorCode::MerchantPostOrdersIdPayInsufficientFunds
                     }
                     Verdict::Refused => ErrorCode::MerchantPostOrdersIdPayExchangeFailed,
+                    Verdict::Later if reply.http_status == LEGALLY_REFUSED => {
+                        ErrorCode::MerchantPostOrdersIdPayExchangeLegallyRefused
+                    }
                     Verdict::Later => ErrorCode::MerchantGenericExchangeUnexpectedStatus,
                     _ => ErrorCode::MerchantGenericExchangeReplyMalformed,
                 };
