@@ -19,7 +19,7 @@ pub const IMPORT_BYTES: usize = 8 * 1024 * 1024;
 /// Where no terminal shows a progress bar, an import says this often how far it is.
 pub const IMPORT_TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Coins in one request, and deposits of one order. Wallets pay with a few dozen at the most; the bound keeps an
+/// Coins in one request, and coins of one order that are deposited or in question. Wallets pay with a few dozen at the most; the bound keeps an
 /// answer servable and its events few.
 pub const COINS_MAX: usize = 512;
 

@@ -288,7 +288,7 @@ pub async fn pay(
     )?;
     let Standing::Open(order, sale) = standing else {
         let decide = |order: Option<&Folded>, now| match pay::standing(order, &payment, configured, now)?.0 {
-            Standing::Paid(_, sale) => pay::in_session(sale, payment.session),
+            Standing::Paid(_, sale) => Ok(pay::in_session(sale, payment.session)),
             Standing::Open(..) => Ok(Vec::new()),
         };
         let folded = service.decide_and_record_sale(&key, decide).await?;

@@ -12,6 +12,7 @@ use super::pay::{
 use super::*;
 use crate::decide::coins::Checked;
 use crate::decide::pay::{Payment, decide, recorded as record};
+use crate::limits::{BATCHES_MAX, COINS_MAX, PAY_COINS_MAX};
 
 /// Past the pay deadline.
 fn late() -> Micros {
@@ -141,4 +142,52 @@ fn coins_that_are_asked_for_again_pass_whatever_the_keys_say_by_now() {
         unfit.refusal.code,
         ErrorCode::MerchantPostOrdersIdPayDenominationKeyNotFound
     );
+}
+
+/// A coin of which there may be many.
+fn numbered(number: usize, value: &str) -> PaidCoin {
+    let mut bytes = [200; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    PaidCoin {
+        coin_pub: CoinPub::from_bytes(bytes),
+        ..paid_coin(1, value, EXCHANGE)
+    }
+}
+
+#[test]
+fn coins_in_question_count_against_the_bound_and_full_is_no_last_word_to_who_has_money_inside() {
+    let mut order = sold("100");
+    let tries = COINS_MAX / PAY_COINS_MAX;
+    for number in 0..tries {
+        let coins = (0..PAY_COINS_MAX).map(|coin| numbered(number * PAY_COINS_MAX + coin, "1"));
+        let many = payment(coins.collect());
+        order = after(&order, &pay(&order, &many, "100").unwrap());
+        // The same coins again are not counted twice.
+        let more = payment(many.coins.iter().cloned().take(PAY_COINS_MAX - 1).collect());
+        order = after(&order, &pay(&order, &more, "99").unwrap());
+    }
+    let rest = COINS_MAX - tries * PAY_COINS_MAX;
+    let of = |count| payment((0..count).map(|coin| numbered(10_000 + coin, "10")).collect());
+    assert_eq!(
+        kinds(&pay(&order, &of(rest), "100").unwrap()),
+        ["deposit_requested"]
+    );
+    assert_eq!(refused(pay(&order, &of(rest + 1), "100")), (503, 77));
+}
+
+#[test]
+fn an_order_with_batches_enough_is_not_told_for_good_where_a_coin_is_in_question() {
+    let mut order = sold("10");
+    let one = payment(vec![paid_coin(1, "10", EXCHANGE)]);
+    let other = payment(vec![paid_coin(2, "10", EXCHANGE)]);
+    order = after(&order, &pay(&order, &other, "10").unwrap());
+    for number in 1..BATCHES_MAX {
+        order = after(&order, &pay(&order, &one, "10").unwrap());
+        order = after(
+            &order,
+            &record(&order, &reply(&order, number, 1, Verdict::Refused), &merchant()),
+        );
+    }
+    assert_eq!(refused(pay(&order, &one, "10")), (503, 77));
+    assert_eq!(pay(&order, &other, "10").unwrap(), [], "no new batch");
 }
