@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quittance_events::facts::{DepositUnreached, Failure, Verdict};
-use quittance_events::sale::Batch;
+use quittance_events::sale::{Batch, INSUFFICIENT_FUNDS};
 use quittance_events::store::StoreError;
 use quittance_events::{Folded, Order, OrderKey, Seq};
 use quittance_taler::deposit::DepositTerms;
@@ -119,14 +119,16 @@ impl Paying {
         }
     }
 
-    /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded.
-    fn attempt(&self, key: &OrderKey, batch: Seq, recorded: u64, now: Micros) -> u64 {
+    /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded. Of one that `is_new`
+    /// is not, an attempt may have been made that this process does not know of, as where the one before died over it.
+    fn attempt(&self, key: &OrderKey, batch: Seq, (recorded, is_new): (u64, bool), now: Micros) -> u64 {
         let mut attempts = lock(&self.attempts);
         if attempts.len() >= ATTEMPTS_COUNTED_MAX {
             attempts.clear();
         }
         let tried = attempts.entry((key.clone(), batch));
-        let tried = tried.or_insert(Tried { count: 0, at: now });
+        let count = u64::from(!is_new);
+        let tried = tried.or_insert(Tried { count, at: now });
         tried.count = recorded.max(tried.count) + 1;
         tried.at = now;
         tried.count
@@ -159,9 +161,6 @@ enum Trouble {
     Unreached(Failure),
     Replied(Verdict, Reply),
 }
-
-/// The exchange's code for a coin that was spent before.
-const INSUFFICIENT_FUNDS: u64 = 1012;
 
 /// The status of an exchange that may not take the coins, until the customer or the merchant has done something about it.
 const LEGALLY_REFUSED: u16 = 451;
@@ -248,6 +247,8 @@ struct Sending {
     terms: DepositTerms,
     price: Price,
     account: Arc<WireAccount>,
+    /// The last batch that was asked for before.
+    known: Option<Seq>,
     /// Until every reply is recorded.
     _turn: Turn,
 }
@@ -294,6 +295,7 @@ pub async fn pay(
         let folded = service.decide_and_record_sale(&key, decide).await?;
         return paid(folded).ok_or(RequestError::Contended);
     };
+    let known = sale.batches.last().map(|batch| batch.seq);
     let (terms, price) = (deposit_terms(order, sale), service.price(order).await?);
     let account = service.account(&key.instance, &sale.offer.created.h_wire).await?;
     let account = account.ok_or_else(|| {
@@ -323,6 +325,7 @@ pub async fn pay(
         terms,
         price,
         account,
+        known,
         _turn: turn,
     });
     sending.send(order, batches).await
@@ -434,7 +437,10 @@ impl Sending {
             Err(unsent) => return trouble(Trouble::Unsent(unsent)),
         };
         let now = || (service.clock)();
-        let attempt = service.paying.attempt(&self.key, batch.seq, batch.attempt, now());
+        let is_new = self.known.is_none_or(|known| batch.seq > known);
+        let attempt = service
+            .paying
+            .attempt(&self.key, batch.seq, (batch.attempt, is_new), now());
         let result = service
             .exchanges
             .deposit(pass, &master, &self.request(order, &batch))
@@ -522,5 +528,40 @@ impl Sending {
             .await;
         let _: Result<Served, ()> = recorded?;
         service.order(&self.key).await?.ok_or(RequestError::Contended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use quittance_events::InstanceId;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Micros {
+        Micros::from_s(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_first_attempt_of_this_process_may_not_be_the_first() {
+        let key = OrderKey {
+            instance: InstanceId::root(),
+            order: "boots".parse().unwrap(),
+        };
+        let batch = |number| Seq::new(number).unwrap();
+        let paying = Paying::new(at(100));
+        let attempts = |number, recorded, is_new| {
+            [0, 1].map(|_| paying.attempt(&key, batch(number), (recorded, is_new), at(200)))
+        };
+        assert_eq!(attempts(1, 0, true), [1, 2]);
+        assert_eq!(attempts(2, 0, false), [2, 3]);
+        assert_eq!(attempts(3, 4, false), [5, 6]);
+        // One that nobody here has tried may have been tried until this process began.
+        assert_eq!(paying.tried(&key, batch(4)), at(100));
+        assert_eq!(paying.tried(&key, batch(3)), at(200));
+        paying.attempted(&key, batch(3), at(208));
+        assert_eq!(paying.tried(&key, batch(3)), at(208));
+        paying.decided(&key, batch(3));
+        assert_eq!(paying.tried(&key, batch(3)), at(100));
     }
 }

@@ -104,8 +104,8 @@ fn abort_coin(order: &Order, coin: &CoinPub, merchant: &EddsaPrivateKey) -> Abor
     if order.aborted(coin).is_some() {
         return bare(AbortCoinState::Known);
     }
-    // The recorded deposit, not the request's contribution, is what the exchange has. One that was asked for and is not
-    // decided it may have: it says so itself.
+    // The recorded deposit, not the request's contribution, is what the exchange has. One that is in question it may
+    // have: it says so itself.
     let asked = || order.sale.as_ref()?.in_question(coin);
     let (state, amount) = match (order.deposit(coin), asked()) {
         (Some(deposit), _) => (AbortCoinState::Deposited, deposit.amount_with_fee),
@@ -141,7 +141,7 @@ pub fn not_before(
     }
     let batches = order.sale.as_ref()?.batches.iter();
     let last = batches
-        .filter(|batch| !batch.is_decided() && batch.names(coin))
+        .filter(|batch| batch.is_in_question() && batch.names(coin))
         .map(|batch| tried(batch.seq).max(batch.at))
         .max()?;
     let until = last.plus_s(DEPOSIT_LINGERS_S);

@@ -423,9 +423,9 @@ pub fn completed(
     events
 }
 
-/// Coins of batches that their exchange has not decided.
+/// Coins of batches that their exchange may have taken.
 fn in_question(sale: &Sale) -> impl Iterator<Item = &DepositCoin> {
-    let open = sale.batches.iter().filter(|batch| !batch.is_decided());
+    let open = sale.batches.iter().filter(|batch| batch.is_in_question());
     open.flat_map(|batch| &batch.coins)
 }
 

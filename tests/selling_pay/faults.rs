@@ -114,6 +114,25 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_repeat_does_not_hide_what_was_taken_before() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    let (status, code) = (410, 1009);
+    fail(&shop.sandbox, FaultKind::Status { status, code }, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2170));
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    shop.clock.advance_s(60);
+    let back = shop.take_back("boots", &payment).await.expect(200);
+    let refunds = back["refunds"].as_array().unwrap();
+    assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
+    assert_eq!(shop.sandbox.refunds().len(), payment.coins.len());
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn an_abort_of_what_was_never_taken_says_so() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;

@@ -1,6 +1,6 @@
 //! Payments that come again: what was begun is finished, whatever has changed since.
 
-use quittance_events::facts::{DepositForm, DepositRequested};
+use quittance_events::facts::{AbortCoinState, DepositForm, DepositRequested};
 use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::PaidCoin;
 use quittance_taler::{ErrorCode, MasterPub};
@@ -11,7 +11,7 @@ use super::pay::{
 };
 use super::*;
 use crate::decide::coins::Checked;
-use crate::decide::pay::{Payment, decide, recorded as record};
+use crate::decide::pay::{Outcome, Payment, decide, recorded as record};
 use crate::limits::{BATCHES_MAX, COINS_MAX, PAY_COINS_MAX};
 
 /// Past the pay deadline.
@@ -142,6 +142,58 @@ fn coins_that_are_asked_for_again_pass_whatever_the_keys_say_by_now() {
         unfit.refusal.code,
         ErrorCode::MerchantPostOrdersIdPayDenominationKeyNotFound
     );
+}
+
+/// Refused, but not because a coin was spent before.
+fn refused_with(order: &Order, number: usize, attempt: u64, code: u64) -> NewEvent {
+    let Outcome::Replied(mut facts, _) = reply(order, number, attempt, Verdict::Refused) else {
+        panic!("a refusal is a reply")
+    };
+    (facts.http_status, facts.error_code) = (410, Some(code));
+    NewEvent::bare(facts)
+}
+
+#[test]
+fn a_refusal_does_not_say_that_nothing_was_taken_before() {
+    let order = sold("10");
+    let both = of_both();
+    let asked = after(&order, &pay(&order, &both, "10").unwrap());
+    let missed = after(&asked, &record(&asked, &unreached(&asked, 0, 1), &merchant()));
+    let later = after(
+        &asked,
+        &record(&asked, &reply(&asked, 0, 1, Verdict::Later), &merchant()),
+    );
+    for (order, attempt, code, stays) in [
+        (&missed, 2, 1009, true),
+        (&later, 2, 1009, true),
+        // The attempt before is not recorded.
+        (&asked, 3, 1009, true),
+        (&asked, 1, 1009, false),
+        // The exchange has looked for this very deposit before it said that.
+        (&missed, 2, 1012, false),
+    ] {
+        let order = after(order, &[refused_with(order, 0, attempt, code)]);
+        assert!(batch(&order, 0).is_decided(), "the coins are asked for anew");
+        let events = abort(&order, &[1]).unwrap();
+        let Facts::AbortRequested(facts) = &events[0].facts else {
+            panic!("{events:?}")
+        };
+        let expected = if stays {
+            AbortCoinState::Asked
+        } else {
+            AbortCoinState::Undeposited
+        };
+        assert_eq!(facts.coins[0].state, expected, "{attempt} {code}");
+        // Another wallet pays: what may have been taken goes back, asked for or not.
+        let other = payment(vec![paid_coin(3, "10", EXCHANGE)]);
+        let order = after(&order, &pay(&order, &other, "10").unwrap());
+        let order = ended(&order, &reply(&order, 2, 1, Verdict::Confirmed), &other, "10");
+        assert_eq!(order.aborted(&coin(1)).is_some(), stays);
+        assert!(
+            order.aborted(&coin(2)).is_some(),
+            "in question at the other exchange"
+        );
+    }
 }
 
 /// A coin of which there may be many.
