@@ -149,7 +149,7 @@ impl World {
             vkey,
             clock,
             truth,
-            network: Arc::new(Network::new(exchanges)),
+            network: Arc::new(Network::new(exchanges, clock_of(&truth))),
             process: None,
         };
         world.start()?;
@@ -228,6 +228,7 @@ impl World {
 
     /// The machine's clock is set; no time passes.
     pub(crate) fn set_clock(&self, to: Micros) {
+        self.network.forget_batches();
         self.clock.store(to.get(), Ordering::SeqCst);
     }
 

@@ -140,13 +140,13 @@ pub fn not_before(
         return None;
     }
     let batches = order.sale.as_ref()?.batches.iter();
-    let last = batches
+    let times = batches
         .filter(|batch| batch.is_in_question() && batch.names(coin))
-        .map(|batch| tried(batch.seq).max(batch.at))
-        .max()?;
+        .flat_map(|batch| [tried(batch.seq), batch.at]);
+    // What is much later than now was told by a clock that has been set back since.
+    let last = times.filter(|at| *at <= now.plus_s(DEPOSIT_LINGERS_S)).max()?;
     let until = last.plus_s(DEPOSIT_LINGERS_S);
-    // Much later than now: the clock has been set back since.
-    (now < until && until <= now.plus_s(2 * DEPOSIT_LINGERS_S)).then_some(until)
+    (now < until).then_some(until)
 }
 
 /// The 412. It is evidence in a later dispute, so it is recorded, but once per coin set and not without end.

@@ -345,8 +345,17 @@ fn a_refund_waits_for_a_deposit_that_may_be_on_its_way() {
     assert_eq!(not_before(&order, 1, NOW_S - 100, NOW_S + linger), None);
     let later = NOW_S + linger;
     assert_eq!(not_before(&order, 1, later, later), Some(at(later + linger)));
-    // A clock that was ahead when it was tried holds nothing up for long.
-    assert_eq!(not_before(&order, 1, NOW_S + 10_000, NOW_S), None);
+    // A clock that was ahead holds nothing up for long, and hides no other time.
+    assert_eq!(
+        not_before(&order, 1, NOW_S + 10_000, NOW_S),
+        Some(at(NOW_S + linger))
+    );
+    let set_back = NOW_S - 1_000;
+    assert_eq!(
+        not_before(&order, 1, set_back, set_back),
+        Some(at(set_back + linger))
+    );
+    assert_eq!(not_before(&order, 1, NOW_S - 2_000, set_back), None);
     // Deposited, and never asked for.
     assert_eq!(not_before(&order, 2, NOW_S, NOW_S), None);
     assert_eq!(not_before(&order, 3, NOW_S, NOW_S), None);
