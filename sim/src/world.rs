@@ -142,6 +142,7 @@ impl World {
         };
         commands::add_instance(&config, &clock_of(&clock), &instance)?;
         commands::add_account(&config, &clock_of(&clock), &InstanceId::root(), &PAYTO.parse()?)?;
+        let network = Arc::new(Network::new(exchanges, clock_of(&truth)));
         let mut world = World {
             merchant_pub: merchant.merchant_pub(),
             folder,
@@ -149,7 +150,7 @@ impl World {
             vkey,
             clock,
             truth,
-            network: Arc::new(Network::new(exchanges, clock_of(&truth))),
+            network,
             process: None,
         };
         world.start()?;
