@@ -215,7 +215,7 @@ fn coins_in_question_count_against_the_bound_and_full_is_no_last_word_to_who_has
         let many = payment(coins.collect());
         order = after(&order, &pay(&order, &many, "100").unwrap());
         // The same coins again are not counted twice.
-        let more = payment(many.coins.iter().cloned().take(PAY_COINS_MAX - 1).collect());
+        let more = payment(many.coins.iter().take(PAY_COINS_MAX - 1).cloned().collect());
         order = after(&order, &pay(&order, &more, "99").unwrap());
     }
     let rest = COINS_MAX - tries * PAY_COINS_MAX;
