@@ -16,6 +16,7 @@ use quittance_tlog::note::KeyName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::access::Access;
@@ -27,6 +28,7 @@ use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
 use crate::http::{door, scrape};
 use crate::instance::{Instance, KeyFileError, KeyFolder, instance_url, read_token};
+use crate::limits::DRAIN_TIME;
 use crate::managed::Instances;
 use crate::metrics::Metrics;
 use crate::open::Settler;
@@ -252,8 +254,9 @@ impl App {
         self.metrics_addr
     }
 
-    /// Stops taking connections, lets requests finish, signs the last checkpoint.
+    /// Stops taking connections, lets requests and payments finish, signs the last checkpoint.
     pub async fn stop(self) {
+        let until = Instant::now() + DRAIN_TIME;
         self.stop.send_replace(true);
         self.service.waiters.close();
         for task in self.tasks {
@@ -262,6 +265,12 @@ impl App {
             }
         }
         let service = self.service;
+        // A payment may outlive its request: what its exchange says of the coins is still recorded.
+        if timeout_at(until, service.paying.ended()).await.is_err() {
+            tracing::warn!(
+                "a payment is still under way; whether its coins are deposited is asked again later"
+            );
+        }
         let closed = tokio::task::spawn_blocking(move || service.ledger.close()).await;
         if let Err(error) = closed {
             tracing::error!(error = logs::ended(&error), "the ledger was not closed in order");
@@ -311,6 +320,7 @@ pub(crate) async fn service(
         instances.keys().cloned(),
     );
     let access = access.await?;
+    let paying = Paying::new(clock());
     Ok(Arc::new(Service {
         ledger,
         instances: Instances::new(instances, folder, config.base_url.clone()),
@@ -329,7 +339,7 @@ pub(crate) async fn service(
         sessions: Sessions::default(),
         accounts: Accounts::default(),
         waiters: Waiters::default(),
-        paying: Paying::default(),
+        paying,
         metrics,
     }))
 }

@@ -19,7 +19,7 @@ pub const IMPORT_BYTES: usize = 8 * 1024 * 1024;
 /// Where no terminal shows a progress bar, an import says this often how far it is.
 pub const IMPORT_TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Coins in one request, and deposits of one order. Wallets pay with a few dozen at the most; the bound keeps an
+/// Coins in one request, and coins of one order that are deposited or in question. Wallets pay with a few dozen at the most; the bound keeps an
 /// answer servable and its events few.
 pub const COINS_MAX: usize = 512;
 
@@ -39,7 +39,7 @@ pub const BATCHES_MAX: usize = 100;
 pub const SESSIONS_MAX: usize = 100;
 
 /// Batches whose attempts are counted beyond those that are recorded. The counts only spare the ledger, and are begun
-/// anew when there are more.
+/// anew when there are more; of the last attempts' times those in the ledger then count.
 pub const ATTEMPTS_COUNTED_MAX: usize = 65_536;
 
 /// An exchange is asked anew for its keys because of a coin that they do not explain at most this often, in seconds.
@@ -93,6 +93,11 @@ pub const CIRCUIT_PAUSE_S: u64 = 5;
 
 /// A signing key list is taken as current for this long; exchanges let clients cache it for an hour.
 pub const KEYS_FRESH_S: u64 = 3600;
+
+/// An abort's refund of a coin that an exchange may still be taking is sent no sooner after the last attempt at its
+/// deposit, in seconds. Exchanges and the proxies before them give a request up within a minute; a refund that overtakes
+/// its deposit is told that there is none, and the money is lost when the deposit then comes through.
+pub const DEPOSIT_LINGERS_S: u64 = 60;
 
 /// After a `/keys` fetch failed, the next is tried no sooner, in seconds: an exchange that is down must not be
 /// asked once per wallet.
@@ -238,7 +243,8 @@ pub const HEALTH_TIME: Duration = Duration::from_secs(2);
 /// already for this long.
 pub const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// Requests under way have this long to end after SIGTERM; one request takes at most REQUEST_TIME.
+/// Requests under way have this long to end after SIGTERM; one request takes at most REQUEST_TIME, and a payment that
+/// outlives it a call more.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// Shortest bearer token that an operator may bring: it is stored as a plain salted hash, so it must not be

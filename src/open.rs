@@ -173,6 +173,17 @@ impl Settler {
         Settler::postpone(&mut state, key, now);
     }
 
+    /// It is too early to send anything: the background comes at `until`, and no attempt is counted.
+    pub(crate) fn wait(&self, key: &PermissionKey, until: Micros) {
+        let mut state = lock(&self.state);
+        let memory = state.memory.get_mut(key);
+        if let Some(due) = memory.and_then(|memory| memory.due.as_mut()) {
+            let before = std::mem::replace(due, until);
+            state.queue.remove(&(before, key.clone()));
+            state.queue.insert((until, key.clone()));
+        }
+    }
+
     fn postpone(state: &mut State, key: &PermissionKey, now: Micros) {
         let Some(memory) = state.memory.get_mut(key) else {
             return;
@@ -278,6 +289,24 @@ mod tests {
         }
         assert_eq!(due, [permission(1), permission(2)]);
         assert!(settler.next_due(at(RETRY_MAX_S)).is_some());
+    }
+
+    #[test]
+    fn what_is_sent_too_early_waits_for_its_time_and_for_no_longer() {
+        let settler = Settler::default();
+        settler.enqueue(permission(1), at(0));
+        for until in [60, 90] {
+            let (key, slot) = settler.next_due(at(until - 30)).unwrap();
+            settler.wait(&key, at(until));
+            drop(slot);
+            settler.background_call_ended();
+            assert!(settler.next_due(at(until - 1)).is_none());
+        }
+        let asked = settler.next_due(at(90));
+        assert!(asked.is_some());
+        // Of what nobody is to ask for, nothing is waited for.
+        settler.wait(&permission(2), at(0));
+        assert!(settler.next_due(at(90)).is_none());
     }
 
     #[test]

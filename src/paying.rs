@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quittance_events::facts::{DepositUnreached, Failure, Verdict};
-use quittance_events::sale::Batch;
+use quittance_events::sale::{Batch, INSUFFICIENT_FUNDS};
 use quittance_events::store::StoreError;
 use quittance_events::{Folded, Order, OrderKey, Seq};
 use quittance_taler::deposit::DepositTerms;
@@ -15,7 +15,7 @@ use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaymentTerms, Price};
 use quittance_taler::{ErrorCode, MasterPub, Micros};
 use serde_json::Value;
-use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
+use tokio::sync::{Mutex as Queue, Notify, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
 use crate::account::WireAccount;
@@ -28,20 +28,35 @@ use crate::limits::ATTEMPTS_COUNTED_MAX;
 use crate::refusal::{Refusal, RequestError};
 use crate::service::{Served, Service};
 
-type OrderTurns = HashMap<OrderKey, Arc<Turns<()>>>;
+/// Who is at which order.
+#[derive(Default)]
+struct Turns {
+    orders: Mutex<HashMap<OrderKey, Arc<Queue<()>>>>,
+    /// Told when nobody is at any.
+    ended: Notify,
+}
 
 /// What this process knows of payments beyond the ledger.
-#[derive(Default)]
 pub struct Paying {
-    turns: Arc<Mutex<OrderTurns>>,
+    /// When it began to know.
+    since: Micros,
+    turns: Arc<Turns>,
     /// Attempts at undecided batches, recorded or not.
-    attempts: Mutex<HashMap<(OrderKey, Seq), u64>>,
+    attempts: Mutex<HashMap<(OrderKey, Seq), Tried>>,
+}
+
+/// Attempts at a batch.
+#[derive(Clone, Copy)]
+struct Tried {
+    count: u64,
+    /// When the last began, or ended.
+    at: Micros,
 }
 
 /// The right to be the only payment or abort of an order.
 pub struct Turn {
     key: OrderKey,
-    turns: Arc<Mutex<OrderTurns>>,
+    turns: Arc<Turns>,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -52,22 +67,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = lock(&self.turns);
+        let mut orders = lock(&self.turns.orders);
         drop(self.guard.take());
         // Only the map has it: nobody holds it or waits.
-        if turns
+        if orders
             .get(&self.key)
             .is_some_and(|turn| Arc::strong_count(turn) == 1)
         {
-            turns.remove(&self.key);
+            orders.remove(&self.key);
+        }
+        if orders.is_empty() {
+            self.turns.ended.notify_waiters();
         }
     }
 }
 
 impl Paying {
+    /// Knows of nothing before `now`.
+    #[must_use]
+    pub fn new(now: Micros) -> Paying {
+        Paying {
+            since: now,
+            turns: Arc::default(),
+            attempts: Mutex::default(),
+        }
+    }
+
     /// Waits until no other payment or abort of the order is under way.
     pub async fn turn(&self, key: &OrderKey) -> Turn {
-        let turn = Arc::clone(lock(&self.turns).entry(key.clone()).or_default());
+        let turn = Arc::clone(lock(&self.turns.orders).entry(key.clone()).or_default());
         let mut mine = Turn {
             key: key.clone(),
             turns: Arc::clone(&self.turns),
@@ -77,15 +105,48 @@ impl Paying {
         mine
     }
 
-    /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded.
-    fn attempt(&self, key: &OrderKey, batch: Seq, recorded: u64) -> u64 {
+    /// Waits until no payment is under way, those that outlived their requests too.
+    pub async fn ended(&self) {
+        loop {
+            let ended = self.turns.ended.notified();
+            tokio::pin!(ended);
+            // Listened for before it is looked, so that an end in between is heard.
+            ended.as_mut().enable();
+            if lock(&self.turns.orders).is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded. Of one that `is_new`
+    /// is not, an attempt may have been made that this process does not know of, as where the one before died over it.
+    fn attempt(&self, key: &OrderKey, batch: Seq, (recorded, is_new): (u64, bool), now: Micros) -> u64 {
         let mut attempts = lock(&self.attempts);
         if attempts.len() >= ATTEMPTS_COUNTED_MAX {
             attempts.clear();
         }
-        let attempt = attempts.entry((key.clone(), batch)).or_default();
-        *attempt = recorded.max(*attempt) + 1;
-        *attempt
+        let tried = attempts.entry((key.clone(), batch));
+        let count = u64::from(!is_new);
+        let tried = tried.or_insert(Tried { count, at: now });
+        tried.count = recorded.max(tried.count) + 1;
+        tried.at = now;
+        tried.count
+    }
+
+    /// The attempt is over; what it began at the exchange may not be.
+    fn attempted(&self, key: &OrderKey, batch: Seq, now: Micros) {
+        if let Some(tried) = lock(&self.attempts).get_mut(&(key.clone(), batch)) {
+            tried.at = now;
+        }
+    }
+
+    /// When a batch that is not decided may have been tried last. The process before may have died over an attempt.
+    #[must_use]
+    pub fn tried(&self, key: &OrderKey, batch: Seq) -> Micros {
+        let attempts = lock(&self.attempts);
+        let tried = attempts.get(&(key.clone(), batch));
+        tried.map_or(self.since, |tried| tried.at)
     }
 
     fn decided(&self, key: &OrderKey, batch: Seq) {
@@ -101,8 +162,8 @@ enum Trouble {
     Replied(Verdict, Reply),
 }
 
-/// The exchange's code for a coin that was spent before.
-const INSUFFICIENT_FUNDS: u64 = 1012;
+/// The status of an exchange that may not take the coins, until the customer or the merchant has done something about it.
+const LEGALLY_REFUSED: u16 = 451;
 
 impl Trouble {
     /// The first is told: a wallet can do something about a coin that was spent before.
@@ -131,6 +192,9 @@ impl Trouble {
                         ErrorCode::MerchantPostOrdersIdPayInsufficientFunds
                     }
                     Verdict::Refused => ErrorCode::MerchantPostOrdersIdPayExchangeFailed,
+                    Verdict::Later if reply.http_status == LEGALLY_REFUSED => {
+                        ErrorCode::MerchantPostOrdersIdPayExchangeLegallyRefused
+                    }
                     Verdict::Later => ErrorCode::MerchantGenericExchangeUnexpectedStatus,
                     _ => ErrorCode::MerchantGenericExchangeReplyMalformed,
                 };
@@ -183,6 +247,8 @@ struct Sending {
     terms: DepositTerms,
     price: Price,
     account: Arc<WireAccount>,
+    /// The last batch that was asked for before.
+    known: Option<Seq>,
     /// Until every reply is recorded.
     _turn: Turn,
 }
@@ -223,12 +289,13 @@ pub async fn pay(
     )?;
     let Standing::Open(order, sale) = standing else {
         let decide = |order: Option<&Folded>, now| match pay::standing(order, &payment, configured, now)?.0 {
-            Standing::Paid(_, sale) => pay::in_session(sale, payment.session),
+            Standing::Paid(_, sale) => Ok(pay::in_session(sale, payment.session)),
             Standing::Open(..) => Ok(Vec::new()),
         };
         let folded = service.decide_and_record_sale(&key, decide).await?;
         return paid(folded).ok_or(RequestError::Contended);
     };
+    let known = sale.batches.last().map(|batch| batch.seq);
     let (terms, price) = (deposit_terms(order, sale), service.price(order).await?);
     let account = service.account(&key.instance, &sale.offer.created.h_wire).await?;
     let account = account.ok_or_else(|| {
@@ -258,6 +325,7 @@ pub async fn pay(
         terms,
         price,
         account,
+        known,
         _turn: turn,
     });
     sending.send(order, batches).await
@@ -335,9 +403,17 @@ impl Sending {
             let (this, order) = (Arc::clone(self), order.clone());
             calls.spawn(async move { this.send_one(&order, batch).await });
         }
-        let mut troubles = Vec::new();
+        let (mut troubles, mut failed) = (Vec::new(), None);
+        // All are waited for, whatever became of one: a call that is dropped leaves unrecorded what its exchange says, and
+        // the turn must not pass on before.
         while let Some(ended) = calls.join_next().await {
-            troubles.extend(ended.map_err(|_| RequestError::Task)??);
+            match ended.unwrap_or(Err(RequestError::Task)) {
+                Ok(trouble) => troubles.extend(trouble),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(order) = paid(self.service.folded(&self.key).await?) {
             return Ok(order);
@@ -360,11 +436,16 @@ impl Sending {
             Ok(pass) => pass,
             Err(unsent) => return trouble(Trouble::Unsent(unsent)),
         };
-        let attempt = service.paying.attempt(&self.key, batch.seq, batch.attempt);
+        let now = || (service.clock)();
+        let is_new = self.known.is_none_or(|known| batch.seq > known);
+        let attempt = service
+            .paying
+            .attempt(&self.key, batch.seq, (batch.attempt, is_new), now());
         let result = service
             .exchanges
             .deposit(pass, &master, &self.request(order, &batch))
             .await;
+        service.paying.attempted(&self.key, batch.seq, now());
         if let Ok(reply) = &result
             && let Some(claimed) = deposit::claimed(reply)
             && !service
@@ -447,5 +528,40 @@ impl Sending {
             .await;
         let _: Result<Served, ()> = recorded?;
         service.order(&self.key).await?.ok_or(RequestError::Contended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use quittance_events::InstanceId;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Micros {
+        Micros::from_s(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_first_attempt_of_this_process_may_not_be_the_first() {
+        let key = OrderKey {
+            instance: InstanceId::root(),
+            order: "boots".parse().unwrap(),
+        };
+        let batch = |number| Seq::new(number).unwrap();
+        let paying = Paying::new(at(100));
+        let attempts = |number, recorded, is_new| {
+            [0, 1].map(|_| paying.attempt(&key, batch(number), (recorded, is_new), at(200)))
+        };
+        assert_eq!(attempts(1, 0, true), [1, 2]);
+        assert_eq!(attempts(2, 0, false), [2, 3]);
+        assert_eq!(attempts(3, 4, false), [5, 6]);
+        // One that nobody here has tried may have been tried until this process began.
+        assert_eq!(paying.tried(&key, batch(4)), at(100));
+        assert_eq!(paying.tried(&key, batch(3)), at(200));
+        paying.attempted(&key, batch(3), at(208));
+        assert_eq!(paying.tried(&key, batch(3)), at(208));
+        paying.decided(&key, batch(3));
+        assert_eq!(paying.tried(&key, batch(3)), at(100));
     }
 }

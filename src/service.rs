@@ -9,8 +9,8 @@ use quittance_events::facts::Undeposited;
 use quittance_events::order::RecordedAnswer;
 use quittance_events::store::{StoreError, permission_changes};
 use quittance_events::{
-    Append, AppendError, Appended, AttachmentName, Facts, Folded, Ledger, NewEvent, Order, OrderKey, Seq,
-    Stream,
+    Append, AppendError, Appended, AttachmentName, Facts, Folded, Ledger, NewEvent, Order, OrderKey,
+    RefundId, Seq, Stream,
 };
 use quittance_taler::{CoinPub, Currency, Micros, json};
 use serde_json::Value;
@@ -20,6 +20,7 @@ use crate::access::Access;
 use crate::account::Accounts;
 use crate::admission::Admission;
 use crate::clock::Clock;
+use crate::decide::abort;
 use crate::disk::{self, Disk};
 use crate::exchange::{Exchanges, Times};
 use crate::limits::{DECISION_TRIES, RETRY_FIRST_S};
@@ -233,9 +234,11 @@ impl Service {
         for (coin, id, opens) in changes {
             let permission = (key.clone(), coin, id);
             if opens {
+                let early = appended.order().filter(|_| id == RefundId::ABORT);
+                let early = early.and_then(|order| self.abort_not_before(&order, &coin));
                 // A request that opens a permission asks for it at once; the background comes after it.
-                self.settler
-                    .enqueue(permission, at.plus_s(if told_late { 0 } else { RETRY_FIRST_S }));
+                let due = early.unwrap_or(at.plus_s(if told_late { 0 } else { RETRY_FIRST_S }));
+                self.settler.enqueue(permission, due);
             } else {
                 self.settler.forget(&permission);
             }
@@ -244,6 +247,12 @@ impl Service {
             self.settler.learn(order);
         }
         Ok(appended)
+    }
+
+    /// Until when an abort's refund of this coin waits for a deposit that may still be on its way.
+    pub(crate) fn abort_not_before(&self, order: &Order, coin: &CoinPub) -> Option<Micros> {
+        let tried = |batch| self.paying.tried(&order.key, batch);
+        abort::not_before(order, coin, tried, (self.clock)())
     }
 
     /// Makes a decision on the order's latest state and records it; gives the order afterwards. An order that nobody has

@@ -31,6 +31,8 @@ enum End {
     NoKeys(KeysFailure),
     /// Nothing was sent: the way to the exchange was not free.
     Unsent(Unsent),
+    /// Nothing was sent: the coin's deposit may still be on its way.
+    Early,
 }
 
 /// What settling brought.
@@ -114,7 +116,7 @@ pub async fn settle(
             Some(End::Attempted(attempted)) => settled.attempted.push(attempted),
             Some(End::NoKeys(failure)) => settled.no_keys = Some(failure),
             Some(End::Unsent(unsent)) => settled.unsent = Some(unsent),
-            None => {}
+            Some(End::Early) | None => {}
         }
     }
     for mut watch in theirs {
@@ -161,6 +163,10 @@ async fn call(service: &Arc<Service>, order: &Order, slot: Slot) -> End {
         tracing::error!(order = %order.key, %coin, %id, "a permission without its deposit is not sent");
         return End::NoKeys(KeysFailure::Failed);
     };
+    if let (RefundId::ABORT, Some(until)) = (id, service.abort_not_before(order, &coin)) {
+        service.settler.wait(&slot.key, until);
+        return End::Early;
+    }
     if let Err(failure) = service.exchanges.ready(master).await {
         service.settler.put_off(&slot.key, (service.clock)());
         return End::NoKeys(failure);
@@ -264,6 +270,6 @@ async fn ask_again(service: &Arc<Service>, key: PermissionKey, slot: Slot) {
         End::Attempted(attempted) => record_alone(service, order_key, attempted).await,
         // Only here: wallets that keep coming while an exchange is down must not lengthen the background's pauses.
         End::Unsent(_) => service.settler.put_off(&key, (service.clock)()),
-        End::NoKeys(_) => {}
+        End::NoKeys(_) | End::Early => {}
     }
 }

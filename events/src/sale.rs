@@ -188,11 +188,18 @@ pub struct Batch {
     pub wallet_data_hash: Option<HashCode>,
     /// In the request's order.
     pub coins: Vec<DepositCoin>,
+    /// Time of the last event about it.
+    pub at: Micros,
     /// Number of the last recorded attempt, 0 where none is.
     pub attempt: u64,
     /// What it brought.
     pub last: Option<BatchAttempt>,
+    /// An attempt was made of which the exchange has not said what came of it.
+    pub is_unsure: bool,
 }
+
+/// The exchange's code for a coin that was spent before.
+pub const INSUFFICIENT_FUNDS: u64 = 1012;
 
 /// What a recorded attempt at a batch brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,10 +220,34 @@ pub enum BatchAttempt {
 }
 
 impl Batch {
-    /// Whether the exchange has decided. A batch that it has not may have been taken.
+    /// Whether the exchange has decided. A batch that it has not is asked for again as it is.
     #[must_use]
     pub fn is_decided(&self) -> bool {
         matches!(self.last, Some(BatchAttempt::Replied { verdict, .. }) if verdict.is_conclusive())
+    }
+
+    /// Whether its coins may be deposited though no deposit of them is recorded. An exchange that refuses an attempt does
+    /// not say that it took none before; only one that says that a coin was spent elsewhere has looked for that first.
+    #[must_use]
+    pub fn is_in_question(&self) -> bool {
+        match self.last {
+            Some(BatchAttempt::Replied {
+                verdict: Verdict::Confirmed,
+                ..
+            }) => false,
+            Some(BatchAttempt::Replied {
+                verdict: Verdict::Refused,
+                error_code,
+                ..
+            }) => self.is_unsure && error_code != Some(INSUFFICIENT_FUNDS),
+            _ => true,
+        }
+    }
+
+    /// Whether it asks for this coin.
+    #[must_use]
+    pub fn names(&self, coin: &CoinPub) -> bool {
+        self.coins.iter().any(|asked| asked.coin_pub == *coin)
     }
 
     /// Whether these are the same coins with the same signatures for the same exchange.
@@ -230,7 +261,7 @@ impl Batch {
 }
 
 impl Sale {
-    pub(crate) fn requested(&mut self, seq: Seq, facts: &DepositRequested) {
+    pub(crate) fn requested(&mut self, (seq, at): (Seq, Micros), facts: &DepositRequested) {
         // A later part follows its first in the same commit.
         if let (Some(batch), Some(Part(2.., _))) = (self.batches.last_mut(), facts.part) {
             batch.coins.extend(facts.coins.iter().cloned());
@@ -243,8 +274,10 @@ impl Sale {
             layout: facts.layout,
             wallet_data_hash: facts.wallet_data_hash,
             coins: facts.coins.clone(),
+            at,
             attempt: 0,
             last: None,
+            is_unsure: false,
         });
     }
 
@@ -253,8 +286,11 @@ impl Sale {
     }
 
     /// `None`: there is no such batch.
-    pub(crate) fn replied(&mut self, seq: Seq, facts: &DepositReplied) -> Option<()> {
+    pub(crate) fn replied(&mut self, (seq, at): (Seq, Micros), facts: &DepositReplied) -> Option<()> {
         let batch = self.batch_mut(facts.batch)?;
+        batch.at = at;
+        // Not every attempt is recorded.
+        batch.is_unsure |= facts.attempt > 1 || !facts.verdict.is_conclusive();
         batch.attempt = facts.attempt;
         batch.last = Some(BatchAttempt::Replied {
             seq,
@@ -266,17 +302,19 @@ impl Sale {
     }
 
     /// `None`: there is no such batch.
-    pub(crate) fn unreached(&mut self, facts: &DepositUnreached) -> Option<()> {
+    pub(crate) fn unreached(&mut self, at: Micros, facts: &DepositUnreached) -> Option<()> {
         let batch = self.batch_mut(facts.batch)?;
+        batch.at = at;
+        batch.is_unsure = true;
         batch.attempt = facts.attempt;
         batch.last = Some(BatchAttempt::Unreached(facts.failure));
         Some(())
     }
 
-    /// The coin in a batch that the exchange has not decided: whether it is deposited is unknown.
+    /// The coin in a batch of which it is unknown whether it is deposited.
     #[must_use]
     pub fn in_question(&self, coin: &CoinPub) -> Option<(&Batch, &DepositCoin)> {
-        let open = self.batches.iter().filter(|batch| !batch.is_decided());
+        let open = self.batches.iter().filter(|batch| batch.is_in_question());
         open.flat_map(|batch| batch.coins.iter().map(move |coin| (batch, coin)))
             .find(|(_, asked)| asked.coin_pub == *coin)
     }
@@ -284,8 +322,7 @@ impl Sale {
     /// The exchange that was last asked to take this coin, whatever came of it.
     #[must_use]
     pub fn exchange_asked_of(&self, coin: &CoinPub) -> Option<MasterPub> {
-        let names = |batch: &&Batch| batch.coins.iter().any(|asked| asked.coin_pub == *coin);
-        let batch = self.batches.iter().rfind(names)?;
+        let batch = self.batches.iter().rfind(|batch| batch.names(coin))?;
         Some(batch.exchange_master_pub)
     }
 

@@ -11,6 +11,7 @@ use quittance_taler::{Amount, CoinPub, Digest32, EddsaSignature, Micros, Timesta
 use quittance_tlog::{Frontier, leaf_hash};
 
 use crate::case::named_amounts;
+use crate::deposits::{is_refused_otherwise, is_unsure};
 
 /// A refund, but for its name.
 pub(crate) type Terms = (Amount, Timestamp, EddsaSignature);
@@ -68,8 +69,10 @@ pub(crate) struct Order {
     /// What exchanges decided first.
     pub(crate) decided: HashMap<Name, Verdict>,
     pub(crate) wire_deadline_s: Option<Timestamp>,
-    /// Batches of deposits that their exchange decided.
-    batches_decided: BTreeSet<u64>,
+    /// Batches of deposits that their exchange took, or did not take for certain.
+    batches_settled: BTreeSet<u64>,
+    /// Those of which an attempt may have been taken and not confirmed.
+    batches_unsure: BTreeSet<u64>,
     deposited: BTreeSet<CoinPub>,
 }
 
@@ -116,8 +119,18 @@ impl Order {
             Facts::DepositRecorded(f) => {
                 self.deposited.insert(f.coin_pub);
             }
-            Facts::DepositReplied(f) if f.verdict.is_conclusive() => {
-                self.batches_decided.insert(f.batch.get());
+            Facts::DepositUnreached(f) => {
+                self.batches_unsure.insert(f.batch.get());
+            }
+            Facts::DepositReplied(f) => {
+                let batch = f.batch.get();
+                if is_unsure(f) {
+                    self.batches_unsure.insert(batch);
+                }
+                let is_open = is_refused_otherwise(f) && self.batches_unsure.contains(&batch);
+                if f.verdict.is_conclusive() && !is_open {
+                    self.batches_settled.insert(batch);
+                }
             }
             Facts::ExchangeReplied(f) if f.verdict.is_conclusive() => {
                 self.decided
@@ -152,7 +165,7 @@ impl Order {
         }
     }
 
-    /// Whether a batch of deposits is repeated, now that all is known that came of it: its exchange has not decided, or an
+    /// Whether a batch of deposits is repeated, now that all is known that came of it: its exchange may have taken it, or an
     /// abort asks for one of its coins that is not deposited.
     fn is_open(&self, event: &Repeated) -> bool {
         let Facts::DepositRequested(f) = &event.facts else {
@@ -171,7 +184,7 @@ impl Order {
         let is_asked = |coin: &CoinPub| {
             !self.deposited.contains(coin) && self.sent.contains_key(&(*coin, RefundId::ABORT))
         };
-        !self.batches_decided.contains(&batch) || of_batch.flatten().any(|coin| is_asked(&coin.coin_pub))
+        !self.batches_settled.contains(&batch) || of_batch.flatten().any(|coin| is_asked(&coin.coin_pub))
     }
 
     /// Leaves out what a successor does not repeat.

@@ -18,6 +18,9 @@ use crate::owed::Owed;
 use crate::rules::{self, Rule};
 use crate::sold::{Batch, Named, deposited};
 
+/// The exchange's code for a coin that was spent before.
+const INSUFFICIENT_FUNDS: u64 = 1012;
+
 /// Coins are about to be deposited.
 pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Ledger, case: &mut Case) {
     let Some(sale) = &order.sale else { return };
@@ -41,6 +44,8 @@ pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Led
         request: named,
         attempt: 0,
         decided: false,
+        unsure: false,
+        refused_otherwise: false,
         confirmed: None,
     };
     if !case.is_again {
@@ -166,6 +171,9 @@ fn known(order: &mut OrderFold, seq: u64, attempt: u64, case: &mut Case) -> Opti
 /// An exchange did not reply.
 pub(crate) fn unreached(order: &mut OrderFold, f: &DepositUnreached, case: &mut Case) {
     let _batch = known(order, f.batch.get(), f.attempt, case);
+    if let Some(batch) = order.sale.as_mut().and_then(|sale| sale.batch_mut(f.batch.get())) {
+        batch.unsure = true;
+    }
 }
 
 /// An exchange replied.
@@ -230,10 +238,22 @@ pub(crate) fn replied(order: &mut OrderFold, f: &DepositReplied, case: &mut Case
     let is_decided = verdict.is_conclusive() || f.verdict.is_conclusive();
     if let Some(batch) = order.sale.as_mut().and_then(|sale| sale.batch_mut(f.batch.get())) {
         batch.decided |= is_decided;
+        batch.unsure |= is_unsure(f);
+        batch.refused_otherwise = is_refused_otherwise(f);
         if f.verdict == Verdict::Confirmed {
             batch.confirmed = proof.or(recorded_proof);
         }
     }
+}
+
+/// Whether an attempt up to this one may have been taken and not confirmed: not every attempt is recorded.
+pub(crate) fn is_unsure(f: &DepositReplied) -> bool {
+    f.attempt > 1 || !f.verdict.is_conclusive()
+}
+
+/// Whether it is a refusal that does not say that the coins were not taken before, as that of a coin spent before does.
+pub(crate) fn is_refused_otherwise(f: &DepositReplied) -> bool {
+    f.verdict == Verdict::Refused && f.error_code != Some(INSUFFICIENT_FUNDS)
 }
 
 /// Why this is no confirmation; nothing where it is one, as far as the bytes are there.

@@ -226,7 +226,7 @@ rules! {
         "An accepted abort holds the coins that the wallet's request names, in its order and each once, for this contract."
         "the recorded deposits of the coins that differ";
     ABORT_STATE "abort.state" Major
-        "A coin that an abort names is deposited, undeposited, known, or asked for in a batch that its exchange has not decided, as the ledger has it at that moment, and one at least is new."
+        "A coin that an abort names is deposited, undeposited, known, or asked for in a batch that is in question, as the ledger has it at that moment, and one at least is new."
         "the recorded deposits of the coins at fault";
     ABORT_AMOUNT "abort.amount" Major
         "An abort gives back the full recorded amount of each deposited coin, and of one in question the amount asked for."

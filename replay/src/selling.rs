@@ -222,8 +222,8 @@ pub(crate) fn claimed(order: &mut OrderFold, f: &OrderClaimed, case: &mut Case) 
 pub(crate) fn deleted(order: &mut OrderFold, case: &mut Case) {
     let Some(sale) = &mut order.sale else { return };
     sale.deleted = true;
-    let undecided = sale.batches.iter().filter(|batch| !batch.decided);
-    let asked: Vec<Amount> = undecided
+    let open = sale.batches.iter().filter(|batch| batch.is_in_question());
+    let asked: Vec<Amount> = open
         .flat_map(|batch| batch.coins.iter().map(|coin| coin.amount_with_fee))
         .collect();
     let deposits = order.deposits.iter();

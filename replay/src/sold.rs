@@ -66,6 +66,10 @@ pub(crate) struct Batch {
     /// Greatest attempt number recorded.
     pub(crate) attempt: u64,
     pub(crate) decided: bool,
+    /// An attempt was made of which the exchange has not said what came of it.
+    pub(crate) unsure: bool,
+    /// Refused, and with another code than that of a coin spent before, which says that it was not taken before.
+    pub(crate) refused_otherwise: bool,
     /// Of a confirmation: who signed, and when the exchange took the coins.
     pub(crate) confirmed: Option<(ExchangePub, Timestamp)>,
 }
@@ -95,10 +99,10 @@ impl Sale {
         coins.filter(move |(_, asked)| asked.coin_pub == *coin)
     }
 
-    /// What is asked of the coin in a batch that its exchange has not decided.
+    /// What is asked of the coin in a batch that its exchange may have taken.
     pub(crate) fn in_question(&self, coin: &CoinPub) -> Option<Amount> {
-        let mut undecided = self.asked(coin).filter(|(batch, _)| !batch.decided);
-        undecided.next().map(|(_, asked)| asked.amount_with_fee)
+        let mut open = self.asked(coin).filter(|(batch, _)| batch.is_in_question());
+        open.next().map(|(_, asked)| asked.amount_with_fee)
     }
 
     /// What all coins of a batch have in common.
@@ -116,6 +120,11 @@ impl Sale {
 }
 
 impl Batch {
+    /// Whether its coins may be deposited though no confirmation says so.
+    pub(crate) fn is_in_question(&self) -> bool {
+        !self.decided || (self.unsure && self.refused_otherwise)
+    }
+
     pub(crate) fn layout(&self) -> DepositLayout {
         match self.form {
             DepositForm::PerCoin => DepositLayout::PerCoin,

@@ -7,9 +7,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use quittance::clock::Clock;
+use quittance::limits::DEPOSIT_LINGERS_S;
 use quittance::simulation::{Reply, Wire};
 use quittance_events::facts::Failure;
 use quittance_sandbox::{Direct, FaultKind};
+use quittance_taler::Micros;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -30,12 +33,22 @@ struct Call {
     /// It is a batch of deposits.
     batch: bool,
     body: Vec<u8>,
+    sent: Micros,
     sender: Option<oneshot::Sender<Result<Reply, Failure>>>,
     /// The reply on its way back.
     reply: Option<Result<Reply, Failure>>,
     /// The oracles have looked at it.
     seen: bool,
 }
+
+impl Call {
+    fn is_gone(&self) -> bool {
+        self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+/// How long a batch may be on its way whose sender is gone, in seconds: less than an abort waits for.
+const LINGERS_S: u64 = DEPOSIT_LINGERS_S - 10;
 
 /// How a call stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +89,16 @@ struct Wires {
 pub(crate) struct Network {
     pub(crate) exchanges: Vec<Direct>,
     wires: Mutex<Wires>,
+    /// What time it is.
+    truth: Clock,
 }
 
 impl Network {
-    pub(crate) fn new(exchanges: Vec<Direct>) -> Network {
+    pub(crate) fn new(exchanges: Vec<Direct>, truth: Clock) -> Network {
         Network {
             exchanges,
             wires: Mutex::default(),
+            truth,
         }
     }
 
@@ -120,14 +136,13 @@ impl Network {
 
     /// The request arrives, once more if it did before. What comes back takes the place of what was on its way.
     ///
-    /// A batch whose sender is gone arrives no more: a deposit that overtakes the refund that was asked for in its place is
-    /// nothing that a merchant could hear of.
+    /// A batch whose sender is gone arrives for as long only as an abort waits for it: what comes later is nothing that a
+    /// merchant could hear of.
     pub(crate) fn arrive(&self, number: u64, fault: Option<FaultKind>) {
         let (exchange, coin, batch, body) = {
             let mut wires = self.wires();
             let call = &wires.calls[&number];
-            let is_gone = call.sender.as_ref().is_none_or(oneshot::Sender::is_closed);
-            if call.batch && is_gone {
+            if call.batch && call.is_gone() && call.sent.plus_s(LINGERS_S) <= (self.truth)() {
                 wires.calls.remove(&number);
                 return;
             }
@@ -168,9 +183,16 @@ impl Network {
         if let Some(sender) = call.sender.take() {
             let _ = sender.send(Err(failure));
         }
-        if !stays_on_the_way || call.batch {
+        if !stays_on_the_way {
             wires.calls.remove(&number);
         }
+    }
+
+    /// The machine's clock is set: by it nobody can tell how long ago a batch was sent whose sender is gone.
+    pub(crate) fn forget_batches(&self) {
+        self.wires()
+            .calls
+            .retain(|_, call| !(call.batch && call.is_gone()));
     }
 }
 
@@ -206,6 +228,7 @@ impl Wire for ServiceSide {
             refund,
             batch: path == "batch-deposit",
             body,
+            sent: (self.0.truth)(),
             sender: Some(sender),
             reply: None,
             seen: false,

@@ -142,6 +142,7 @@ impl World {
         };
         commands::add_instance(&config, &clock_of(&clock), &instance)?;
         commands::add_account(&config, &clock_of(&clock), &InstanceId::root(), &PAYTO.parse()?)?;
+        let network = Arc::new(Network::new(exchanges, clock_of(&truth)));
         let mut world = World {
             merchant_pub: merchant.merchant_pub(),
             folder,
@@ -149,7 +150,7 @@ impl World {
             vkey,
             clock,
             truth,
-            network: Arc::new(Network::new(exchanges)),
+            network,
             process: None,
         };
         world.start()?;
@@ -228,6 +229,7 @@ impl World {
 
     /// The machine's clock is set; no time passes.
     pub(crate) fn set_clock(&self, to: Micros) {
+        self.network.forget_batches();
         self.clock.store(to.get(), Ordering::SeqCst);
     }
 

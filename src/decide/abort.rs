@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use quittance_events::facts::{AbortCoin, AbortCoinState, AbortRefused, AbortRequested};
-use quittance_events::{AttachmentName, NewEvent, Order, RefundId};
-use quittance_taler::{CoinPub, EddsaPrivateKey, ErrorCode, HashCode};
+use quittance_events::{AttachmentName, NewEvent, Order, RefundId, Seq};
+use quittance_taler::{CoinPub, EddsaPrivateKey, ErrorCode, HashCode, Micros};
 
 use super::permit;
-use crate::limits::{ABORT_REFUSALS_MAX, ABORTED_COINS_MAX, COINS_MAX};
+use crate::limits::{ABORT_REFUSALS_MAX, ABORTED_COINS_MAX, COINS_MAX, DEPOSIT_LINGERS_S};
 use crate::refusal::Refusal;
 
 /// A wallet's abort. Its `contribution` and `exchange_url` were checked for form and count for nothing else.
@@ -104,8 +104,8 @@ fn abort_coin(order: &Order, coin: &CoinPub, merchant: &EddsaPrivateKey) -> Abor
     if order.aborted(coin).is_some() {
         return bare(AbortCoinState::Known);
     }
-    // The recorded deposit, not the request's contribution, is what the exchange has. One that was asked for and is not
-    // decided it may have: it says so itself.
+    // The recorded deposit, not the request's contribution, is what the exchange has. One that is in question it may
+    // have: it says so itself.
     let asked = || order.sale.as_ref()?.in_question(coin);
     let (state, amount) = match (order.deposit(coin), asked()) {
         (Some(deposit), _) => (AbortCoinState::Deposited, deposit.amount_with_fee),
@@ -124,6 +124,29 @@ fn abort_coin(order: &Order, coin: &CoinPub, merchant: &EddsaPrivateKey) -> Abor
             &amount,
         )),
     }
+}
+
+/// Until when an abort's refund of this coin is not sent, because a deposit of it may still be on its way: the exchange
+/// would know of none, and take the coin afterwards. `tried` tells when a batch may have been tried last, which is not
+/// recorded each time.
+#[must_use]
+pub fn not_before(
+    order: &Order,
+    coin: &CoinPub,
+    tried: impl Fn(Seq) -> Micros,
+    now: Micros,
+) -> Option<Micros> {
+    if order.deposit(coin).is_some() {
+        return None;
+    }
+    let batches = order.sale.as_ref()?.batches.iter();
+    let times = batches
+        .filter(|batch| batch.is_in_question() && batch.names(coin))
+        .flat_map(|batch| [tried(batch.seq), batch.at]);
+    // What is much later than now was told by a clock that has been set back since.
+    let last = times.filter(|at| *at <= now.plus_s(DEPOSIT_LINGERS_S)).max()?;
+    let until = last.plus_s(DEPOSIT_LINGERS_S);
+    (now < until).then_some(until)
 }
 
 /// The 412. It is evidence in a later dispute, so it is recorded, but once per coin set and not without end.

@@ -106,11 +106,13 @@ fn rows(
     (merchant, first_id): (&EddsaPrivateKey, RefundId),
 ) -> Result<Vec<ApprovedRow>, Refusal> {
     let paid = order.payment.as_ref();
-    let counted: Vec<_> = order
+    let mut counted: Vec<_> = order
         .deposits
         .iter()
         .filter(|deposit| paid.is_some_and(|payment| payment.coins.contains(&deposit.coin_pub)))
         .collect();
+    // It counts because the exchange refused to give it back; it will refuse the next refund, too.
+    counted.sort_by_key(|deposit| order.aborted(&deposit.coin_pub).is_some());
     let coins: Vec<Coin> = counted
         .iter()
         .map(|deposit| {

@@ -4,8 +4,8 @@
 
 use quittance_events::Order;
 use quittance_events::facts::{DepositCoin, DepositForm, DepositRecorded};
-use quittance_events::sale::Sale;
-use quittance_taler::denomination::DepositWindow;
+use quittance_events::sale::{Batch, Sale};
+use quittance_taler::denomination::{Denomination, DepositWindow};
 use quittance_taler::deposit::{DepositLayout, DepositTerms, DepositedCoin};
 use quittance_taler::exchange_keys::ExchangeKeys;
 use quittance_taler::payment::{PaidCoin, Price, Sufficiency};
@@ -95,7 +95,8 @@ pub(super) fn shares(
     Ok(shares)
 }
 
-/// Checks the coins against their exchanges' keys, and that they are enough. Slow: it checks two signatures a coin.
+/// Checks the coins against their exchanges' keys, and that they are enough. Coins that are only asked for again are as
+/// they were. Slow: it checks two signatures a coin.
 ///
 /// # Errors
 /// A coin that was asked for another amount before, pays nothing or less than its fee, is of an unknown denomination or
@@ -114,20 +115,37 @@ pub fn check(
     for share in shares {
         let keys = keys(&share.exchange)
             .ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericExchangeKeysFailure))?;
+        let mut open = Vec::new();
+        for coin in named(share, payment) {
+            let Some(deposit) = order.deposit(&coin.coin_pub) else {
+                open.push(coin);
+                continue;
+            };
+            if !is_alike(deposit, coin) {
+                return Err(conflict(format!(
+                    "coin {} is deposited for this order with another amount or signature",
+                    coin.coin_pub
+                ))
+                .into());
+            }
+            all.push(coin.deposited(deposit.deposit_fee));
+        }
+        if let Some(batch) = begun(order, &share.exchange, &open) {
+            for coin in open {
+                repeated(coin, &keys)?;
+            }
+            all.extend(as_signed(&batch.coins));
+            wanted.push(Wanted {
+                exchange: share.exchange,
+                url: batch.exchange_url.clone(),
+                layout: batch.layout,
+                coins: batch.coins.clone(),
+            });
+            continue;
+        }
         let layout = keys.version.deposit_layout();
         let mut coins = Vec::new();
-        for coin in share.coins.iter().filter_map(|place| payment.coins.get(*place)) {
-            if let Some(deposit) = order.deposit(&coin.coin_pub) {
-                if !is_alike(deposit, coin) {
-                    return Err(conflict(format!(
-                        "coin {} is deposited for this order with another amount or signature",
-                        coin.coin_pub
-                    ))
-                    .into());
-                }
-                all.push(coin.deposited(deposit.deposit_fee));
-                continue;
-            }
+        for coin in open {
             let found = fit(order, coin, &keys, layout, terms, now).map_err(|mut unfit| {
                 unfit.look_again = unfit.look_again.or(Some(share.exchange)).filter(|_| {
                     matches!(
@@ -152,6 +170,66 @@ pub fn check(
     }
     enough(price, &all)?;
     Ok(Checked { wanted })
+}
+
+fn named<'a>(share: &'a Share, payment: &'a Payment) -> impl Iterator<Item = &'a PaidCoin> {
+    share.coins.iter().filter_map(|place| payment.coins.get(*place))
+}
+
+/// The undecided batch of exactly these coins. To ask for them again is one more attempt at it: it was judged when it
+/// began, and its exchange may have taken it, whatever the time and the exchange's keys say by now.
+fn begun<'a>(order: &'a Order, exchange: &MasterPub, coins: &[&PaidCoin]) -> Option<&'a Batch> {
+    let is_same = |asked: &DepositCoin, coin: &PaidCoin| {
+        (asked.coin_pub, asked.amount_with_fee, asked.coin_sig)
+            == (coin.coin_pub, coin.contribution, coin.coin_sig)
+            && (asked.h_denom, asked.h_age_commitment) == (coin.h_denom, coin.h_age_commitment)
+    };
+    let mut batches = order.sale.as_ref()?.batches.iter();
+    batches.rfind(|batch| {
+        !batch.is_decided()
+            && batch.exchange_master_pub == *exchange
+            && batch.wallet_data_hash.is_none()
+            && batch.coins.len() == coins.len()
+            && batch
+                .coins
+                .iter()
+                .all(|asked| coins.iter().any(|coin| is_same(asked, coin)))
+    })
+}
+
+/// Whether nothing of the payment is new: each coin is deposited for the order, or asked for in a batch that its exchange
+/// has not decided.
+pub(super) fn is_begun(order: &Order, payment: &Payment, shares: &[Share]) -> bool {
+    let is_begun = |share: &Share| {
+        let mut open = Vec::new();
+        for coin in named(share, payment) {
+            match order.deposit(&coin.coin_pub) {
+                None => open.push(coin),
+                Some(deposit) if is_alike(deposit, coin) => {}
+                Some(_) => return false,
+            }
+        }
+        open.is_empty() || begun(order, &share.exchange, &open).is_some()
+    };
+    !shares.is_empty() && shares.iter().all(is_begun)
+}
+
+/// Of a coin that was asked for before, all but the denomination's signature is on record.
+fn repeated(coin: &PaidCoin, keys: &ExchangeKeys) -> Result<(), Refusal> {
+    match keys.denomination(&coin.h_denom) {
+        Some(denomination) => is_made(coin, denomination),
+        None => Ok(()),
+    }
+}
+
+fn is_made(coin: &PaidCoin, denomination: &Denomination) -> Result<(), Refusal> {
+    let coin_pub = coin.coin_pub;
+    if denomination.made(&coin_pub, coin.h_age_commitment.as_ref(), &coin.ub_sig) {
+        return Ok(());
+    }
+    Err(malformed(format!(
+        "ub_sig of coin {coin_pub} is not its denomination's"
+    )))
 }
 
 /// The same money under the same signature.
@@ -209,9 +287,7 @@ fn fit(
                 .into(),
         );
     }
-    if !denomination.made(&coin_pub, coin.h_age_commitment.as_ref(), &coin.ub_sig) {
-        return Err(malformed(format!("ub_sig of coin {coin_pub} is not its denomination's")).into());
-    }
+    is_made(coin, denomination)?;
     Ok(DepositCoin {
         coin_pub,
         amount_with_fee: coin.contribution,

@@ -15,7 +15,7 @@ use quittance_taler::deposit::{DepositReply, DepositSignatures, DepositedCoin};
 use quittance_taler::payment::{PaidCoin, PayRequest, Price};
 use quittance_taler::{CoinPub, Digest32, EddsaPrivateKey, ErrorCode, HashCode, MasterPub, Micros, sum};
 
-use super::coins::{Checked, Share, Wanted, enough, is_alike, shares};
+use super::coins::{self, Checked, Share, Wanted, enough, is_alike, shares};
 use super::deposits::malformed;
 use super::permit;
 use crate::limits::{BATCHES_MAX, COINS_MAX, PAY_COINS_MAX, SESSIONS_MAX};
@@ -86,8 +86,8 @@ pub fn sold(order: Option<&Folded>) -> Result<(&Order, &Sale), Refusal> {
 /// whether an exchange may be used here at all.
 ///
 /// # Errors
-/// In this order: no such order; paid with other coins, or refunded since it was paid with these; too late; too many
-/// coins or one twice; an exchange that neither terms nor configuration name; another currency; a coin under an abort.
+/// In this order: no such order; paid with other coins, or refunded since it was paid with these; too late, unless it was
+/// begun in time; too many coins or one twice; an exchange that neither terms nor configuration name; another currency; a coin under an abort.
 pub fn standing<'a>(
     order: Option<&'a Folded>,
     payment: &Payment,
@@ -104,7 +104,10 @@ pub fn standing<'a>(
         }
         return Ok((Standing::Paid(order, sale), Vec::new()));
     }
-    if now.is_past(sale.offer.created.pay_deadline_s) {
+    let is_begun =
+        || shares(order, payment, &configured).is_ok_and(|shares| coins::is_begun(order, payment, &shares));
+    // A wallet gives a payment up for good at a 410. What was asked in time the exchange may have taken.
+    if now.is_past(sale.offer.created.pay_deadline_s) && !is_begun() {
         return Err(Refusal::new(ErrorCode::MerchantPostOrdersIdPayOfferExpired));
     }
     if payment.coins.len() > PAY_COINS_MAX {
@@ -150,7 +153,7 @@ fn is_paid_by(order: &Order, paid: &BTreeSet<CoinPub>, payment: &Payment) -> boo
 /// the order is paid where nothing is left to deposit.
 ///
 /// # Errors
-/// As [`standing`]; or the order has too many batches or coins.
+/// As [`standing`]; or the order has too many batches or coins, which is no last word where money is inside.
 pub fn decide(
     order: Option<&Folded>,
     payment: &Payment,
@@ -161,7 +164,7 @@ pub fn decide(
     now: Micros,
 ) -> Result<Vec<NewEvent>, Refusal> {
     let (order, sale) = match standing(order, payment, configured, now)?.0 {
-        Standing::Paid(_, sale) => return in_session(sale, payment.session),
+        Standing::Paid(_, sale) => return Ok(in_session(sale, payment.session)),
         Standing::Open(order, sale) => (order, sale),
     };
     if checked.wanted.is_empty() {
@@ -172,14 +175,18 @@ pub fn decide(
         .iter()
         .filter(|wanted| undecided(sale, wanted).is_none())
         .collect();
-    if sale.batches.len() + new.len() > BATCHES_MAX {
-        return Err(malformed(format!(
-            "{BATCHES_MAX} batches of deposits were asked for this order already"
-        )));
+    if !new.is_empty() && now.is_past(sale.offer.created.pay_deadline_s) {
+        return Err(Refusal::new(ErrorCode::MerchantPostOrdersIdPayOfferExpired));
     }
-    let coins: usize = new.iter().map(|wanted| wanted.coins.len()).sum();
-    if order.deposits.len() + coins > COINS_MAX {
-        return Err(malformed(format!("at most {COINS_MAX} coins for one order")));
+    if let Some(why) = beyond_bounds(order, sale, &new) {
+        // A wallet gives a payment up for good at a 400, and with it the coins that an exchange has, or may have.
+        let is_inside = !order.deposits.is_empty() || in_question(sale).next().is_some();
+        let full = || Refusal::new(ErrorCode::GenericOsResourceAllocationFailure).status(503);
+        return Err(if is_inside {
+            full().detail(why)
+        } else {
+            malformed(why)
+        });
     }
     let requested = |wanted: &&Wanted| {
         let facts = DepositRequested {
@@ -195,6 +202,22 @@ pub fn decide(
     Ok(new.iter().map(requested).collect())
 }
 
+/// Why an order takes none of these batches any more.
+fn beyond_bounds(order: &Order, sale: &Sale, new: &[&Wanted]) -> Option<String> {
+    if sale.batches.len() + new.len() > BATCHES_MAX {
+        return Some(format!(
+            "{BATCHES_MAX} batches of deposits were asked for this order already"
+        ));
+    }
+    let deposited = order.deposits.iter().map(|deposit| deposit.coin_pub);
+    let asked = new
+        .iter()
+        .flat_map(|wanted| &wanted.coins)
+        .chain(in_question(sale));
+    let coins: BTreeSet<CoinPub> = deposited.chain(asked.map(|coin| coin.coin_pub)).collect();
+    (coins.len() > COINS_MAX).then(|| format!("at most {COINS_MAX} coins for one order"))
+}
+
 /// The batch of these coins that the exchange has not decided.
 #[must_use]
 pub fn undecided<'a>(sale: &'a Sale, wanted: &Wanted) -> Option<&'a Batch> {
@@ -207,20 +230,14 @@ pub fn undecided<'a>(sale: &'a Sale, wanted: &Wanted) -> Option<&'a Batch> {
     })
 }
 
-/// Records that the order was shown to be paid in a session, once.
-///
-/// # Errors
-/// Too many sessions.
-pub fn in_session(sale: &Sale, session: Option<Digest32>) -> Result<Vec<NewEvent>, Refusal> {
-    match session {
-        Some(session) if sale.session != Some(session) => {
-            if sale.sessions >= SESSIONS_MAX {
-                return Err(malformed(format!("at most {SESSIONS_MAX} sessions of one order")));
-            }
-            Ok(vec![NewEvent::bare(SessionPaid { session })])
-        }
-        _ => Ok(Vec::new()),
-    }
+/// Records that the order was shown to be paid in a session, once. Whoever has paid is told so as often as he asks, though
+/// no more sessions are recorded.
+#[must_use]
+pub fn in_session(sale: &Sale, session: Option<Digest32>) -> Vec<NewEvent> {
+    let new = session.filter(|session| sale.session != Some(*session) && sale.sessions < SESSIONS_MAX);
+    new.map(|session| NewEvent::bare(SessionPaid { session }))
+        .into_iter()
+        .collect()
 }
 
 /// How an attempt at a batch ended.
@@ -406,9 +423,9 @@ pub fn completed(
     events
 }
 
-/// Coins of batches that their exchange has not decided.
+/// Coins of batches that their exchange may have taken.
 fn in_question(sale: &Sale) -> impl Iterator<Item = &DepositCoin> {
-    let open = sale.batches.iter().filter(|batch| !batch.is_decided());
+    let open = sale.batches.iter().filter(|batch| batch.is_in_question());
     open.flat_map(|batch| &batch.coins)
 }
 
@@ -434,5 +451,8 @@ pub fn show(
             ErrorCode::MerchantPostOrdersIdPaidCoinSignatureInvalid,
         ));
     }
-    in_session(sale, session)
+    if sale.sessions >= SESSIONS_MAX && session.is_some_and(|session| sale.session != Some(session)) {
+        return Err(malformed(format!("at most {SESSIONS_MAX} sessions of one order")));
+    }
+    Ok(in_session(sale, session))
 }

@@ -2,6 +2,7 @@
 //! Taler's merchant API, `private/orders` and `orders/$ORDER_ID/claim`, and `docs/protocol-choices.md`.
 
 use quittance_events::facts::{NamedExchange, OrderClaimed, OrderCreated, OrderDeleted, OrderRecorded};
+use quittance_events::sale::Batch;
 use quittance_events::{AttachmentName, Folded, NewEvent, TokenId};
 use quittance_taler::order::{ClaimRequest, Offer, OrderError};
 use quittance_taler::{
@@ -157,7 +158,7 @@ pub fn delete(
         if !order.deposits.is_empty() || !order.aborts.is_empty() {
             return awaiting("coins were deposited for the order, or given up");
         }
-        if sale.batches.iter().any(|batch| !batch.is_decided()) {
+        if sale.batches.iter().any(Batch::is_in_question) {
             return awaiting("an exchange may have taken coins for the order");
         }
         if !force && !now.is_past(sale.offer.created.pay_deadline_s) {

@@ -63,14 +63,14 @@ pub fn is_repeated(order: &Order, seq: Seq, facts: &Facts) -> bool {
     }
 }
 
-/// What the exchange decided is in the deposits, or came to nothing. What it did not, it may have taken; and of a coin
+/// What the exchange took is in the deposits, or came to nothing. What is in question it may have taken; and of a coin
 /// that an abort asks for without a deposit the batch alone says where.
 fn is_open(order: &Order, batch: &Batch) -> bool {
     let is_asked = |coin: &CoinPub| {
         let aborted = order.aborted(coin);
         order.deposit(coin).is_none() && aborted.is_some_and(|aborted| aborted.permission.is_some())
     };
-    !batch.is_decided() || batch.coins.iter().any(|coin| is_asked(&coin.coin_pub))
+    batch.is_in_question() || batch.coins.iter().any(|coin| is_asked(&coin.coin_pub))
 }
 
 /// The order's refunds, after all that is repeated: asked again when a wallet picks them up, and a repeat of what an

@@ -286,6 +286,7 @@ pub(super) static ROUTES: &[Route] = &[
             (409, Code::MerchantPostOrdersIdPayReplayAfterRefund),
             (410, Code::MerchantPostOrdersIdPayOfferExpired),
             (410, Code::MerchantPostOrdersIdPayDenominationDepositExpired),
+            (451, Code::MerchantPostOrdersIdPayExchangeLegallyRefused),
             (502, Code::MerchantGenericExchangeKeysFailure),
             (502, Code::MerchantGenericExchangeConnectFailure),
             (502, Code::MerchantGenericExchangeReplyMalformed),

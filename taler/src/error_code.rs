@@ -151,6 +151,8 @@ error_codes! {
         "The wire transfer deadline is over, so that no refund is possible any more.";
     MerchantPostOrdersIdPayExchangeFailed 2170 "MERCHANT_POST_ORDERS_ID_PAY_EXCHANGE_FAILED" 502
         "The exchange refused the deposit of a coin.";
+    MerchantPostOrdersIdPayExchangeLegallyRefused 2186 "MERCHANT_POST_ORDERS_ID_PAY_EXCHANGE_LEGALLY_REFUSED" 451
+        "The exchange may not take a coin for legal reasons.";
     MerchantPostOrdersIdPayReplayAfterRefund 2190 "MERCHANT_POST_ORDERS_ID_PAY_REPLAY_AFTER_REFUND" 409
         "The order was paid like this and refunded since: ask for the refunds.";
     MerchantPostOrdersIdPaidContractHashMismatch 2200 "MERCHANT_POST_ORDERS_ID_PAID_CONTRACT_HASH_MISMATCH" 400
@@ -230,9 +232,9 @@ mod tests {
         let expected = [
             16, 20, 21, 22, 24, 26, 31, 32, 40, 41, 42, 44, 52, 53, 56, 60, 76, 77, 1005, 1500, 1501, 1502,
             1503, 1506, 1510, 2000, 2005, 2009, 2010, 2011, 2012, 2013, 2014, 2019, 2022, 2024, 2025, 2042,
-            2105, 2106, 2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2190, 2200,
-            2201, 2253, 2254, 2255, 2256, 2300, 2301, 2500, 2502, 2503, 2504, 2505, 2506, 2507, 2508, 2509,
-            2510, 2511, 2520, 2521, 2530, 2531, 2532, 2600, 2601, 2602, 2900,
+            2105, 2106, 2150, 2151, 2154, 2155, 2156, 2157, 2160, 2161, 2165, 2167, 2169, 2170, 2186, 2190,
+            2200, 2201, 2253, 2254, 2255, 2256, 2300, 2301, 2500, 2502, 2503, 2504, 2505, 2506, 2507, 2508,
+            2509, 2510, 2511, 2520, 2521, 2530, 2531, 2532, 2600, 2601, 2602, 2900,
         ];
         assert_eq!(codes, expected);
         for code in ErrorCode::ALL {

@@ -333,6 +333,10 @@ impl Stage {
     }
 
     async fn abort(&mut self, message: &Message) {
+        // Whether the coins are deposited is in question, and the deposit may still be on its way: the wallet is asked to
+        // come again soon.
+        assert_eq!(self.as_wallet(message).await.error(), (408, 2011));
+        self.shop.clock.advance_s(60);
         let reply = self.as_wallet(message).await;
         let aborted = wallet::abort(&message.request, &reply.expect(200)).unwrap();
         self.shop.check_receipt(&reply);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use quittance::exchange::Times;
 use quittance_events::Facts;
-use quittance_sandbox::FaultKind;
+use quittance_sandbox::{Deposit, FaultKind};
 
 use crate::support::{Options, Shop};
-use crate::{batches, fail};
+use crate::{batches, delay, fail};
 
 #[tokio::test]
 async fn whatever_befalls_a_batch_it_is_deposited_once_in_the_end() {
@@ -47,6 +47,43 @@ async fn whatever_befalls_a_batch_it_is_deposited_once_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_payment_that_was_begun_in_time_is_finished_past_its_deadline() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    shop.clock.advance_s(86_400);
+    // Over a restart, too, and though the exchange fails again.
+    shop.stop().await;
+    shop.start().await;
+    fail(&shop.sandbox, FaultKind::Html, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2014));
+    let other = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    assert_eq!(shop.pay_by("boots", &other).await.error(), (410, 2161));
+    let paid = shop.pay_by("boots", &payment).await;
+    shop.is_paid(&paid, h_contract);
+    assert_eq!(batches(&shop.sandbox), 3);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_payment_that_was_begun_outlives_its_denominations() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    // Half a year later their time is over: the exchange says so itself, and not with a word that ends the payment.
+    shop.clock.advance_s(181 * 86_400);
+    let told = shop.pay_by("boots", &payment).await;
+    assert_eq!(told.error(), (502, 2170), "{}", told.text());
+    assert_eq!(told.json()["exchange_ec"], 1009);
+    assert_eq!(shop.status("boots", h_contract).await.status, 402);
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn an_abort_gives_back_what_was_taken_in_silence() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
@@ -56,6 +93,12 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
     // What is in question stays so over a restart.
     shop.stop().await;
     shop.start().await;
+    // Nor does its refund overtake a deposit that may still be on its way.
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    shop.clock.advance_s(59);
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    assert_eq!(shop.sandbox.refunds(), []);
+    shop.clock.advance_s(1);
     let back = shop.take_back("boots", &payment).await.expect(200);
     let refunds = back["refunds"].as_array().unwrap();
     assert_eq!(refunds.len(), payment.coins.len());
@@ -71,12 +114,33 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_repeat_does_not_hide_what_was_taken_before() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::LostReply, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    let (status, code) = (410, 1009);
+    fail(&shop.sandbox, FaultKind::Status { status, code }, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2170));
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    shop.clock.advance_s(60);
+    let back = shop.take_back("boots", &payment).await.expect(200);
+    let refunds = back["refunds"].as_array().unwrap();
+    assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
+    assert_eq!(shop.sandbox.refunds().len(), payment.coins.len());
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn an_abort_of_what_was_never_taken_says_so() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
     fail(&shop.sandbox, FaultKind::Reset, 1);
     assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    shop.clock.advance_s(60);
     let back = shop.take_back("boots", &payment).await.expect(200);
     let refunds = back["refunds"].as_array().unwrap();
     assert!(
@@ -84,6 +148,39 @@ async fn an_abort_of_what_was_never_taken_says_so() {
         "{back}"
     );
     assert_eq!(shop.pay_by("boots", &payment).await.error(), (402, 2167));
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_deposit_that_comes_through_behind_an_abort_goes_back() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    fail(&shop.sandbox, FaultKind::Reset, 1);
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+    assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
+    // The connection was given up; the request was not.
+    for spent in &payment.coins {
+        let deposit = Deposit {
+            coin_pub: spent.coin.coin_pub,
+            h_contract,
+            merchant_pub: shop.merchant_pub,
+            amount_with_fee: spent.contribution,
+            deposit_fee: spent.coin.deposit_fee,
+            refund_fee: spent.coin.refund_fee,
+            refund_deadline: None,
+        };
+        shop.sandbox.deposit(deposit).unwrap();
+    }
+    // The wallet does not come again: the background asks.
+    shop.clock.advance_s(60);
+    shop.until("the refunds", async || {
+        shop.sandbox.refunds().len() == payment.coins.len()
+    })
+    .await;
+    let back = shop.take_back("boots", &payment).await.expect(200);
+    let refunds = back["refunds"].as_array().unwrap();
+    assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
     shop.audit().await;
 }
 
@@ -105,13 +202,7 @@ async fn a_reply_that_comes_after_the_wallets_time_still_pays() {
     shop.open_account().await;
     let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
     let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
-    shop.sandbox
-        .fault(quittance_sandbox::Fault {
-            delay: Duration::from_millis(500),
-            path: quittance_sandbox::FaultPath::Deposit,
-            ..quittance_sandbox::Fault::new(FaultKind::Delay)
-        })
-        .unwrap();
+    delay(&shop.sandbox, Duration::from_millis(500));
     let first = shop.pay_by("boots", &payment).await;
     // On a machine that is very busy even the keys may have taken all the time.
     assert_eq!(first.error(), (504, 2011));
@@ -126,6 +217,20 @@ async fn a_reply_that_comes_after_the_wallets_time_still_pays() {
 }
 
 #[tokio::test]
+async fn stopping_waits_for_a_payment_that_outlived_its_request() {
+    let mut shop = Shop::open_with(impatient()).await;
+    shop.open_account().await;
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+    delay(&shop.sandbox, Duration::from_millis(700));
+    assert_eq!(shop.pay_by("boots", &payment).await.error(), (504, 2011));
+    shop.stop().await;
+    shop.start().await;
+    assert_eq!(shop.status("boots", h_contract).await.status, 200);
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn an_exchange_that_never_answers_leaves_the_payment_in_question() {
     let mut shop = Shop::open_with(impatient()).await;
     shop.open_account().await;
@@ -136,7 +241,8 @@ async fn an_exchange_that_never_answers_leaves_the_payment_in_question() {
     // An abort does not overtake the deposit: it waits until the call has ended, and longer than the wallet does.
     assert_eq!(shop.take_back("boots", &payment).await.error(), (408, 2011));
     assert_eq!(shop.sandbox.refunds(), []);
-    shop.until("the end of the call", async || {
+    shop.until("the end of the call, and a minute more", async || {
+        shop.clock.advance_s(20);
         let back = shop.take_back("boots", &payment).await;
         back.status == 200
     })

@@ -65,6 +65,16 @@ fn fail(sandbox: &Sandbox, kind: FaultKind, times: u32) {
     sandbox.fault(fault).unwrap();
 }
 
+/// Lets the reply to the next batch come late.
+fn delay(sandbox: &Sandbox, delay: Duration) {
+    let fault = Fault {
+        delay,
+        path: FaultPath::Deposit,
+        ..Fault::new(FaultKind::Delay)
+    };
+    sandbox.fault(fault).unwrap();
+}
+
 /// A shop that takes coins of two exchanges.
 async fn with_two_exchanges() -> (Shop, Sandbox) {
     let second = Sandbox::start(SandboxConfig {

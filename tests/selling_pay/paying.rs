@@ -283,7 +283,7 @@ async fn an_exchange_that_refuses_otherwise_fails_the_payment_and_the_wallet_may
     for (status, code, told) in [
         (403, 1006, (502, 2170)),
         (409, 1003, (502, 2170)),
-        (451, 1035, (502, 2014)),
+        (451, 1035, (451, 2186)),
         (503, 1007, (502, 2014)),
     ] {
         fail(

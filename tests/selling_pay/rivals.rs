@@ -1,10 +1,12 @@
 //! Payments that fail half-way at one of two exchanges, and wallets that compete for one order: each gets its own back.
 
+use std::time::Duration;
+
 use quittance_sandbox::FaultKind;
 use serde_json::{Value, json};
 
-use crate::support::Shop;
-use crate::{batches, fail, of_both, with_two_exchanges};
+use crate::support::{NOON_S, Shop};
+use crate::{batches, delay, fail, of_both, with_two_exchanges};
 
 fn types(answer: &Value) -> Vec<&str> {
     let refunds = answer["refunds"].as_array().unwrap();
@@ -61,6 +63,40 @@ async fn half_a_payment_is_finished_by_the_wallet_or_given_back() {
 }
 
 #[tokio::test]
+async fn a_reply_that_cannot_be_recorded_does_not_cut_off_the_other_exchanges_call() {
+    let (mut shop, second) = with_two_exchanges().await;
+    let theirs = second.withdraw("KUDOS:4".parse().unwrap()).unwrap();
+    let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
+    let payment = of_both(
+        &terms,
+        [&shop.purse("KUDOS:8"), &theirs],
+        ["KUDOS:5.1", "KUDOS:2"],
+    );
+    delay(&shop.sandbox, Duration::from_secs(1));
+    delay(&second, Duration::from_secs(3));
+    let meanwhile = async {
+        shop.until("both batches", async || {
+            (batches(&shop.sandbox), batches(&second)) == (1, 1)
+        })
+        .await;
+        // The clock was wrong by an hour when the first reply came, so that the ledger refuses it.
+        shop.clock.advance_s(3600);
+        shop.record_order(&shop.terms("other", "KUDOS:1", 86_400, 172_800))
+            .await;
+        shop.clock.set_s(NOON_S);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        shop.clock.advance_s(3600);
+    };
+    let (told, ()) = tokio::join!(shop.pay_by("boots", &payment), meanwhile);
+    assert_eq!(told.error(), (500, 52), "{}", told.text());
+    // What the second exchange said is recorded, so that the first alone is asked again.
+    let paid = shop.pay_by("boots", &payment).await;
+    shop.is_paid(&paid, h_contract);
+    assert_eq!((batches(&shop.sandbox), batches(&second)), (2, 1));
+    shop.audit().await;
+}
+
+#[tokio::test]
 async fn of_two_wallets_one_pays_and_the_other_gets_its_coins_back() {
     let (mut shop, second) = with_two_exchanges().await;
     let (_, terms, h_contract) = shop.sold("boots", "KUDOS:7").await;
@@ -77,6 +113,12 @@ async fn of_two_wallets_one_pays_and_the_other_gets_its_coins_back() {
     shop.is_paid(&paid, h_contract);
     assert_eq!(shop.pay_by("boots", &half).await.error(), (409, 2160));
     // One coin was deposited, the other in question: both go back, whether their wallet comes or not.
+    shop.until("the refund of what is deposited", async || {
+        shop.sandbox.refunds().len() == 1
+    })
+    .await;
+    assert_eq!(second.refunds(), [], "the deposit may still be on its way");
+    shop.clock.advance_s(60);
     shop.until("the refunds", async || {
         (shop.sandbox.refunds().len(), second.refunds().len()) == (1, 1)
     })

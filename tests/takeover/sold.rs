@@ -99,12 +99,14 @@ async fn a_successor_finishes_the_abort_of_a_payment_in_question() {
         })
     };
     shop.sandbox.fault(fault).unwrap();
+    shop.clock.advance_s(60);
     shop.post("orders/asked/abort", &payment.abort_request()).await;
     shop.audit().await;
     let (old, anchor) = (shop.config.ledger.clone(), shop.config.anchor.clone());
     let continued = shop.continue_as("second", &old, &anchor).await;
     assert_eq!(continued.orders, 1);
     shop.start().await;
+    shop.clock.advance_s(60);
     shop.until("all coins come back", async || {
         let reply = shop.post("orders/asked/abort", &payment.abort_request()).await;
         let body = if reply.status == 200 {

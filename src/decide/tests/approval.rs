@@ -110,6 +110,19 @@ fn the_amount_is_the_new_total_and_its_growth_is_spread() {
 }
 
 #[test]
+fn a_coin_that_the_exchange_will_not_give_back_is_the_last_to_be_refunded() {
+    let order = aborted(&sold("10", &[(1, "4", "0.1")], false), &[1]);
+    let order = after(&order, &[replied(1, 0, Verdict::Refused, 410, Some(1503))]);
+    let rest = word(&[told(2, "6", "0.1")], true, &[]);
+    let order = after(&order, &tell(&order, &rest).unwrap());
+    assert_eq!(order.payment.as_ref().unwrap().paid, kudos("10"));
+    let some = approve(&order, "KUDOS:5").unwrap();
+    assert_eq!(shares(&some), [(coin(2), kudos("5"))]);
+    let most = approve(&order, "KUDOS:9").unwrap();
+    assert_eq!(shares(&most), [(coin(2), kudos("6")), (coin(1), kudos("3"))]);
+}
+
+#[test]
 fn shares_are_greedy_in_recorded_order_and_leave_no_crumbs_where_that_is_possible() {
     let order = sold("12.5", &[(1, "10", "0.2"), (2, "2.5", "0.02")], true);
     // The documented example: never 9.99 of the first coin, for 0.01 could not be refunded of it any more.

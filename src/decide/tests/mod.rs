@@ -7,6 +7,7 @@ mod approval;
 mod deposits;
 mod order;
 mod pay;
+mod pay_again;
 mod pay_against_abort;
 mod refund;
 mod sale;

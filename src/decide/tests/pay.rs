@@ -20,7 +20,7 @@ use crate::decide::pay::{Outcome, Payment, Standing, completed, decide, recorded
 use crate::decide::{abort, deposits};
 use crate::limits::{BATCHES_MAX, PAY_COINS_MAX, SESSIONS_MAX};
 
-const SECOND: &str = "https://second.example/";
+pub(super) const SECOND: &str = "https://second.example/";
 
 pub(super) fn second_exchange() -> MasterPub {
     MasterPub::from_bytes([102; 32])
@@ -217,18 +217,18 @@ fn kinds(events: &[NewEvent]) -> Vec<&'static str> {
     events.iter().map(|event| event.facts.kind()).collect()
 }
 
-fn code<T: std::fmt::Debug>(decided: Result<T, Refusal>) -> ErrorCode {
+pub(super) fn code<T: std::fmt::Debug>(decided: Result<T, Refusal>) -> ErrorCode {
     decided.unwrap_err().code
 }
 
-fn stand(order: Option<&Folded>, payment: &Payment, at: Micros) -> Result<Vec<Share>, ErrorCode> {
+pub(super) fn stand(order: Option<&Folded>, payment: &Payment, at: Micros) -> Result<Vec<Share>, ErrorCode> {
     standing(order, payment, is_configured, at)
         .map(|(_, shares)| shares)
         .map_err(|refusal| refusal.code)
 }
 
 /// Paid with coin 1, at one exchange.
-fn paid_order() -> (Order, Payment) {
+pub(super) fn paid_order() -> (Order, Payment) {
     let order = sold("10");
     let payment = payment(vec![paid_coin(1, "10", EXCHANGE)]);
     let order = after(&order, &pay(&order, &payment, "10").unwrap());
@@ -496,6 +496,9 @@ fn a_session_is_recorded_once_and_only_so_many() {
         assert_eq!(shown(&order, number).unwrap(), []);
     }
     assert_eq!(code(shown(&order, 200)), ErrorCode::GenericParameterMalformed);
+    // Who pays again with what has paid is told so all the same.
+    again.session = Some(session(200));
+    assert_eq!(pay(&order, &again, "10").unwrap(), []);
     let order = folded(&order);
     let other = HashCode::from_bytes([1; 64]);
     assert_eq!(
@@ -559,10 +562,7 @@ fn an_order_takes_only_so_many_batches() {
             &record(&order, &reply(&order, number, 1, Verdict::Refused), &merchant()),
         );
     }
-    assert_eq!(
-        code(pay(&order, &payment, "10")),
-        ErrorCode::GenericParameterMalformed
-    );
+    assert_eq!(refused(pay(&order, &payment, "10")), (400, 26));
 }
 
 #[test]
@@ -581,21 +581,21 @@ fn the_intake_tells_nothing_of_an_order_that_is_sold_here() {
 }
 
 /// A recorded deposit of two coins, with the exchange's `/keys` of that day.
-struct Recorded {
-    order: Order,
-    payment: Payment,
+pub(super) struct Recorded {
+    pub(super) order: Order,
+    pub(super) payment: Payment,
     terms: DepositTerms,
-    keys: Arc<ExchangeKeys>,
-    master: MasterPub,
-    at: Micros,
+    pub(super) keys: Arc<ExchangeKeys>,
+    pub(super) master: MasterPub,
+    pub(super) at: Micros,
 }
 
-fn fixture(name: &str) -> Value {
+pub(super) fn fixture(name: &str) -> Value {
     let path = format!("{}/taler/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn recording() -> Recorded {
+pub(super) fn recording() -> Recorded {
     let capture = fixture("deposit-batch-two-coins.json");
     let keys = fixture("keys.body.json");
     let master: MasterPub = serde_json::from_value(keys["master_public_key"].clone()).unwrap();
@@ -631,7 +631,7 @@ impl Recorded {
         Price::new(parse(amount), parse("0"), None, None).unwrap()
     }
 
-    fn check(&self, payment: &Payment, amount: &str, at: Micros) -> Result<Checked, Unfit> {
+    pub(super) fn check(&self, payment: &Payment, amount: &str, at: Micros) -> Result<Checked, Unfit> {
         let share = Share {
             exchange: self.master,
             url: EXCHANGE.into(),

@@ -10,7 +10,9 @@ use super::pay::{
     batch, checked, ended, folded, is_configured, paid_coin, pay, payment, price, reply, sold, unreached,
 };
 use super::*;
+use crate::decide::abort::not_before;
 use crate::decide::pay::{Payment, completed, decide as decide_pay, recorded as record};
+use crate::limits::DEPOSIT_LINGERS_S;
 
 const SECOND: &str = "https://second.example/";
 
@@ -318,6 +320,47 @@ fn a_coin_in_question_is_asked_back_for_what_it_was_to_pay() {
         (402, 2167),
         "the abort took its coins out of any payment"
     );
+}
+
+#[test]
+fn a_refund_waits_for_a_deposit_that_may_be_on_its_way() {
+    let order = sold("10");
+    let [both, _] = payments();
+    let order = after(&order, &pay(&order, &both, "10").unwrap());
+    let order = after(&order, &record(&order, &unreached(&order, 0, 1), &merchant()));
+    let order = ended(&order, &reply(&order, 1, 1, Verdict::Confirmed), &both, "10");
+    let order = aborted(&order, &[1, 2, 3]);
+    let not_before =
+        |order: &Order, number, tried, time| not_before(order, &coin(number), |_| at(tried), at(time));
+    let linger = DEPOSIT_LINGERS_S;
+    // It is recorded when it was tried, or known to this process.
+    assert_eq!(
+        not_before(&order, 1, NOW_S - 100, NOW_S),
+        Some(at(NOW_S + linger))
+    );
+    assert_eq!(
+        not_before(&order, 1, NOW_S - 100, NOW_S + linger - 1),
+        Some(at(NOW_S + linger))
+    );
+    assert_eq!(not_before(&order, 1, NOW_S - 100, NOW_S + linger), None);
+    let later = NOW_S + linger;
+    assert_eq!(not_before(&order, 1, later, later), Some(at(later + linger)));
+    // A clock that was ahead holds nothing up for long, and hides no other time.
+    assert_eq!(
+        not_before(&order, 1, NOW_S + 10_000, NOW_S),
+        Some(at(NOW_S + linger))
+    );
+    let set_back = NOW_S - 1_000;
+    assert_eq!(
+        not_before(&order, 1, set_back, set_back),
+        Some(at(set_back + linger))
+    );
+    assert_eq!(not_before(&order, 1, NOW_S - 2_000, set_back), None);
+    // Deposited, and never asked for.
+    assert_eq!(not_before(&order, 2, NOW_S, NOW_S), None);
+    assert_eq!(not_before(&order, 3, NOW_S, NOW_S), None);
+    let confirmed = record(&order, &reply(&order, 0, 2, Verdict::Confirmed), &merchant());
+    assert_eq!(not_before(&after(&order, &confirmed), 1, NOW_S, NOW_S), None);
 }
 
 #[test]

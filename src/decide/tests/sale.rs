@@ -35,8 +35,10 @@ fn an_order_goes_unless_there_is_or_may_be_money_in_it() {
         layout: DepositForm::PerCoin,
         wallet_data_hash: None,
         coins: Vec::new(),
+        at: before,
         attempt: 1,
         last: None,
+        is_unsure: false,
     };
     let replied = |verdict| BatchAttempt::Replied {
         seq: Seq::FIRST,
@@ -59,6 +61,14 @@ fn an_order_goes_unless_there_is_or_may_be_money_in_it() {
         let decided = taken_back(&folded(&order), true, after);
         assert_eq!(decided.is_err(), stays, "{last:?}");
     }
+    // An attempt before the refusal may have been taken.
+    let mut unsure = order.clone();
+    unsure.sale.as_mut().unwrap().batches.push(Batch {
+        last: Some(replied(Verdict::Refused)),
+        is_unsure: true,
+        ..batch
+    });
+    assert_eq!(refused(taken_back(&folded(&unsure), true, after)), awaiting);
     let mut aborted = order.clone();
     aborted.aborts.push(AbortedCoin {
         coin_pub: coin(1),
