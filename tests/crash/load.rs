@@ -18,8 +18,9 @@ use crate::sales::Sale;
 
 /// Value of every coin, in KUDOS.
 const COIN: u64 = 4;
-/// The background's pauses double; with a handful of failures behind it a permission waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// The background's pauses double; with a handful of failures behind it a permission waits so long. And the refund of a coin
+/// that may be on its way is not asked for in the first minute.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What goes wrong next.
 pub(crate) fn any_fault(dice: &mut Dice) -> FaultKind {
