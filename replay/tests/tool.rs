@@ -207,7 +207,7 @@ fn a_copy_of_a_running_service_is_read_with_its_wal() {
     };
     let report = verify(&options).unwrap();
     assert!(report.is_sound(), "{:#?}", report.findings);
-    assert_eq!(report.checked.events, 4);
+    assert_eq!(report.checked.events, 5);
     assert!(report.anchored.is_some());
     assert_eq!(folder(dir.path()), before, "the evidence was touched");
 }
