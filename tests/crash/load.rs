@@ -20,7 +20,7 @@ use crate::sales::Sale;
 const COIN: u64 = 4;
 /// The background's pauses double; with a handful of failures behind it a permission waits so long. And the refund of a coin
 /// that may be on its way is not asked for in the first minute.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What goes wrong next.
 pub(crate) fn any_fault(dice: &mut Dice) -> FaultKind {
