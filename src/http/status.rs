@@ -54,7 +54,7 @@ pub(super) struct Unpaid {
     pub(super) already_paid_order_id: Option<OrderId>,
 }
 
-/// Somebody else has it; here one can have another.
+/// It is not for who asks, who shows nothing of it; here one can have another.
 #[derive(Serialize)]
 pub(super) struct Elsewhere {
     pub(super) public_reorder_url: String,

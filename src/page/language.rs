@@ -38,8 +38,8 @@ words! {
     claimed_further: "Confirm the payment there. If that is not your wallet, ask the shop for a new order.",
         "Bestätigen Sie dort die Zahlung. Ist es nicht Ihr Wallet, bitten Sie den Händler um eine neue Bestellung.",
         "Confirmez-y le paiement. Si ce n’est pas votre portefeuille, demandez une nouvelle commande au commerçant.";
-    elsewhere: "Somebody else has taken this order", "Jemand anderes hat diese Bestellung übernommen",
-        "Quelqu’un d’autre a pris cette commande";
+    elsewhere: "This order is somebody else’s", "Diese Bestellung gehört jemand anderem",
+        "Cette commande est celle de quelqu’un d’autre";
     order_anew: "Order anew", "Neu bestellen", "Commander à nouveau";
     open_wallet: "Open the wallet", "Wallet öffnen", "Ouvrir le portefeuille";
     paid: "Paid", "Bezahlt", "Payé";
