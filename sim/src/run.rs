@@ -406,9 +406,10 @@ impl<'a> Run<'a> {
                 let coins: Vec<_> = self.orders[order].coins.iter().map(|coin| coin.key).collect();
                 self.ask(order, Wish::Abort(coins));
                 self.quiet();
-                // What an abort has just asked for waits for a deposit that may be on its way.
-                self.log("a minute passes");
-                self.world.pass(1_000 * (DEPOSIT_LINGERS_S + 6));
+                // What an abort has just asked for waits for a deposit that may be on its way; twice as long where the
+                // order's time is ahead of a clock that was set right.
+                self.log("two minutes pass");
+                self.world.pass(1_000 * (2 * DEPOSIT_LINGERS_S + 6));
                 self.world.settle_due();
                 self.quiet();
                 self.ask(order, Wish::Fetch);
