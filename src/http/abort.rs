@@ -16,6 +16,7 @@ use warp::reply::Response;
 use super::{Call, parse, reply, shape};
 use crate::decide::abort::{AbortRequest, decide};
 use crate::exchange::{KeysFailure, Unsent};
+use crate::paying::too_slow;
 use crate::refusal::{Refusal, RequestError};
 use crate::settle::{Settled, settle};
 
@@ -78,7 +79,7 @@ pub(super) async fn post(call: &Call) -> Result<Response, RequestError> {
 
     // A payment's deposits are not overtaken by their refunds: it ends first, and what it brought is decided on.
     let turn = timeout_at(until, service.paying.turn(key)).await;
-    let turn = turn.map_err(|_| Refusal::new(ErrorCode::MerchantGenericExchangeTimeout).status(408))?;
+    let turn = turn.map_err(|_| too_slow().status(408))?;
     let merchant = &call.instance().merchant;
     let order = service
         .decide_and_record(key, |order, _| decide(order, &request, merchant))

@@ -12,7 +12,8 @@ use super::routes::Target;
 const MAX_AGE_S: u64 = 86_400;
 
 /// Of an answer's headers, what pages may read beside the usual.
-const EXPOSED: &str = "Quittance-Receipt, ETag, Taler";
+const EXPOSED: &str =
+    "Quittance-Receipt, Quittance-Request, Quittance-Webhook-Secret, ETag, Retry-After, Taler";
 
 /// An answer that a page may read.
 pub(super) fn shared(mut response: Response) -> Response {
@@ -43,12 +44,17 @@ pub(super) fn preflight(target: &Target<'_>) -> Response {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn receipts_are_among_what_pages_may_read() {
-        let receipt = quittance_events::receipt::HEADER;
-        assert!(
-            super::EXPOSED
-                .to_ascii_lowercase()
-                .contains(&receipt.to_ascii_lowercase())
-        );
+    fn pages_may_read_what_is_our_own() {
+        let exposed: Vec<&str> = super::EXPOSED.split(", ").collect();
+        for ours in [
+            quittance_events::receipt::HEADER,
+            crate::http::observe::HEADER,
+            crate::http::webhooks::SECRET,
+        ] {
+            assert!(
+                exposed.iter().any(|name| name.eq_ignore_ascii_case(ours)),
+                "{ours}"
+            );
+        }
     }
 }

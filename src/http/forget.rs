@@ -14,6 +14,7 @@ use warp::reply::Response;
 
 use super::{Call, parse, reply};
 use crate::decide::forget;
+use crate::paying::too_slow;
 use crate::refusal::{Refusal, RequestError};
 
 #[derive(Deserialize, JsonSchema)]
@@ -40,7 +41,7 @@ pub(super) async fn patch(call: &Call) -> Result<Response, RequestError> {
     // A payment under way goes by the terms as they are. Nothing but forgetting changes them, so that they stay as they
     // are read here until this is over.
     let turn = timeout_at(until, service.paying.turn(key)).await;
-    let _turn = turn.map_err(|_| Refusal::new(ErrorCode::MerchantGenericExchangeTimeout).status(408))?;
+    let _turn = turn.map_err(|_| too_slow().status(408))?;
     let order = service.order(key).await?;
     let order = order.ok_or_else(|| Refusal::new(ErrorCode::MerchantGenericOrderUnknown))?;
     let terms = service.terms(order.terms_at).await?;

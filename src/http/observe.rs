@@ -15,7 +15,7 @@ use warp::reply::Response;
 use crate::service::Service;
 
 /// Names the request of an error.
-const HEADER: &str = "quittance-request";
+pub(super) const HEADER: &str = "quittance-request";
 
 /// What an answer to a path that is no endpoint is counted under.
 const NO_ENDPOINT: &str = "none";

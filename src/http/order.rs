@@ -55,14 +55,13 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
     let until = Instant::now() + asked.timeout;
     let mut waiter = call.waiter(asked.timeout, || Topic::Order(key.clone()));
     loop {
-        let (is_paid, body) = look(call, key, &asked).await?;
+        let (is_settled, body) = look(call, key, &asked).await?;
         let body = serde_json::to_vec(&body).expect("a reply is plain JSON");
         let tag = reply::tag(&body);
         let is_known = asked.known_as.as_ref() == Some(&tag);
-        let is_awaited = if asked.known_as.is_some() {
-            !is_known
-        } else {
-            is_paid
+        let is_awaited = match asked.known_as {
+            Some(_) => !is_known,
+            None => is_settled,
         };
         if is_awaited || !call.wait(&mut waiter, until).await? {
             return Ok(reply::tagged(&tag, (!is_known).then_some(body)));
@@ -70,14 +69,17 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
     }
 }
 
-/// Whether the order is paid in this session, and how it stands.
+/// Whether the order is paid in this session, or another is that was bought instead; and how it stands.
 async fn look(call: &Call, key: &OrderKey, asked: &Asked) -> Result<(bool, Value), RequestError> {
     let session = asked.session.as_deref();
     let folded = known(call, key).await?;
     let paid = folded.order().filter(|order| is_paid_in(order, session));
     match paid.and_then(|order| Some((order, order.payment.as_ref()?))) {
         Some((order, payment)) => Ok((true, paid_body(call, order, payment, session).await?)),
-        None => Ok((false, unpaid_body(call, key, &folded, asked).await?)),
+        None => {
+            let body = unpaid_body(call, key, &folded, asked).await?;
+            Ok((body.get("already_paid_order_id").is_some(), body))
+        }
     }
 }
 

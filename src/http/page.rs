@@ -6,15 +6,14 @@ use quittance_events::answer::Status;
 use quittance_events::{Folded, Order};
 use quittance_taler::{ErrorCode, Timestamp, amount, uri};
 use serde_json::Value;
-use url::Url;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::status::{self, Shown, Unpaid};
 use super::{Call, reply};
 use crate::page::{
-    Language, OrderState, OrderView, POLICY, Trouble, elsewhere_page, is_web_address, order_page,
-    trouble_page, wants_page,
+    Language, OrderState, OrderView, POLICY, Trouble, elsewhere_page, order_page, trouble_page, wants_page,
+    web_address,
 };
 use crate::refusal::{Refusal, RequestError};
 
@@ -43,8 +42,7 @@ pub(super) async fn get(call: &Call, language: Language) -> Result<Response, Req
         fulfillment_url: Some(url),
         ..
     }) = &shown
-        && is_web_address(url)
-        && let Ok(url) = Url::parse(url)
+        && let Some(url) = web_address(url)
     {
         // His wallet has shown that he bought it before: nothing is to be paid or seen here.
         let mut response = page(StatusCode::FOUND, String::new(), language);

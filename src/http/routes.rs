@@ -846,8 +846,7 @@ pub(super) struct Target<'a> {
 impl Target<'_> {
     /// This path as the method has it, or the methods that it takes.
     pub(super) fn taking(self, method: &str) -> Result<Self, Vec<&'static str>> {
-        let routes = || ROUTES.iter().filter(|route| route.path == self.template);
-        match routes().find(|route| route.method == method) {
+        match self.routes().find(|route| route.method == method) {
             Some(route) => Ok(Target {
                 demand: route.demand,
                 method: route.method,
@@ -859,8 +858,12 @@ impl Target<'_> {
 
     /// The methods that the path takes.
     pub(super) fn methods(&self) -> Vec<&'static str> {
-        let routes = ROUTES.iter().filter(|route| route.path == self.template);
-        routes.map(|route| route.method).collect()
+        self.routes().map(|route| route.method).collect()
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &'static Route> {
+        let template = self.template;
+        ROUTES.iter().filter(move |route| route.path == template)
     }
 }
 

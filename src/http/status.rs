@@ -139,8 +139,11 @@ pub(super) async fn get(call: &Call) -> Result<Response, RequestError> {
 
 /// Whether this is what the request would wait for.
 fn is_awaited(shown: &Shown, asked: &Asked) -> bool {
-    let Shown::Paid(Paid { status, .. }) = shown else {
-        return matches!(shown, Shown::Elsewhere(_));
+    let status = match shown {
+        Shown::Paid(Paid { status, .. }) => status,
+        Shown::Elsewhere(_) => return true,
+        // What was bought before is not going to be paid.
+        Shown::Unpaid(unpaid) => return unpaid.already_paid_order_id.is_some(),
     };
     let is_above = |floor: &Amount| {
         let compared = status.refund_amount.try_cmp(floor);
@@ -262,14 +265,19 @@ pub(super) async fn paid_before(
             instance: key.instance.clone(),
             order: id,
         };
-        let Some(order) = call.service.order(&other).await?.filter(|_| other != *key) else {
+        if other == *key {
+            continue;
+        }
+        let Some(order) = call.service.order(&other).await? else {
             continue;
         };
-        let is_theirs = is_paid_in(&order, Some(session));
         let is_whole = allow_refunded || order.approved()?.is_zero();
-        let leads_to = member(call, &Folded::Recorded(order), "fulfillment_url").await?;
-        if is_theirs && is_whole && leads_to.as_deref() == Some(url) {
-            return Ok(Some(other.order));
+        // Terms are read for those alone that could be it.
+        if is_whole && is_paid_in(&order, Some(session)) {
+            let leads_to = member(call, &Folded::Recorded(order), "fulfillment_url").await?;
+            if leads_to.as_deref() == Some(url) {
+                return Ok(Some(other.order));
+            }
         }
     }
     Ok(None)

@@ -210,7 +210,7 @@ pub(crate) fn elsewhere_page(reorder_url: &str, language: Language) -> String {
     let words = language.words();
     let mut page = Page::bare(language);
     (page.state, page.heading) = ("elsewhere", words.elsewhere);
-    page.action = is_web_address(reorder_url).then(|| Action::plain(reorder_url, words.order_anew));
+    page.action = web_address(reorder_url).map(|_| Action::plain(reorder_url, words.order_anew));
     page.text()
 }
 
@@ -249,7 +249,7 @@ impl<'a> Page<'a> {
         self.message = said(terms, "fulfillment_message", language);
         let address = terms["fulfillment_url"]
             .as_str()
-            .filter(|url| is_web_address(url));
+            .filter(|url| web_address(url).is_some());
         self.action = address.map(|url| Action::plain(url, language.words().to_shop));
     }
 
@@ -274,8 +274,9 @@ fn said<'a>(terms: &'a Value, member: &str, language: Language) -> Option<&'a st
 }
 
 /// Contracts may hold addresses of any scheme; of scripts and files a page makes no link.
-pub(crate) fn is_web_address(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+pub(crate) fn web_address(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
 fn amount_text(amount: &Amount, language: Language) -> String {

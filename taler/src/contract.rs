@@ -325,10 +325,25 @@ fn exchanges_of(members: &Map<String, Value>) -> Result<Vec<TermsExchange>, Cont
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use serde_json::json;
+
+    /// Terms with members that may be forgotten, and what is left when all of them are.
+    pub(crate) fn reference_vector() -> (Value, Value) {
+        let terms = json!({
+            "k1": 1, "$forgettable": {"k1": "SALT"},
+            "k2": {"n1": true, "$forgettable": {"n1": "salt"}},
+            "k3": {"n1": "string"},
+        });
+        let form = json!({
+            "$forgotten": {"k1": "DTG6STNK2DJHGG00TVVEYRVS8D3F129JNNGCPMSXHH41MMFKJ6FHPXB7JE1YYRV95ENPQTYCJFWKT9M5R2KQ3BD1V0147SRN2B9Z6W0"},
+            "k2": {"$forgotten": {"n1": "HQK4F5VAQPH7WP36AFRB5JH282B2SSTPXCSZJS5JMNHTAQD9MK0EYSB0FB3KYB1WR89PDTJT69F2GTDRCSQGKM5FZA82RR69ZJMSSWR"}},
+            "k3": {"n1": "string"},
+        });
+        (terms, form)
+    }
 
     fn hash(terms: &Value) -> String {
         contract_hash(terms).unwrap().to_string()
@@ -340,16 +355,7 @@ mod tests {
 
     #[test]
     fn reference_vector_with_forgettable_members() {
-        let terms = json!({
-            "k1": 1, "$forgettable": {"k1": "SALT"},
-            "k2": {"n1": true, "$forgettable": {"n1": "salt"}},
-            "k3": {"n1": "string"},
-        });
-        let form = json!({
-            "$forgotten": {"k1": "DTG6STNK2DJHGG00TVVEYRVS8D3F129JNNGCPMSXHH41MMFKJ6FHPXB7JE1YYRV95ENPQTYCJFWKT9M5R2KQ3BD1V0147SRN2B9Z6W0"},
-            "k2": {"$forgotten": {"n1": "HQK4F5VAQPH7WP36AFRB5JH282B2SSTPXCSZJS5JMNHTAQD9MK0EYSB0FB3KYB1WR89PDTJT69F2GTDRCSQGKM5FZA82RR69ZJMSSWR"}},
-            "k3": {"n1": "string"},
-        });
+        let (terms, form) = reference_vector();
         let expected = "VDE8JPX0AEEE3EX1K8E11RYEWSZQKGGZCV6BWTE4ST1C8711P7H850Z7F2Q2HSSYETX87ERC2JNHWB7GTDWTDWMM716VKPSRBXD7SRR";
         assert_eq!(scrub(&terms).unwrap(), form);
         assert_eq!(hash(&terms), expected);

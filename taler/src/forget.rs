@@ -190,6 +190,7 @@ fn forget_member(members: &mut Map<String, Value>, path: &ForgetPath) -> Result<
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+    use crate::contract::tests::reference_vector;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -245,16 +246,7 @@ mod tests {
 
     #[test]
     fn the_reference_vector_is_forgotten_member_by_member() {
-        let terms = json!({
-            "k1": 1, "$forgettable": {"k1": "SALT"},
-            "k2": {"n1": true, "$forgettable": {"n1": "salt"}},
-            "k3": {"n1": "string"},
-        });
-        let form = json!({
-            "$forgotten": {"k1": "DTG6STNK2DJHGG00TVVEYRVS8D3F129JNNGCPMSXHH41MMFKJ6FHPXB7JE1YYRV95ENPQTYCJFWKT9M5R2KQ3BD1V0147SRN2B9Z6W0"},
-            "k2": {"$forgotten": {"n1": "HQK4F5VAQPH7WP36AFRB5JH282B2SSTPXCSZJS5JMNHTAQD9MK0EYSB0FB3KYB1WR89PDTJT69F2GTDRCSQGKM5FZA82RR69ZJMSSWR"}},
-            "k3": {"n1": "string"},
-        });
+        let (terms, form) = reference_vector();
         assert_eq!(left(&terms, &["$.k1", "$.k2.n1"]), Some(form.clone()));
         let first = left(&terms, &["$.k2.n1"]).unwrap();
         assert_eq!(first["k1"], 1);

@@ -1,5 +1,7 @@
 //! What wallets and customers see of an order, and long polling.
 
+use std::time::Duration;
+
 use quittance_taler::HashCode;
 use serde_json::{Value, json};
 
@@ -146,13 +148,16 @@ async fn what_was_bought_before_is_not_to_be_paid_again() {
     };
     pay(&shop, "one").await;
     let token = shop.offer("second", "KUDOS:7").await;
-    let public = async |shop: &Shop, session: &str| {
-        let query = format!("token={token}&session_id={session}");
-        shop.get(&of("second", &query)).await.expect(402)["already_paid_order_id"].clone()
+    let public = async |shop: &Shop, session: &str, wait: &str| {
+        let query = format!("token={token}&session_id={session}&{wait}");
+        let path = of("second", &query);
+        let shown = tokio::time::timeout(Duration::from_secs(20), shop.get(&path)).await;
+        shown.expect("it is answered at once").expect(402)["already_paid_order_id"].clone()
     };
     let private = async |shop: &Shop, query: &str| {
         let path = format!("private/orders/second?session_id={query}");
-        let body = shop.get_private(&path).await.expect(200);
+        let shown = tokio::time::timeout(Duration::from_secs(20), shop.get_private(&path)).await;
+        let body = shown.expect("it is answered at once").expect(200);
         (
             body["already_paid_order_id"].clone(),
             body["already_paid_fulfillment_url"].clone(),
@@ -160,15 +165,18 @@ async fn what_was_bought_before_is_not_to_be_paid_again() {
     };
     let url = json!("https://shop.example/thanks");
     let nothing = (Value::Null, Value::Null);
-    assert_eq!(private(&shop, "one").await, (json!("first"), url.clone()));
+    assert_eq!(
+        private(&shop, &format!("one&{LONG}")).await,
+        (json!("first"), url.clone())
+    );
     assert_eq!(private(&shop, "two").await, nothing);
-    assert_eq!(public(&shop, "two").await, Value::Null);
+    assert_eq!(public(&shop, "two", "").await, Value::Null);
     // The wallet claims the second one, finds that it has the first, and shows that one in this session.
     shop.claim("second", 2, Some(&token)).await.expect(200);
     pay(&shop, "two").await;
-    assert_eq!(public(&shop, "two").await, "first");
+    assert_eq!(public(&shop, "two", LONG).await, "first");
     // The first is in the last session alone.
-    assert_eq!(public(&shop, "one").await, Value::Null);
+    assert_eq!(public(&shop, "one", "").await, Value::Null);
     let path = format!("orders/second?token={token}&session_id=two");
     let (status, headers, body) = shop.raw("GET", &path, &[("accept", "text/html")], b"").await;
     assert_eq!(
@@ -180,14 +188,14 @@ async fn what_was_bought_before_is_not_to_be_paid_again() {
     shop.audit().await;
     shop.start().await;
     shop.until("sessions are known again", async || {
-        public(&shop, "two").await == "first"
+        public(&shop, "two", "").await == "first"
     })
     .await;
     // What was refunded was not kept.
     shop.approve("first", "KUDOS:1").await.expect(200);
-    assert_eq!(public(&shop, "two").await, Value::Null);
+    assert_eq!(public(&shop, "two", "").await, Value::Null);
     assert_eq!(
-        public(&shop, "two&allow_refunded_for_repurchase=YES").await,
+        public(&shop, "two&allow_refunded_for_repurchase=YES", LONG).await,
         "first"
     );
     shop.audit().await;

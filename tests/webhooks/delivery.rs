@@ -13,6 +13,12 @@ use crate::support::{Reply, Shop, coin};
 
 const THREE_DAYS_S: u64 = 3 * 24 * 3600;
 
+/// An order that the shop tells of, paid with the coin of this number.
+async fn sell(shop: &Shop, id: &str, number: u8) {
+    let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
+    shop.sell(id, "KUDOS:10", &coins, true).await;
+}
+
 async fn heard(shop: &Shop, server: &Server, count: usize) -> Vec<Heard> {
     shop.until("the shop's server hears", async || server.heard().len() >= count)
         .await;
@@ -117,8 +123,7 @@ async fn it_is_tried_again_with_growing_pauses_also_after_a_restart() {
     let secret = make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
     // A redirect is not followed.
     server.answers("302 Found\r\nlocation: http://127.0.0.1:1/elsewhere");
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
-        .await;
+    sell(&shop, "one", 1).await;
     heard(&shop, &server, 1).await;
     for (pause, count) in [(10, 2), (20, 3), (40, 4)] {
         shop.clock.advance_s(pause - 1);
@@ -148,8 +153,7 @@ async fn after_three_days_it_is_given_up() {
     let server = Server::start().await;
     make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
     server.answers("503 Service Unavailable");
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
-        .await;
+    sell(&shop, "one", 1).await;
     heard(&shop, &server, 1).await;
     shop.clock.advance_s(THREE_DAYS_S - 1);
     heard(&shop, &server, 2).await;
@@ -169,8 +173,7 @@ async fn one_that_is_taken_away_or_made_later_is_told_nothing() {
     let server = Server::start().await;
     make(&shop, &webhook("gone", "pay", &server.url())).await.unwrap();
     server.answers("500 Internal Server Error");
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
-        .await;
+    sell(&shop, "one", 1).await;
     heard(&shop, &server, 1).await;
     let gone = shop
         .send("DELETE", "private/webhooks/gone", Some(&shop.token), Vec::new())
@@ -282,9 +285,7 @@ async fn a_server_that_swallows_everything_keeps_no_other_shop_waiting() {
     open_branch(&shop).await;
     at_branch(&shop, "POST", "webhooks", webhook("paid", "pay", &well.url())).await;
     for number in 1..=40 {
-        let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
-        shop.sell(&format!("of-root-{number}"), "KUDOS:10", &coins, true)
-            .await;
+        sell(&shop, &format!("of-root-{number}"), number).await;
     }
     heard(&shop, &dead, 2).await;
     sell_at_branch(&shop, "one").await;
@@ -301,9 +302,7 @@ async fn a_server_that_is_down_is_called_once_a_pause_for_all_that_there_is_to_t
     make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
     server.answers("503 Service Unavailable");
     for number in 1..=5 {
-        let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
-        shop.sell(&format!("order-{number}"), "KUDOS:10", &coins, true)
-            .await;
+        sell(&shop, &format!("order-{number}"), number).await;
         heard(&shop, &server, 1).await;
         let_it_look().await;
     }
@@ -342,9 +341,7 @@ async fn what_waits_for_a_server_that_is_down_is_given_up_when_its_time_is_over(
     make(&shop, &webhook("paid", "pay", &server.url())).await.unwrap();
     server.answers("503 Service Unavailable");
     for number in 1..=3 {
-        let coins = [coin(number, "KUDOS:10", "KUDOS:0.2")];
-        shop.sell(&format!("order-{number}"), "KUDOS:10", &coins, true)
-            .await;
+        sell(&shop, &format!("order-{number}"), number).await;
         heard(&shop, &server, 1).await;
         let_it_look().await;
     }
@@ -370,8 +367,7 @@ async fn one_that_is_changed_to_tell_of_the_other_thing_tells_nothing_from_befor
         assert_eq!(changed.status, 204, "{}", changed.text());
     };
     make(&shop, &webhook("w", "refund", &server.url())).await.unwrap();
-    shop.sell("one", "KUDOS:10", &[coin(1, "KUDOS:10", "KUDOS:0.2")], true)
-        .await;
+    sell(&shop, "one", 1).await;
     shop.clock.advance_s(1);
     change(&shop, "pay", server.url()).await;
     shop.stop().await;
@@ -380,8 +376,7 @@ async fn one_that_is_changed_to_tell_of_the_other_thing_tells_nothing_from_befor
     assert_eq!(server.heard().len(), 0);
 
     server.answers("500 Internal Server Error");
-    shop.sell("two", "KUDOS:10", &[coin(2, "KUDOS:10", "KUDOS:0.2")], true)
-        .await;
+    sell(&shop, "two", 2).await;
     assert_eq!(heard(&shop, &server, 1).await[0].json()["order_id"], "two");
     // One that only leads elsewhere is the same one, and tells there what it has still to tell.
     shop.clock.advance_s(9);
