@@ -1,4 +1,4 @@
-//! Dispute files as bytes: refused or judged, whatever they are; a file that is sound holds the events of the seed.
+//! Dispute files as bytes: refused or judged, whatever they are; a file that is sound holds the events of a seed.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
