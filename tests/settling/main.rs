@@ -2,6 +2,8 @@
 //! and that each permission is refunded exactly once in the end.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../support/authority.rs"]
+mod authority;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -10,25 +10,16 @@ use quittance::config::RootsFile;
 use quittance::limits::REPLY_MAX;
 use quittance_events::copy::Copy;
 use quittance_events::{Event, Facts};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use rcgen::KeyPair;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
+use crate::authority::{Authority, acceptor, authority, roots};
 use crate::support::{Coin, Options, Shop, coin};
 use crate::{attempts, entry, failure, success};
 
 const HOST: &str = "exchange.test";
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
 
 /// What stands behind the TLS server.
 #[derive(Clone)]
@@ -44,19 +35,7 @@ struct Server {
 
 impl Server {
     async fn start(authority: &Authority) -> Server {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![HOST.to_owned()])
-            .unwrap()
-            .signed_by(&key, authority)
-            .unwrap();
-        let config = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(authority, HOST);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let behind = Arc::new(Mutex::new(None));
@@ -116,12 +95,6 @@ impl Server {
         self.put(Behind::Exchange(shop.sandbox.addr()));
         shop
     }
-}
-
-fn roots(folder: &TempDir, authority: &Authority) -> std::path::PathBuf {
-    let path = folder.path().join("ca.pem");
-    std::fs::write(&path, authority.pem()).unwrap();
-    path
 }
 
 fn one() -> [Coin; 1] {

@@ -2,6 +2,8 @@
 //! secret, and documents that know every metric and every line.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../support/program.rs"]
+mod program;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -9,5 +11,4 @@ mod documents;
 mod logs;
 mod metrics;
 mod panics;
-mod program;
 mod scraped;

@@ -8,8 +8,9 @@ use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
@@ -43,12 +44,19 @@ struct Shared {
 }
 
 pub(crate) struct Server {
+    scheme: &'static str,
     addr: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl Server {
     pub(crate) async fn start() -> Server {
+        Server::start_with(None).await
+    }
+
+    /// One that speaks TLS, if it is told how.
+    pub(crate) async fn start_with(acceptor: Option<TlsAcceptor>) -> Server {
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -58,15 +66,23 @@ impl Server {
         let kept = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let shared = Arc::clone(&kept);
-                tokio::spawn(async move { hear(stream, &shared).await });
+                let (shared, acceptor) = (Arc::clone(&kept), acceptor.clone());
+                tokio::spawn(async move {
+                    let Some(acceptor) = acceptor else {
+                        return hear(stream, &shared).await;
+                    };
+                    // A client that does not trust us is gone here.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        hear(stream, &shared).await;
+                    }
+                });
             }
         });
-        Server { addr, shared }
+        Server { scheme, addr, shared }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/hook?of=shop", self.addr)
+        format!("{}://{}/hook?of=shop", self.scheme, self.addr)
     }
 
     /// Status line and headers of all answers from now on.
@@ -84,7 +100,7 @@ impl Server {
     }
 }
 
-async fn hear(mut stream: TcpStream, shared: &Shared) {
+async fn hear(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) {
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -28,6 +28,8 @@ pub(crate) struct Program {
     pub(crate) folder: TempDir,
     pub(crate) sandbox: Sandbox,
     pub(crate) token: String,
+    /// Certificates in place of the system's.
+    pub(crate) roots: Option<PathBuf>,
     child: Option<(Child, SocketAddr)>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -55,6 +57,7 @@ impl Program {
             folder: TempDir::new().unwrap(),
             sandbox,
             token: String::new(),
+            roots: None,
             child: None,
             client: Client::builder(TokioExecutor::new()).build_http(),
         };
@@ -100,6 +103,9 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(log)
             .kill_on_drop(true);
+        if let Some(roots) = &self.roots {
+            command.env("SSL_CERT_FILE", roots);
+        }
         command
     }
 
