@@ -22,7 +22,7 @@ use url::Url;
 use crate::access::Access;
 use crate::account::Accounts;
 use crate::admission::{Admission, Bounds};
-use crate::clock::Clock;
+use crate::clock::{self, Clock, Steady};
 use crate::config::{Config, ConfigError};
 use crate::disk::{Disk, free_at};
 use crate::exchange::{ClientError, Exchanges, Times};
@@ -171,7 +171,7 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, clock: Clock, times: Times) -> Result<App, StartError> {
-        App::start_within(config, clock, times, Bounds::default()).await
+        App::start_within(config, (clock, clock::steady()), times, Bounds::default()).await
     }
 
     /// As [`App::start`], with other bounds at the door.
@@ -180,12 +180,12 @@ impl App {
     /// See [`StartError`].
     pub async fn start_within(
         config: &Config,
-        clock: Clock,
+        clocks: (Clock, Steady),
         times: Times,
         bounds: Bounds,
     ) -> Result<App, StartError> {
         let ledger = Arc::new(open_ledger(config, "serve")?);
-        let service = service(config, ledger, clock, times, bounds, |exchanges| exchanges).await?;
+        let service = service(config, ledger, clocks, times, bounds, |exchanges| exchanges).await?;
         let listener =
             door::listen(config.serve.tcp, &bounds).map_err(|e| StartError::Listen(config.serve.tcp, e))?;
         let addr = listener
@@ -283,7 +283,7 @@ impl App {
 pub(crate) async fn service(
     config: &Config,
     ledger: Arc<Ledger>,
-    clock: Clock,
+    (clock, steady): (Clock, Steady),
     times: Times,
     bounds: Bounds,
     over: impl FnOnce(Exchanges) -> Exchanges,
@@ -320,7 +320,7 @@ pub(crate) async fn service(
         instances.keys().cloned(),
     );
     let access = access.await?;
-    let paying = Paying::new(clock());
+    let paying = Paying::new(steady);
     Ok(Arc::new(Service {
         ledger,
         instances: Instances::new(instances, folder, config.base_url.clone()),

@@ -1,13 +1,25 @@
-//! The service's clock. Handed in everywhere, so that a test says what time it is and no decision reads the
+//! The service's clocks. Handed in everywhere, so that a test says what time it is and no decision reads the
 //! system's clock by itself.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quittance_taler::Micros;
+use tokio::time::Instant;
 
 /// Tells the time in microseconds since the epoch.
 pub type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;
+
+/// Tells how long it has been since some moment of this process. Setting the system's clock moves it not, so that what must
+/// wait waits.
+pub type Steady = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Since this call.
+#[must_use]
+pub fn steady() -> Steady {
+    let began = Instant::now();
+    Arc::new(move || began.elapsed())
+}
 
 /// The system's clock.
 ///

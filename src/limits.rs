@@ -95,9 +95,9 @@ pub const CIRCUIT_PAUSE_S: u64 = 5;
 pub const KEYS_FRESH_S: u64 = 3600;
 
 /// An abort's refund of a coin that an exchange may still be taking is sent no sooner after the last attempt at its
-/// deposit, in seconds. Exchanges and the proxies before them give a request up within a minute; a refund that overtakes
+/// deposit. Exchanges and the proxies before them give a request up within a minute; a refund that overtakes
 /// its deposit is told that there is none, and the money is lost when the deposit then comes through.
-pub const DEPOSIT_LINGERS_S: u64 = 60;
+pub const DEPOSIT_LINGERS: Duration = Duration::from_mins(1);
 
 /// After a `/keys` fetch failed, the next is tried no sooner, in seconds: an exchange that is down must not be
 /// asked once per wallet.

@@ -139,8 +139,18 @@ impl Settler {
                 .is_none_or(|asked| asked.plus_s(every_s) <= now || asked > now.plus_s(every_s))
     }
 
-    pub(crate) fn claim(&self, key: &PermissionKey) -> Claim {
+    /// All at once: of two requests that claimed the same ones by turns, each would wait for what the other has, and
+    /// neither let go before its time is over.
+    pub(crate) fn claim_all(&self, keys: &[PermissionKey]) -> Vec<Claim> {
         let mut state = lock(&self.state);
+        keys.iter().map(|key| self.claim_in(&mut state, key)).collect()
+    }
+
+    pub(crate) fn claim(&self, key: &PermissionKey) -> Claim {
+        self.claim_in(&mut lock(&self.state), key)
+    }
+
+    fn claim_in(&self, state: &mut State, key: &PermissionKey) -> Claim {
         if let Some(theirs) = state.in_flight.get(key) {
             return Claim::Theirs(theirs.clone());
         }
@@ -253,6 +263,9 @@ impl Settler {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::sync::Barrier;
+    use std::thread;
+
     use quittance_events::InstanceId;
 
     use super::*;
@@ -307,6 +320,27 @@ mod tests {
         // Of what nobody is to ask for, nothing is waited for.
         settler.wait(&permission(2), at(0));
         assert!(settler.next_due(at(90)).is_none());
+    }
+
+    #[test]
+    fn who_claims_several_has_all_or_waits_for_all() {
+        let wanted: Vec<PermissionKey> = (0..32).map(permission).collect();
+        for _ in 0..200 {
+            let settler = Settler::default();
+            let begin = Barrier::new(2);
+            let claim = || {
+                begin.wait();
+                settler.claim_all(&wanted)
+            };
+            let claimed =
+                thread::scope(|scope| [(); 2].map(|()| scope.spawn(claim)).map(|t| t.join().unwrap()));
+            let mut mine = claimed.map(|claims| {
+                let mine = claims.iter().filter(|claim| matches!(claim, Claim::Mine(_)));
+                mine.count()
+            });
+            mine.sort_unstable();
+            assert_eq!(mine, [0, wanted.len()]);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use quittance_events::facts::{DepositUnreached, Failure, Verdict};
 use quittance_events::sale::{Batch, INSUFFICIENT_FUNDS};
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex as Queue, Notify, OwnedMutexGuard};
 use tokio::task::JoinSet;
 
 use crate::account::WireAccount;
+use crate::clock::Steady;
 use crate::decide::coins::{self, Checked, Share, Unfit, as_signed, deposit_terms};
 use crate::decide::pay::{self, Outcome, Payment, Standing};
 use crate::exchange::verdict::error_code;
@@ -38,11 +40,16 @@ struct Turns {
 
 /// What this process knows of payments beyond the ledger.
 pub struct Paying {
-    /// When it began to know.
-    since: Micros,
+    steady: Steady,
     turns: Arc<Turns>,
-    /// Attempts at undecided batches, recorded or not.
-    attempts: Mutex<HashMap<(OrderKey, Seq), Tried>>,
+    attempts: Mutex<Attempts>,
+}
+
+/// Attempts at batches in question, recorded or not.
+struct Attempts {
+    /// From when on all are known.
+    since: Duration,
+    of: HashMap<(OrderKey, Seq), Tried>,
 }
 
 /// Attempts at a batch.
@@ -50,7 +57,7 @@ pub struct Paying {
 struct Tried {
     count: u64,
     /// When the last began, or ended.
-    at: Micros,
+    at: Duration,
 }
 
 /// The right to be the only payment or abort of an order.
@@ -83,13 +90,17 @@ impl Drop for Turn {
 }
 
 impl Paying {
-    /// Knows of nothing before `now`.
+    /// Knows of nothing before now.
     #[must_use]
-    pub fn new(now: Micros) -> Paying {
+    pub fn new(steady: Steady) -> Paying {
+        let attempts = Attempts {
+            since: steady(),
+            of: HashMap::new(),
+        };
         Paying {
-            since: now,
+            steady,
             turns: Arc::default(),
-            attempts: Mutex::default(),
+            attempts: Mutex::new(attempts),
         }
     }
 
@@ -121,12 +132,14 @@ impl Paying {
 
     /// The number of the next attempt at a batch, of which `recorded` was the last that is recorded. Of one that `is_new`
     /// is not, an attempt may have been made that this process does not know of, as where the one before died over it.
-    fn attempt(&self, key: &OrderKey, batch: Seq, (recorded, is_new): (u64, bool), now: Micros) -> u64 {
+    fn attempt(&self, key: &OrderKey, batch: Seq, (recorded, is_new): (u64, bool)) -> u64 {
+        let now = (self.steady)();
         let mut attempts = lock(&self.attempts);
-        if attempts.len() >= ATTEMPTS_COUNTED_MAX {
-            attempts.clear();
+        if attempts.of.len() >= ATTEMPTS_COUNTED_MAX {
+            attempts.of.clear();
+            attempts.since = now;
         }
-        let tried = attempts.entry((key.clone(), batch));
+        let tried = attempts.of.entry((key.clone(), batch));
         let count = u64::from(!is_new);
         let tried = tried.or_insert(Tried { count, at: now });
         tried.count = recorded.max(tried.count) + 1;
@@ -135,22 +148,25 @@ impl Paying {
     }
 
     /// The attempt is over; what it began at the exchange may not be.
-    fn attempted(&self, key: &OrderKey, batch: Seq, now: Micros) {
-        if let Some(tried) = lock(&self.attempts).get_mut(&(key.clone(), batch)) {
+    fn attempted(&self, key: &OrderKey, batch: Seq) {
+        let now = (self.steady)();
+        if let Some(tried) = lock(&self.attempts).of.get_mut(&(key.clone(), batch)) {
             tried.at = now;
         }
     }
 
-    /// When a batch that is not decided may have been tried last. The process before may have died over an attempt.
+    /// How long ago a batch in question may have been tried last. The process before may have died over an attempt.
     #[must_use]
-    pub fn tried(&self, key: &OrderKey, batch: Seq) -> Micros {
+    pub fn since_tried(&self, key: &OrderKey, batch: Seq) -> Duration {
+        let now = (self.steady)();
         let attempts = lock(&self.attempts);
-        let tried = attempts.get(&(key.clone(), batch));
-        tried.map_or(self.since, |tried| tried.at)
+        let tried = attempts.of.get(&(key.clone(), batch));
+        now.saturating_sub(tried.map_or(attempts.since, |tried| tried.at))
     }
 
-    fn decided(&self, key: &OrderKey, batch: Seq) {
-        lock(&self.attempts).remove(&(key.clone(), batch));
+    /// The batch is in question no more.
+    fn ended_question(&self, key: &OrderKey, batch: Seq) {
+        lock(&self.attempts).of.remove(&(key.clone(), batch));
     }
 }
 
@@ -436,16 +452,15 @@ impl Sending {
             Ok(pass) => pass,
             Err(unsent) => return trouble(Trouble::Unsent(unsent)),
         };
-        let now = || (service.clock)();
         let is_new = self.known.is_none_or(|known| batch.seq > known);
         let attempt = service
             .paying
-            .attempt(&self.key, batch.seq, (batch.attempt, is_new), now());
+            .attempt(&self.key, batch.seq, (batch.attempt, is_new));
         let result = service
             .exchanges
             .deposit(pass, &master, &self.request(order, &batch))
             .await;
-        service.paying.attempted(&self.key, batch.seq, now());
+        service.paying.attempted(&self.key, batch.seq);
         if let Ok(reply) = &result
             && let Some(claimed) = deposit::claimed(reply)
             && !service
@@ -457,23 +472,24 @@ impl Sending {
             let _ = service.exchanges.look_again(master).await;
         }
         let order = self.record(&batch, attempt, &result).await?;
-        let decided = order.sale.as_ref().and_then(|sale| {
+        let recorded = order.sale.as_ref().and_then(|sale| {
             let mut batches = sale.batches.iter();
             batches.find(|known| known.seq == batch.seq)
         });
-        if decided.is_some_and(Batch::is_decided) {
-            service.paying.decided(&self.key, batch.seq);
+        if recorded.is_some_and(|batch| !batch.is_in_question()) {
+            service.paying.ended_question(&self.key, batch.seq);
         }
         match result {
             Err(failure) => trouble(Trouble::Unreached(failure)),
+            Ok(_) if recorded.is_some_and(Batch::is_confirmed) => Ok(None),
             Ok(reply) => {
                 let book = service.ledger.book();
                 let at = service.now(Some(&Folded::Recorded(Arc::clone(&order))));
-                let verdict = deposit::judge(&batch, &self.terms, attempt, &reply, &book, at).verdict;
-                if verdict == Verdict::Confirmed {
-                    return Ok(None);
+                match deposit::judge(&batch, &self.terms, attempt, &reply, &book, at).verdict {
+                    // The key that proves it has come since it was recorded: the wallet's next attempt brings it.
+                    Verdict::Confirmed => trouble(Trouble::Unreached(Failure::Timeout)),
+                    verdict => trouble(Trouble::Replied(verdict, reply)),
                 }
-                trouble(Trouble::Replied(verdict, reply))
             }
         }
     }
@@ -534,13 +550,11 @@ impl Sending {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use quittance_events::InstanceId;
 
     use super::*;
-
-    fn at(seconds: u64) -> Micros {
-        Micros::from_s(seconds).unwrap()
-    }
 
     #[test]
     fn the_first_attempt_of_this_process_may_not_be_the_first() {
@@ -549,19 +563,33 @@ mod tests {
             order: "boots".parse().unwrap(),
         };
         let batch = |number| Seq::new(number).unwrap();
-        let paying = Paying::new(at(100));
+        let passed = Arc::new(AtomicU64::new(0));
+        let pass = |seconds| passed.fetch_add(seconds, Ordering::Relaxed);
+        let steady = Arc::clone(&passed);
+        let paying = Paying::new(Arc::new(move || {
+            Duration::from_secs(steady.load(Ordering::Relaxed))
+        }));
         let attempts = |number, recorded, is_new| {
-            [0, 1].map(|_| paying.attempt(&key, batch(number), (recorded, is_new), at(200)))
+            [0, 1].map(|_| paying.attempt(&key, batch(number), (recorded, is_new)))
         };
+        let since = |number| paying.since_tried(&key, batch(number)).as_secs();
+        pass(100);
         assert_eq!(attempts(1, 0, true), [1, 2]);
         assert_eq!(attempts(2, 0, false), [2, 3]);
         assert_eq!(attempts(3, 4, false), [5, 6]);
         // One that nobody here has tried may have been tried until this process began.
-        assert_eq!(paying.tried(&key, batch(4)), at(100));
-        assert_eq!(paying.tried(&key, batch(3)), at(200));
-        paying.attempted(&key, batch(3), at(208));
-        assert_eq!(paying.tried(&key, batch(3)), at(208));
-        paying.decided(&key, batch(3));
-        assert_eq!(paying.tried(&key, batch(3)), at(100));
+        assert_eq!((since(4), since(3)), (100, 0));
+        pass(8);
+        assert_eq!((since(4), since(3)), (108, 8));
+        paying.attempted(&key, batch(3));
+        assert_eq!(since(3), 0);
+        paying.ended_question(&key, batch(3));
+        assert_eq!(since(3), 108);
+        // Where too many were counted, none is known any more, and each may have been tried just now.
+        pass(10);
+        for number in 1..=u64::try_from(ATTEMPTS_COUNTED_MAX).unwrap() {
+            paying.attempt(&key, batch(100 + number), (0, true));
+        }
+        assert_eq!((since(1), since(4)), (0, 0));
     }
 }

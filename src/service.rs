@@ -251,8 +251,8 @@ impl Service {
 
     /// Until when an abort's refund of this coin waits for a deposit that may still be on its way.
     pub(crate) fn abort_not_before(&self, order: &Order, coin: &CoinPub) -> Option<Micros> {
-        let tried = |batch| self.paying.tried(&order.key, batch);
-        abort::not_before(order, coin, tried, (self.clock)())
+        let since_tried = |batch| self.paying.since_tried(&order.key, batch);
+        abort::not_before(order, coin, since_tried, (self.clock)())
     }
 
     /// Makes a decision on the order's latest state and records it; gives the order afterwards. An order that nobody has

@@ -95,8 +95,10 @@ pub async fn settle(
 ) -> Settled {
     let mut mine = Vec::new();
     let mut theirs = Vec::new();
-    for (coin, id) in wanted {
-        match service.settler.claim(&(order.key.clone(), coin, id)) {
+    let wanted = wanted.into_iter().map(|(coin, id)| (order.key.clone(), coin, id));
+    let wanted: Vec<PermissionKey> = wanted.collect();
+    for claim in service.settler.claim_all(&wanted) {
+        match claim {
             Claim::Mine(slot) => mine.push(spawn_call(service, order, slot)),
             Claim::Theirs(watch) => theirs.push(watch),
         }

@@ -12,7 +12,7 @@ pub use crate::settle::settle_due;
 
 use crate::admission::Bounds;
 use crate::app::{StartError, open_stepped, service};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::exchange::{Exchanges, Times};
 use crate::service::Service;
@@ -28,8 +28,9 @@ pub async fn start(
 ) -> Result<(Arc<Service>, Stepper), StartError> {
     let (ledger, stepper) = open_stepped(config)?;
     let (ledger, times, bounds) = (Arc::new(ledger), Times::default(), Bounds::default());
+    let clocks = (Arc::clone(clock), clock::steady());
     let over = |exchanges: Exchanges| exchanges.over(wire);
-    let service = service(config, ledger, Arc::clone(clock), times, bounds, over).await?;
+    let service = service(config, ledger, clocks, times, bounds, over).await?;
     // The machine's own disk is no part of a run.
     service.disk.measure_by(Arc::new(|| Ok(u64::MAX)));
     service.take_up_open_permissions()?;

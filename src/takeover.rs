@@ -367,11 +367,13 @@ fn again(
     })
 }
 
-/// The account that deposits for this order may still be made for.
+/// The account that deposits for this order may still be made for. A payment that was begun in time ends whenever its
+/// wallet comes again.
 fn may_be_paid(order: &Order, now: Micros) -> Option<HashCode> {
-    let created = &order.sale.as_ref()?.offer.created;
-    let may = order.payment.is_none() && !now.is_past(created.pay_deadline_s);
-    may.then_some(created.h_wire)
+    let sale = order.sale.as_ref()?;
+    let created = &sale.offer.created;
+    let may = !now.is_past(created.pay_deadline_s) || !sale.batches.is_empty();
+    (may && order.payment.is_none()).then_some(created.h_wire)
 }
 
 /// An instance's accounts as they are added again: those that are open, and those that orders carried in may still be

@@ -340,14 +340,14 @@ impl Order {
             Facts::DepositRequested(f) => self
                 .sale_mut()
                 .ok_or_else(|| fail(UNSOLD))?
-                .requested((event.seq, event.at_us), f),
+                .requested(event.seq, f),
             Facts::DepositReplied(f) => self
                 .sale_mut()
-                .and_then(|sale| sale.replied((event.seq, event.at_us), f))
+                .and_then(|sale| sale.replied(event.seq, f))
                 .ok_or_else(|| fail("no such batch of deposits"))?,
             Facts::DepositUnreached(f) => self
                 .sale_mut()
-                .and_then(|sale| sale.unreached(event.at_us, f))
+                .and_then(|sale| sale.unreached(f))
                 .ok_or_else(|| fail("no such batch of deposits"))?,
             Facts::SessionPaid(f) => {
                 let sale = self.sale_mut().ok_or_else(|| fail(UNSOLD))?;

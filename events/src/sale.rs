@@ -188,8 +188,6 @@ pub struct Batch {
     pub wallet_data_hash: Option<HashCode>,
     /// In the request's order.
     pub coins: Vec<DepositCoin>,
-    /// Time of the last event about it.
-    pub at: Micros,
     /// Number of the last recorded attempt, 0 where none is.
     pub attempt: u64,
     /// What it brought.
@@ -224,6 +222,13 @@ impl Batch {
     #[must_use]
     pub fn is_decided(&self) -> bool {
         matches!(self.last, Some(BatchAttempt::Replied { verdict, .. }) if verdict.is_conclusive())
+    }
+
+    /// Whether the exchange has taken it.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        let confirmed = Verdict::Confirmed;
+        matches!(self.last, Some(BatchAttempt::Replied { verdict, .. }) if verdict == confirmed)
     }
 
     /// Whether its coins may be deposited though no deposit of them is recorded. An exchange that refuses an attempt does
@@ -261,7 +266,7 @@ impl Batch {
 }
 
 impl Sale {
-    pub(crate) fn requested(&mut self, (seq, at): (Seq, Micros), facts: &DepositRequested) {
+    pub(crate) fn requested(&mut self, seq: Seq, facts: &DepositRequested) {
         // A later part follows its first in the same commit.
         if let (Some(batch), Some(Part(2.., _))) = (self.batches.last_mut(), facts.part) {
             batch.coins.extend(facts.coins.iter().cloned());
@@ -274,7 +279,6 @@ impl Sale {
             layout: facts.layout,
             wallet_data_hash: facts.wallet_data_hash,
             coins: facts.coins.clone(),
-            at,
             attempt: 0,
             last: None,
             is_unsure: false,
@@ -286,9 +290,8 @@ impl Sale {
     }
 
     /// `None`: there is no such batch.
-    pub(crate) fn replied(&mut self, (seq, at): (Seq, Micros), facts: &DepositReplied) -> Option<()> {
+    pub(crate) fn replied(&mut self, seq: Seq, facts: &DepositReplied) -> Option<()> {
         let batch = self.batch_mut(facts.batch)?;
-        batch.at = at;
         // Not every attempt is recorded.
         batch.is_unsure |= facts.attempt > 1 || !facts.verdict.is_conclusive();
         batch.attempt = facts.attempt;
@@ -302,9 +305,8 @@ impl Sale {
     }
 
     /// `None`: there is no such batch.
-    pub(crate) fn unreached(&mut self, at: Micros, facts: &DepositUnreached) -> Option<()> {
+    pub(crate) fn unreached(&mut self, facts: &DepositUnreached) -> Option<()> {
         let batch = self.batch_mut(facts.batch)?;
-        batch.at = at;
         batch.is_unsure = true;
         batch.attempt = facts.attempt;
         batch.last = Some(BatchAttempt::Unreached(facts.failure));

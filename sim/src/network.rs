@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quittance::clock::Clock;
-use quittance::limits::DEPOSIT_LINGERS_S;
+use quittance::limits::DEPOSIT_LINGERS;
 use quittance::simulation::{Reply, Wire};
 use quittance_events::facts::Failure;
 use quittance_sandbox::{Direct, FaultKind};
@@ -48,7 +48,7 @@ impl Call {
 }
 
 /// How long a batch may be on its way whose sender is gone, in seconds: less than an abort waits for.
-const LINGERS_S: u64 = DEPOSIT_LINGERS_S - 10;
+const LINGERS_S: u64 = DEPOSIT_LINGERS.as_secs() - 10;
 
 /// How a call stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,13 +186,6 @@ impl Network {
         if !stays_on_the_way {
             wires.calls.remove(&number);
         }
-    }
-
-    /// The machine's clock is set: by it nobody can tell how long ago a batch was sent whose sender is gone.
-    pub(crate) fn forget_batches(&self) {
-        self.wires()
-            .calls
-            .retain(|_, call| !(call.batch && call.is_gone()));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use quittance::limits::DEPOSIT_LINGERS_S;
+use quittance::limits::DEPOSIT_LINGERS;
 use quittance::simulation::Told;
 use quittance_events::facts::Failure;
 use quittance_events::limits::CLOCK_BACK_MAX_S;
@@ -406,10 +406,9 @@ impl<'a> Run<'a> {
                 let coins: Vec<_> = self.orders[order].coins.iter().map(|coin| coin.key).collect();
                 self.ask(order, Wish::Abort(coins));
                 self.quiet();
-                // What an abort has just asked for waits for a deposit that may be on its way; twice as long where the
-                // order's time is ahead of a clock that was set right.
-                self.log("two minutes pass");
-                self.world.pass(1_000 * (2 * DEPOSIT_LINGERS_S + 6));
+                // What an abort has just asked for waits for a deposit that may be on its way.
+                self.log("a minute passes");
+                self.world.pass(1_000 * (DEPOSIT_LINGERS.as_secs() + 6));
                 self.world.settle_due();
                 self.quiet();
                 self.ask(order, Wish::Fetch);

@@ -229,7 +229,6 @@ impl World {
 
     /// The machine's clock is set; no time passes.
     pub(crate) fn set_clock(&self, to: Micros) {
-        self.network.forget_batches();
         self.clock.store(to.get(), Ordering::SeqCst);
     }
 

@@ -3,13 +3,14 @@
 //! may fight over one order.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use quittance_events::facts::{AbortCoin, AbortCoinState, AbortRefused, AbortRequested};
 use quittance_events::{AttachmentName, NewEvent, Order, RefundId, Seq};
 use quittance_taler::{CoinPub, EddsaPrivateKey, ErrorCode, HashCode, Micros};
 
 use super::permit;
-use crate::limits::{ABORT_REFUSALS_MAX, ABORTED_COINS_MAX, COINS_MAX, DEPOSIT_LINGERS_S};
+use crate::limits::{ABORT_REFUSALS_MAX, ABORTED_COINS_MAX, COINS_MAX, DEPOSIT_LINGERS};
 use crate::refusal::Refusal;
 
 /// A wallet's abort. Its `contribution` and `exchange_url` were checked for form and count for nothing else.
@@ -127,26 +128,26 @@ fn abort_coin(order: &Order, coin: &CoinPub, merchant: &EddsaPrivateKey) -> Abor
 }
 
 /// Until when an abort's refund of this coin is not sent, because a deposit of it may still be on its way: the exchange
-/// would know of none, and take the coin afterwards. `tried` tells when a batch may have been tried last, which is not
-/// recorded each time.
+/// would know of none, and take the coin afterwards. `since_tried` tells how long ago a batch may have been tried last: by
+/// the times that are recorded nobody can tell, since clocks are set.
 #[must_use]
 pub fn not_before(
     order: &Order,
     coin: &CoinPub,
-    tried: impl Fn(Seq) -> Micros,
+    since_tried: impl Fn(Seq) -> Duration,
     now: Micros,
 ) -> Option<Micros> {
     if order.deposit(coin).is_some() {
         return None;
     }
     let batches = order.sale.as_ref()?.batches.iter();
-    let times = batches
-        .filter(|batch| batch.is_in_question() && batch.names(coin))
-        .flat_map(|batch| [tried(batch.seq), batch.at]);
-    // What is much later than now was told by a clock that has been set back since.
-    let last = times.filter(|at| *at <= now.plus_s(DEPOSIT_LINGERS_S)).max()?;
-    let until = last.plus_s(DEPOSIT_LINGERS_S);
-    (now < until).then_some(until)
+    let in_question = batches.filter(|batch| batch.is_in_question() && batch.names(coin));
+    let since = in_question.map(|batch| since_tried(batch.seq)).min()?;
+    let left = DEPOSIT_LINGERS
+        .checked_sub(since)
+        .filter(|left| !left.is_zero())?;
+    // Whole seconds, upwards.
+    Some(now.plus_s(left.as_secs() + u64::from(left.subsec_nanos() > 0)))
 }
 
 /// The 412. It is evidence in a later dispute, so it is recorded, but once per coin set and not without end.

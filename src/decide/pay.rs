@@ -135,7 +135,8 @@ pub fn standing<'a>(
     Ok((Standing::Open(order, sale), shares))
 }
 
-/// Whether these are the coins that paid, as they paid. A coin whose abort the exchange refused counts, whoever named it.
+/// Whether these are the coins that paid, as they paid. A coin whose abort the exchange refused counts, whoever named it;
+/// but who names none has shown none to be his.
 fn is_paid_by(order: &Order, paid: &BTreeSet<CoinPub>, payment: &Payment) -> bool {
     let same = |coin: &PaidCoin| {
         paid.contains(&coin.coin_pub)
@@ -143,7 +144,8 @@ fn is_paid_by(order: &Order, paid: &BTreeSet<CoinPub>, payment: &Payment) -> boo
                 deposit.amount_with_fee == coin.contribution && deposit.coin_sig == Some(coin.coin_sig)
             })
     };
-    payment.coins.iter().all(same)
+    payment.coins.is_empty() == paid.is_empty()
+        && payment.coins.iter().all(same)
         && paid
             .iter()
             .all(|coin| payment.names(coin) || order.aborted(coin).is_some())

@@ -7,7 +7,7 @@ use quittance::exchange::Times;
 use quittance_events::Facts;
 use quittance_sandbox::{Deposit, FaultKind};
 
-use crate::support::{Options, Shop};
+use crate::support::{NOON_S, Options, Shop};
 use crate::{batches, delay, fail};
 
 #[tokio::test]
@@ -111,6 +111,37 @@ async fn an_abort_gives_back_what_was_taken_in_silence() {
     shop.pay_by("boots", &other).await.expect(200);
     assert_eq!(shop.take_back("boots", &other).await.error(), (412, 2254));
     shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_lets_no_refund_overtake_a_deposit() {
+    for (set_to_s, restarts) in [
+        (NOON_S + 3600, false),
+        (NOON_S - 110, false),
+        (NOON_S + 3600, true),
+    ] {
+        let mut shop = Shop::open_selling().await;
+        let (_, terms, _) = shop.sold("boots", "KUDOS:7").await;
+        let payment = shop.purse("KUDOS:20").pay(&terms).unwrap();
+        fail(&shop.sandbox, FaultKind::LostReply, 1);
+        assert_eq!(shop.pay_by("boots", &payment).await.error(), (502, 2012));
+        if restarts {
+            shop.stop().await;
+            shop.start().await;
+        }
+        shop.clock.set_s(set_to_s);
+        for pause in [0, 59] {
+            shop.clock.advance_s(pause);
+            let told = shop.take_back("boots", &payment).await;
+            assert_eq!(told.error(), (408, 2011), "{}", told.text());
+        }
+        assert_eq!(shop.sandbox.refunds(), []);
+        shop.clock.advance_s(1);
+        let back = shop.take_back("boots", &payment).await.expect(200);
+        let refunds = back["refunds"].as_array().unwrap();
+        assert!(refunds.iter().all(|refund| refund["type"] == "success"), "{back}");
+        shop.audit().await;
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use quittance::admission::Bounds;
 use quittance::app::{App, StartError};
-use quittance::clock::Clock;
+use quittance::clock::{Clock, Steady};
 use quittance::commands::{self, NewInstance};
 use quittance::config::Config;
 use quittance::exchange::Times;
@@ -42,28 +42,43 @@ pub const NOON_S: u64 = 1_795_226_400;
 
 /// A clock that stands still until a test moves it.
 #[derive(Clone)]
-pub struct TestClock(Arc<AtomicU64>);
+pub struct TestClock {
+    micros: Arc<AtomicU64>,
+    /// What has passed, however the clock was set.
+    passed_s: Arc<AtomicU64>,
+}
 
 impl TestClock {
     pub fn at_s(seconds: u64) -> TestClock {
-        TestClock(Arc::new(AtomicU64::new(seconds * 1_000_000)))
+        TestClock {
+            micros: Arc::new(AtomicU64::new(seconds * 1_000_000)),
+            passed_s: Arc::default(),
+        }
     }
 
+    /// It is set; no time passes.
     pub fn set_s(&self, seconds: u64) {
-        self.0.store(seconds * 1_000_000, Ordering::SeqCst);
+        self.micros.store(seconds * 1_000_000, Ordering::SeqCst);
     }
 
     pub fn advance_s(&self, seconds: u64) {
-        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+        self.micros.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+        self.passed_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
     pub fn now_s(&self) -> u64 {
-        self.0.load(Ordering::SeqCst) / 1_000_000
+        self.micros.load(Ordering::SeqCst) / 1_000_000
     }
 
     pub fn clock(&self) -> Clock {
-        let time = Arc::clone(&self.0);
+        let time = Arc::clone(&self.micros);
         Arc::new(move || Micros::new(time.load(Ordering::SeqCst)).unwrap())
+    }
+
+    pub fn clocks(&self) -> (Clock, Steady) {
+        let passed = Arc::clone(&self.passed_s);
+        let steady = move || Duration::from_secs(passed.load(Ordering::SeqCst));
+        (self.clock(), Arc::new(steady))
     }
 }
 
@@ -231,7 +246,7 @@ impl Shop {
         })
         .await
         .unwrap();
-        let app = App::start_within(&config, clock.clock(), options.times, options.bounds)
+        let app = App::start_within(&config, clock.clocks(), options.times, options.bounds)
             .await
             .unwrap();
         Shop {
@@ -269,7 +284,7 @@ impl Shop {
     /// Starts the service again on the same ledger.
     pub async fn start(&mut self) {
         self.app = Some(
-            App::start_within(&self.config, self.clock.clock(), self.times, self.bounds)
+            App::start_within(&self.config, self.clock.clocks(), self.times, self.bounds)
                 .await
                 .unwrap(),
         );

@@ -83,6 +83,27 @@ async fn a_successor_takes_over_what_was_sold() {
 }
 
 #[tokio::test]
+async fn a_successor_finishes_a_payment_that_was_begun_in_time() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, _) = shop.sold("begun", "KUDOS:3").await;
+    let payment = purse(&shop, &terms);
+    lose_reply(&shop);
+    assert_eq!(pay(&shop, "begun", &payment).await.error(), (502, 2012));
+    let path = format!("private/accounts/{}", terms["h_wire"].as_str().unwrap());
+    let closed = shop.send("DELETE", &path, Some(&shop.token), Vec::new()).await;
+    assert_eq!(closed.status, 204);
+    let deadline = terms["pay_deadline"]["t_s"].as_u64().unwrap();
+    shop.clock.advance_s(deadline + 1 - shop.clock.now_s());
+    shop.audit().await;
+    let (old, anchor) = (shop.config.ledger.clone(), shop.config.anchor.clone());
+    let continued = shop.continue_as("second", &old, &anchor).await;
+    assert_eq!(continued.orders, 1);
+    shop.start().await;
+    pay(&shop, "begun", &payment).await.expect(200);
+    shop.audit_after(Some(&old)).await;
+}
+
+#[tokio::test]
 async fn a_successor_finishes_the_abort_of_a_payment_in_question() {
     let mut shop = Shop::open_selling().await;
     let (_, terms, _) = shop.sold("asked", "KUDOS:3").await;

@@ -6,6 +6,7 @@ use quittance_events::facts::{
     DepositCoin, DepositForm, DepositReplied, DepositUnreached, Failure, OrderClaimed, OrderCreated,
     PaymentCompleted, SessionPaid,
 };
+use quittance_events::order::AbortedCoin;
 use quittance_events::{AttachmentName, Folded};
 use quittance_taler::denomination::CoinSignature;
 use quittance_taler::deposit::DepositTerms;
@@ -455,6 +456,17 @@ fn a_paid_order_is_paid_again_by_the_same_coins_only_and_not_after_a_refund() {
             Err(ErrorCode::MerchantPostOrdersIdPayAlreadyPaid)
         );
     }
+    // A coin whose abort was refused counts, whoever names it; who names none is nobody to it.
+    let mut given_back = order.clone();
+    given_back.aborts.push(AbortedCoin {
+        coin_pub: coin(1),
+        permission: None,
+        outcome: quittance_events::order::Outcome::default(),
+    });
+    assert_eq!(
+        stand(Some(&folded(&given_back)), &payment(vec![]), now()),
+        Err(ErrorCode::MerchantPostOrdersIdPayAlreadyPaid)
+    );
     let refunded = after(&order, &approve(&order, "KUDOS:1").unwrap());
     assert_eq!(
         stand(Some(&folded(&refunded)), &payment_made, now()),

@@ -35,7 +35,6 @@ fn an_order_goes_unless_there_is_or_may_be_money_in_it() {
         layout: DepositForm::PerCoin,
         wallet_data_hash: None,
         coins: Vec::new(),
-        at: before,
         attempt: 1,
         last: None,
         is_unsure: false,
