@@ -187,6 +187,9 @@ pub fn continue_ledger(
         if let Some(event) = refunds(order) {
             successor.add(&key.instance, Some(&key.order), event)?;
         }
+        if !old.book.instances.contains_key(&key.instance) {
+            keep_key_of_closed(&folder, takeover.old_keys.as_deref(), &key.instance)?;
+        }
         orders += 1;
         payable.extend(may_be_paid(order, now));
         let begins = RefundId::first_of(generation);
@@ -365,6 +368,22 @@ fn again(
         attachments: attachments.collect::<Result<_, _>>()?,
         facts: event.facts,
     })
+}
+
+/// Who opens an instance again signs for its orders with the key that they name, or nobody can cash what he grants.
+fn keep_key_of_closed(
+    folder: &KeyFolder,
+    old_keys: Option<&Path>,
+    id: &InstanceId,
+) -> Result<(), StartError> {
+    let Some(old) = old_keys.map(|path| KeyFolder(path.to_owned())) else {
+        return Ok(());
+    };
+    if folder.earlier_key(id)?.is_none() && old.earlier_key(id)?.is_some() {
+        let (key, file) = old.read_instance(id)?;
+        folder.write_instance(id, &key, &file)?;
+    }
+    Ok(())
 }
 
 /// The account that deposits for this order may still be made for. A payment that was begun in time ends whenever its

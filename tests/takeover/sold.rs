@@ -1,6 +1,7 @@
 //! A successor sells on: what was claimed can be paid there, what was paid stands, and nothing is deposited twice.
 
-use quittance_events::Facts;
+use quittance::commands::{self, NewInstance};
+use quittance_events::{Facts, InstanceId};
 use quittance_sandbox::{Fault, FaultKind, FaultPath, Payment};
 use serde_json::{Value, json};
 
@@ -100,6 +101,36 @@ async fn a_successor_finishes_a_payment_that_was_begun_in_time() {
     assert_eq!(continued.orders, 1);
     shop.start().await;
     pay(&shop, "begun", &payment).await.expect(200);
+    shop.audit_after(Some(&old)).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_was_closed_signs_for_its_orders_once_it_is_open_again() {
+    let mut shop = Shop::open_selling().await;
+    let (_, terms, hash) = shop.sold("paid", "KUDOS:4").await;
+    let payment = purse(&shop, &terms);
+    pay(&shop, "paid", &payment).await.expect(200);
+    shop.audit().await;
+    let (config, clock) = (shop.config.clone(), shop.clock.clock());
+    let closed = move || commands::close_instance(&config, &clock, &InstanceId::root());
+    tokio::task::spawn_blocking(closed).await.unwrap().unwrap();
+    let (old, anchor) = (shop.config.ledger.clone(), shop.config.anchor.clone());
+    let continued = shop.continue_as("second", &old, &anchor).await;
+    assert_eq!((continued.orders, continued.instances.len()), (1, 0));
+    let new = NewInstance {
+        id: InstanceId::root(),
+        name: None,
+        merchant_key: None,
+        token_file: None,
+    };
+    let (config, clock) = (shop.config.clone(), shop.clock.clock());
+    let opened = move || commands::add_instance(&config, &clock, &new);
+    let token = tokio::task::spawn_blocking(opened).await.unwrap().unwrap();
+    shop.token = token.unwrap();
+    shop.start().await;
+    shop.approve("paid", "KUDOS:1").await.expect(200);
+    let refund = shop.fetch("paid", hash).await.expect(200);
+    assert_eq!(refund["refunds"][0]["type"], "success", "{refund}");
     shop.audit_after(Some(&old)).await;
 }
 
