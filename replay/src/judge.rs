@@ -118,7 +118,7 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
         Facts::DepositReplied(f) => deposits::replied(order, f, case),
         Facts::DepositUnreached(f) => deposits::unreached(order, f, case),
         Facts::DepositRecorded(f) => orders::deposited(order, f, ledger, case),
-        Facts::PaymentCompleted(f) => orders::paid(order, f, case),
+        Facts::PaymentCompleted(f) => orders::paid(order, f, ledger, case),
         Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, ledger, case),
         Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),

@@ -196,3 +196,50 @@ fn set_part(facts: &mut Facts, part: Part) {
     };
     *place = Some(part);
 }
+
+#[cfg(test)]
+mod tests {
+    use quittance_taler::CoinPub;
+
+    use super::*;
+    use quittance_events::facts::AbortRefused;
+
+    fn refused(i: u32, n: u32) -> Facts {
+        let mut coin = [0; 32];
+        coin[..4].copy_from_slice(&i.to_be_bytes());
+        Facts::AbortRefused(AbortRefused {
+            http_status: 412,
+            error_code: 2254,
+            coins: vec![CoinPub::from_bytes(coin)],
+            part: Some(Part(i, n)),
+        })
+    }
+
+    /// As many parts as a hostile ledger may have: were each compared with all before it, this would take minutes.
+    #[test]
+    fn many_parts_are_joined_in_the_time_of_few() {
+        const PARTS: u32 = 100_000;
+        let mut whole = refused(1, PARTS);
+        for i in 2..=PARTS {
+            set_part(&mut whole, Part(i, PARTS));
+            assert!(join(&mut whole, refused(i, PARTS)), "part {i}");
+        }
+        let Facts::AbortRefused(whole) = whole else {
+            panic!("another kind")
+        };
+        assert_eq!(whole.coins.len(), usize::try_from(PARTS).unwrap());
+        assert!(whole.coins.is_sorted());
+    }
+
+    #[test]
+    fn parts_that_differ_in_more_than_their_lists_are_told() {
+        let mut whole = refused(1, 2);
+        let mut other = refused(2, 2);
+        if let Facts::AbortRefused(f) = &mut other {
+            f.http_status = 409;
+        }
+        set_part(&mut whole, Part(2, 2));
+        assert!(!join(&mut whole, other));
+        assert_eq!(listed(&whole), 2);
+    }
+}

@@ -182,3 +182,34 @@ fn prepare_all(rows: Rows, key: Option<EventPub>, fast: bool) -> Vec<Item> {
     }
     items
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn long_events_make_short_chunks() {
+        let (jobs, waiting) = sync_channel(1);
+        let (in_order, _chunks) = sync_channel(1);
+        let mut cutter = Cutter {
+            rows: Vec::new(),
+            events_max: CHUNK_EVENTS,
+            bytes: 0,
+            jobs,
+            in_order,
+        };
+        for seq in 1..=2 {
+            assert!(waiting.try_recv().is_err());
+            let event = StoredEvent {
+                seq,
+                sealed: vec![b' '; CHUNK_BYTES / 4],
+                signature: vec![0; CHUNK_BYTES / 4],
+                attachments: Vec::new(),
+            };
+            assert!(cutter.take(Ok(event)).is_ok());
+        }
+        assert_eq!(waiting.try_recv().unwrap().rows.len(), 2);
+    }
+}

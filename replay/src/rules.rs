@@ -235,7 +235,7 @@ rules! {
         "The merchant signed each refund of an abort, under id 0."
         "the amounts of the coins at fault";
     ABORT_EXTENDED "abort.extended" Major
-        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to what the payment of the same commit does not count, deposited or asked for."
+        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to what the payment of the same commit does not count, deposited or asked for; and to every coin then in question that no abort names."
         "the amounts of the coins at fault";
     ABORT_LATE_DEPOSIT "abort.late_deposit" Major
         "A deposit that comes after its coin's abort, or after the payment, is given back: the extension stands in the same commit, unless the abort had asked for it."
