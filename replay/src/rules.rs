@@ -142,7 +142,7 @@ rules! {
         "An order is recorded once, and nothing happens to it before; one that is sold here is offered once before that, and until a wallet claims it can only be taken back."
         "the amounts that the event names";
     ORDER_TERMS "order.terms" Major
-        "The contract terms hash to `h_contract` and agree with the facts recorded of them, and so do those of an offer, which have a `max_fee` and no nonce; a value beside its digest is that digest's."
+        "The contract terms hash to `h_contract` and agree with the facts recorded of them and of their offer, and so do those of an offer, which have a `max_fee` and no nonce; a value beside its digest is that digest's."
         "the order's amount";
     ORDER_INSTANCE "order.instance" Major
         "An order bears the merchant key under which its instance was opened last; an instance is opened that is not open, under a key that no other open one has, and closed that is."

@@ -76,7 +76,7 @@ fn wrong(rule: &'static Rule, what: impl Into<String>, amount: Amount, case: &mu
     case.find(draft, &[Mark::Terms], &[Mark::Terms]);
 }
 
-/// What only an offer's facts repeat of the terms.
+/// What only an offer's facts repeat of the terms, its own or its contract's.
 fn of_offer(f: &OrderCreated, terms: &Value, case: &mut Case) {
     let deadline = terms
         .get("pay_deadline")
@@ -161,6 +161,10 @@ pub(crate) fn recorded(order: &mut OrderFold, f: &OrderRecorded, case: &mut Case
     }
     if !case.is_again {
         orders::recorded(f, case);
+        // An offer whose terms are there was held to them, and the contract is held to those.
+        if let (Some(terms), None) = (&terms, sale.offered) {
+            of_offer(&sale.created, terms, case);
+        }
         let expected = OrderRecorded {
             h_contract: f.h_contract,
             ..contract_of(&sale.created)

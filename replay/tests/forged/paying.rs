@@ -3,6 +3,22 @@
 use super::sold::*;
 use super::support::selling::*;
 use super::*;
+use quittance_taler::{HashCode, WireSalt, json as taler_json};
+use serde_json::{Value, json};
+
+/// Erases what stands behind an offer.
+fn erase_offered(events: &mut Events, order: &str) {
+    let seq = Seq::new(u64::try_from(nth(events, order, "order_created", 0)).unwrap() + 1).unwrap();
+    let facts = AttachmentErased {
+        seq,
+        name: AttachmentName::Terms,
+    };
+    append(
+        events,
+        order,
+        NewEvent::with(facts, AttachmentName::Reason, b"asked to".to_vec()),
+    );
+}
 
 #[test]
 fn a_rivals_coin_in_question_that_a_payment_leaves_out_is_found() {
@@ -33,4 +49,44 @@ fn a_rivals_coin_in_question_that_a_payment_leaves_out_is_found() {
     append(&mut events, CLAIMED, completed(&[(32, "1")]));
     let report = forge(events).report();
     assert!(report.is_sound(), "{:#?}", report.findings);
+}
+
+/// Another account of the instance; gives its hash.
+fn append_account(events: &mut Events) -> HashCode {
+    let (uri, salt) = (account().0, WireSalt::from_bytes([8; 16]));
+    let mut added = account_added();
+    added.attachments[0].1 = taler_json::canonical(&json!({"payto_uri": uri, "salt": salt}));
+    let h_wire = uri.h_wire(&salt);
+    if let Facts::AccountAdded(f) = &mut added.facts {
+        f.h_wire = h_wire;
+    }
+    append_mine(events, added);
+    h_wire
+}
+
+#[test]
+fn facts_of_an_offer_are_held_to_the_contract_once_its_terms_are_gone() {
+    for what in ["nothing", "pay_deadline", "h_wire", "max_fee"] {
+        let terms = |terms: &mut Value| {
+            if what == "max_fee" {
+                terms.as_object_mut().unwrap().remove("max_fee");
+            }
+        };
+        let mut events = shop_events();
+        let other = append_account(&mut events);
+        append_offer(&mut events, terms, |f| match what {
+            "pay_deadline" => f.pay_deadline_s = Timestamp::NEVER,
+            "h_wire" => f.h_wire = other,
+            _ => {}
+        });
+        append_all(&mut events, "another", claim_of("another", terms, |_| {}));
+        let contract = events.len() - 2;
+        erase_offered(&mut events, "another");
+        let report = forge(events).report();
+        if what == "nothing" {
+            assert!(report.is_sound(), "{:#?}", report.findings);
+        } else {
+            assert_root(&report, "order.terms", contract, "2", &[]);
+        }
+    }
 }
