@@ -173,7 +173,7 @@ rules! {
         "what is lacking";
 
     DEPOSIT_REQUESTED "deposit.requested" Major
-        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them, never for two amounts of one coin nor for a coin under an unrefused abort."
+        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them and at the exchange that it names for each, never for two amounts of one coin nor for a coin under an unrefused abort."
         "the amounts of the coins at fault";
     DEPOSIT_SIGNATURE "deposit.signature" Major
         "Each coin signed its deposit, in the form that is recorded."

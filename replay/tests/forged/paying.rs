@@ -3,8 +3,24 @@
 use super::sold::*;
 use super::support::selling::*;
 use super::*;
-use quittance_taler::{HashCode, WireSalt, json as taler_json};
+use quittance_taler::{HashCode, MasterPub, WireSalt, json as taler_json};
 use serde_json::{Value, json};
+
+fn other_master() -> MasterPub {
+    MasterPub::from_bytes(secret(44).public_bytes())
+}
+
+const OTHER_URL: &str = "https://other.example/";
+
+/// Names this address for the coins in the request behind the last event.
+fn rename_exchange(events: &mut Events, url: &str) {
+    let body = &mut events.last_mut().unwrap().1.attachments[0].1;
+    let mut request: Value = serde_json::from_slice(body).unwrap();
+    for coin in request["coins"].as_array_mut().unwrap() {
+        coin["exchange_url"] = json!(url);
+    }
+    *body = serde_json::to_vec(&request).unwrap();
+}
 
 /// Erases what stands behind an offer.
 fn erase_offered(events: &mut Events, order: &str) {
@@ -89,4 +105,55 @@ fn facts_of_an_offer_are_held_to_the_contract_once_its_terms_are_gone() {
             assert_root(&report, "order.terms", contract, "2", &[]);
         }
     }
+}
+
+#[test]
+fn coins_go_to_the_exchange_that_their_wallet_named() {
+    // However it writes the address.
+    for url in ["https://EXCHANGE.example", "https://exchange.example:443/"] {
+        let mut events = shop_events();
+        ask(&mut events, CLAIMED, &[(31, "1")], |_| {});
+        rename_exchange(&mut events, url);
+        let report = forge(events).report();
+        assert!(report.is_sound(), "{url}: {:#?}", report.findings);
+    }
+    for url in [OTHER_URL, "http://exchange.example/", "exchange.example", ""] {
+        let mut events = shop_events();
+        ask(&mut events, CLAIMED, &[(31, "1")], |_| {});
+        rename_exchange(&mut events, url);
+        let last = events.len() - 1;
+        assert_root(&forge(events).report(), "deposit.requested", last, "1", &[]);
+    }
+    // Nor to another one that the terms name.
+    let mut events = shop_events();
+    let named = json!({"url": OTHER_URL, "master_pub": other_master(), "priority": 1});
+    let terms = |terms: &mut Value| terms["exchanges"].as_array_mut().unwrap().push(named.clone());
+    let both = || {
+        let other = NamedExchange {
+            url: OTHER_URL.into(),
+            master_pub: other_master(),
+        };
+        exchanges().into_iter().chain([other]).collect()
+    };
+    append_offer(&mut events, terms, |f| f.exchanges = both());
+    let mut claim = claim_of("another", terms, |_| {});
+    if let Facts::OrderRecorded(f) = &mut claim[0].facts {
+        f.exchanges = both();
+    }
+    append_all(&mut events, "another", claim);
+    ask(&mut events, "another", &[(31, "2")], |f| {
+        f.exchange_url = OTHER_URL.into();
+        f.exchange_master_pub = other_master();
+    });
+    let last = events.len() - 1;
+    assert_root(
+        &forge(events.clone()).report(),
+        "deposit.requested",
+        last,
+        "2",
+        &[],
+    );
+    rename_exchange(&mut events, OTHER_URL);
+    let report = forge(events).report();
+    assert!(report.is_sound(), "{:#?}", report.findings);
 }
