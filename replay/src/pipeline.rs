@@ -14,7 +14,7 @@ use crate::prepare::{self, Prepared};
 const CHUNK_EVENTS: usize = 128;
 /// Likewise where signatures are checked at once, which pays off with long lists.
 const CHUNK_EVENTS_FAST: usize = 1024;
-/// Bytes of attachments in a chunk: bounds memory where requests and replies are long.
+/// Bytes in a chunk: bounds memory where requests and replies are long, or the events of a damaged ledger.
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks under way for each core: one in work, one waiting for it, one done.
 const CHUNKS_PER_CORE: usize = 3;
@@ -78,7 +78,10 @@ impl Cutter {
     fn take(&mut self, row: Result<StoredEvent, StoredAttachment>) -> Result<(), Stop> {
         let size = |attachment: &StoredAttachment| attachment.bytes.as_ref().map_or(0, Vec::len);
         self.bytes += match &row {
-            Ok(event) => event.attachments.iter().map(size).sum(),
+            Ok(event) => {
+                let attachments: usize = event.attachments.iter().map(size).sum();
+                event.sealed.len() + event.signature.len() + attachments
+            }
             Err(orphan) => size(orphan),
         };
         self.rows.push(row);
