@@ -124,6 +124,14 @@ pub(crate) fn hashed(stored: StoredAttachment) -> Hashed {
     (stored, digest)
 }
 
+/// The order that an event belongs to, as far as its bytes tell.
+pub(crate) fn order_of(sealed: &[u8]) -> Option<OrderKey> {
+    match Event::parse(sealed) {
+        Ok(event) => event.order_key(),
+        Err(_) => guessed_order(sealed),
+    }
+}
+
 /// The order that unreadable bytes seem to name, so that what follows in that order is told as a consequence.
 fn guessed_order(sealed: &[u8]) -> Option<OrderKey> {
     let text = String::from_utf8_lossy(sealed);
