@@ -237,7 +237,9 @@ fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
         let stored = stored.into_iter().find(|row| row.name == name.as_str());
         let held = match stored.map(prepare::hashed) {
             Some((row, hashed)) if hashed.as_ref() == event.attachments.get(name) => {
-                row.bytes.map(Attachment::Bytes)
+                let longest = prepare::longest(*name).unwrap_or(usize::MAX);
+                let usable = row.bytes.filter(|bytes| bytes.len() <= longest);
+                usable.map(Attachment::Bytes)
             }
             _ => None,
         };

@@ -84,7 +84,7 @@ rules! {
         "No event lies more than 60 seconds before the latest time so far, and none before the event before it of the same order; a recorded clock correction starts both comparisons anew."
         "the amounts that the event names";
     LOG_ATTACHMENTS "log.attachments" Major
-        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has; they are gone only where a later `attachment_erased` says so."
+        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has, none longer than the format lets it be; they are gone only where a later `attachment_erased` says so."
         "the amounts that the event names";
     LOG_ERASED "log.erased" Major
         "What an `attachment_erased` names is an attachment of an earlier event of the same order, is named once, and has neither salt nor bytes any more."
