@@ -61,9 +61,14 @@ pub(crate) fn requested(order: &mut OrderFold, f: &AbortRequested, ledger: Ledge
             AbortCoinState::Undeposited
         };
         is_new |= expected != AbortCoinState::Known;
-        // A batch that its exchange decided after the abort is not taken over.
+        // A batch that its exchange decided after the abort is not taken over. One that it decided before may be, for the
+        // sake of another coin, and without its reply it looks open. What was said of the coin the predecessor knows.
         let is_old = ledger.taking_over
-            && (coin.state, expected) == (AbortCoinState::Asked, AbortCoinState::Undeposited);
+            && matches!(
+                (coin.state, expected),
+                (AbortCoinState::Asked, AbortCoinState::Undeposited)
+                    | (AbortCoinState::Undeposited, AbortCoinState::Asked)
+            );
         if coin.state != expected && !is_old {
             let draft = case
                 .draft(

@@ -22,6 +22,9 @@ use crate::parts::Decision;
 /// Weight of the states kept, in units of about half a KiB: about 60 MB, and 10,000 orders of the usual size.
 pub(crate) const STATES_KEPT: usize = 120_000;
 
+/// How many events are folded again for each one read, before more states are kept.
+const FOLDED_AGAIN_MAX: usize = 8;
+
 /// Under which order an event is filed; 0 is the ledger's own.
 pub(crate) type Filed = u32;
 
@@ -71,6 +74,8 @@ pub(crate) struct Book {
     states: LruCache<Filed, (usize, Box<OrderFold>)>,
     weight: usize,
     weight_max: usize,
+    /// Events that were folded once more since then.
+    folded_again: usize,
 }
 
 /// What it takes to fold a state anew.
@@ -92,6 +97,7 @@ impl Book {
             states: LruCache::unbounded(),
             weight: 0,
             weight_max,
+            folded_again: 0,
         }
     }
 
@@ -210,6 +216,8 @@ impl Book {
             at = place.before;
         }
         seqs.reverse();
+        self.note_folded_again(seqs.len());
+        let slot = &self.slots[index(number)];
         let again = Again {
             key: &slot.key,
             signing_keys: source.signing_keys,
@@ -219,6 +227,16 @@ impl Book {
             ledger: source.ledger,
         };
         again.fold(source.copy, &seqs)
+    }
+
+    /// Large orders that get events by turns push each other out, and are folded anew for each event: then memory is
+    /// cheaper than time without end.
+    fn note_folded_again(&mut self, events: usize) {
+        self.folded_again += events;
+        if self.folded_again > FOLDED_AGAIN_MAX * self.places.len() {
+            self.folded_again = 0;
+            self.weight_max = self.weight_max.saturating_mul(2);
+        }
     }
 
     /// Puts a state back after it was judged, and drops those of orders that had no event for long.
@@ -261,4 +279,21 @@ impl Book {
 /// Numbers start at 1: of 0 there is no slot.
 fn index(number: Filed) -> usize {
     usize::try_from(number).map_or(usize::MAX, |number| number.wrapping_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_that_push_each_other_out_are_kept_in_the_end() {
+        let mut book = Book::new(100);
+        for seq in 1..=10 {
+            book.file(seq, Some(0));
+        }
+        for (events, kept) in [(80, 100), (1, 200), (80, 200), (1, 400)] {
+            book.note_folded_again(events);
+            assert_eq!(book.weight_max, kept);
+        }
+    }
 }

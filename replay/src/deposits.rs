@@ -6,8 +6,9 @@ use quittance_events::facts::{
     DepositCoin, DepositForm, DepositRecorded, DepositReplied, DepositRequested, DepositUnreached, Verdict,
 };
 use quittance_taler::deposit::{DepositReply, DepositTerms};
-use quittance_taler::payment::PayRequest;
+use quittance_taler::payment::{PaidCoin, PayRequest};
 use quittance_taler::{Amount, EddsaSignature, ExchangePub, MasterPub, Timestamp};
+use url::Url;
 
 use crate::case::Case;
 use crate::exchange::{code_of, is_claim, verdict_of, verdict_word};
@@ -74,7 +75,7 @@ pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Led
         }
         let request = request.and_then(Result::ok);
         for (place, coin) in f.coins.iter().enumerate() {
-            if let Some(what) = misasked(order, &f.coins[..place], coin, request.as_ref()) {
+            if let Some(what) = misasked(order, f, place, request.as_ref()) {
                 wrong.push((
                     format!("coin {}: {what}", coin.coin_pub),
                     vec![coin.amount_with_fee],
@@ -104,24 +105,30 @@ pub(crate) fn requested(order: &mut OrderFold, f: &DepositRequested, ledger: Led
 /// What is wrong with asking for a coin.
 fn misasked(
     order: &OrderFold,
-    before: &[DepositCoin],
-    coin: &DepositCoin,
+    f: &DepositRequested,
+    place: usize,
     request: Option<&PayRequest>,
 ) -> Option<&'static str> {
+    let (before, coin) = (&f.coins[..place], &f.coins[place]);
     let currency = order.currency();
-    let named = |request: &PayRequest| {
-        request.coins.iter().any(|named| {
+    let as_named = request.map(|request| {
+        request.coins.iter().find(|named| {
             (named.coin_pub, named.contribution, named.h_denom)
                 == (coin.coin_pub, coin.amount_with_fee, coin.h_denom)
                 && (named.coin_sig, named.h_age_commitment) == (coin.coin_sig, coin.h_age_commitment)
         })
-    };
+    });
+    // No signature of the coin's says at which exchange it is to be deposited.
+    let is_elsewhere =
+        |named: &PaidCoin| named_exchange(order, &named.exchange_url) != Some(f.exchange_master_pub);
     let asked = order.asked_of(&coin.coin_pub);
     let amounts = [coin.amount_with_fee, coin.deposit_fee, coin.refund_fee];
     if before.iter().any(|other| other.coin_pub == coin.coin_pub) {
         Some("it stands twice in the batch")
-    } else if request.is_some_and(|request| !named(request)) {
+    } else if as_named.is_some_and(|named| named.is_none()) {
         Some("the wallet's request does not name it so")
+    } else if as_named.flatten().is_some_and(is_elsewhere) {
+        Some("the wallet's request names another exchange for it")
     } else if amounts.iter().any(|amount| amount.currency() != currency) {
         Some("it is not in the order's currency")
     } else if !order.counts(&coin.coin_pub) {
@@ -131,6 +138,22 @@ fn misasked(
     } else {
         None
     }
+}
+
+/// The exchange that the terms name at this address. Addresses are compared as URLs: a missing last slash or a capital in
+/// the host names no other exchange.
+fn named_exchange(order: &OrderFold, url: &str) -> Option<MasterPub> {
+    let normal = |url: &str| {
+        let mut url = Url::parse(url).ok()?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Some(url)
+    };
+    let wanted = normal(url)?;
+    let mut named = order.terms.exchanges.iter();
+    let named = named.find(|exchange| normal(&exchange.url).as_ref() == Some(&wanted))?;
+    Some(named.master_pub)
 }
 
 /// The batch that an event speaks of, with its number of attempts brought up to date; tells where there is none that

@@ -118,7 +118,7 @@ fn by_kind(order: &mut OrderFold, facts: &Facts, ledger: Ledger, case: &mut Case
         Facts::DepositReplied(f) => deposits::replied(order, f, case),
         Facts::DepositUnreached(f) => deposits::unreached(order, f, case),
         Facts::DepositRecorded(f) => orders::deposited(order, f, ledger, case),
-        Facts::PaymentCompleted(f) => orders::paid(order, f, case),
+        Facts::PaymentCompleted(f) => orders::paid(order, f, ledger, case),
         Facts::RefundCarriedIn(f) => approvals::carried_in(order, f, ledger, case),
         Facts::RefundApproved(f) => approvals::approved(order, f, ledger.generation, case),
         Facts::RefundRequested(f) => approvals::requested(order, f, case),
@@ -237,7 +237,9 @@ fn read(copy: &Copy, seq: i64) -> Result<Option<Decision>, CopyError> {
         let stored = stored.into_iter().find(|row| row.name == name.as_str());
         let held = match stored.map(prepare::hashed) {
             Some((row, hashed)) if hashed.as_ref() == event.attachments.get(name) => {
-                row.bytes.map(Attachment::Bytes)
+                let longest = prepare::longest(*name).unwrap_or(usize::MAX);
+                let usable = row.bytes.filter(|bytes| bytes.len() <= longest);
+                usable.map(Attachment::Bytes)
             }
             _ => None,
         };

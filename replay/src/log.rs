@@ -16,7 +16,7 @@ use crate::erased::Erasures;
 use crate::findings::{Draft, Findings, Root};
 use crate::keys::{LedgerKeys, vkey};
 use crate::parts::{Attachment, Decision};
-use crate::prepare::{Hashed, Prepared};
+use crate::prepare::{self, Hashed, Prepared};
 use crate::report::Checked;
 use crate::rules::{self, Rule};
 use crate::tiles::FullTiles;
@@ -535,7 +535,14 @@ fn attachments(
             }
             (Some(_), Some(bytes)) if hashed == Some(*digest) => {
                 checked.attachments += 1;
-                Attachment::Bytes(bytes)
+                match prepare::longest(known).filter(|longest| bytes.len() > *longest) {
+                    // Nobody heard them out: they are not read either.
+                    Some(longest) => {
+                        wrong(format!("{name} has more than {longest} bytes: {}", bytes.len()));
+                        Attachment::Gone
+                    }
+                    None => Attachment::Bytes(bytes),
+                }
             }
             (Some(_), Some(_)) => {
                 wrong(format!(

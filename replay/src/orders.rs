@@ -171,7 +171,7 @@ pub(crate) fn deposited(order: &mut OrderFold, f: &DepositRecorded, ledger: Ledg
 }
 
 /// The payment counts what it may count.
-pub(crate) fn paid(order: &mut OrderFold, f: &PaymentCompleted, case: &mut Case) {
+pub(crate) fn paid(order: &mut OrderFold, f: &PaymentCompleted, ledger: Ledger, case: &mut Case) {
     let currency = order.currency();
     if order.payment.is_some() {
         let draft = case
@@ -240,5 +240,5 @@ pub(crate) fn paid(order: &mut OrderFold, f: &PaymentCompleted, case: &mut Case)
         paid: f.paid,
         coins: listed,
     });
-    selling::paid(order, case);
+    selling::paid(order, ledger, case);
 }

@@ -60,15 +60,19 @@ fn listed(facts: &Facts) -> usize {
     }
 }
 
-/// Appends the next part's list; says whether the two agree otherwise.
+/// Appends the next part's list; says whether the two agree otherwise. The lists are out of the way meanwhile: a ledger may
+/// have parts without end, and none is compared with all before it.
 fn join(whole: &mut Facts, next: Facts) -> bool {
     macro_rules! join {
         ($whole:ident, $next:ident, $list:ident) => {{
             let mut rest = $next;
-            $whole.$list.append(&mut rest.$list);
-            rest.$list.clone_from(&$whole.$list);
+            let mut list = std::mem::take(&mut $whole.$list);
+            let mut more = std::mem::take(&mut rest.$list);
             rest.part = $whole.part;
-            rest == *$whole
+            let agree = rest == *$whole;
+            list.append(&mut more);
+            $whole.$list = list;
+            agree
         }};
     }
     match (whole, next) {
@@ -82,12 +86,14 @@ fn join(whole: &mut Facts, next: Facts) -> bool {
         (Facts::AbortAnswered(w), Facts::AbortAnswered(n)) => join!(w, n, coins),
         (Facts::DepositRequested(w), Facts::DepositRequested(n)) => join!(w, n, coins),
         (Facts::RefundAnswered(w), Facts::RefundAnswered(mut n)) => {
-            if let (Some(whole), Some(rows)) = (&mut w.rows, &mut n.rows) {
-                whole.append(rows);
-            }
-            n.rows.clone_from(&w.rows);
+            let (mut list, more) = (w.rows.take(), n.rows.take());
             n.part = w.part;
-            n == *w
+            let agree = n == *w && list.is_some() == more.is_some();
+            if let (Some(list), Some(mut more)) = (&mut list, more) {
+                list.append(&mut more);
+            }
+            w.rows = list;
+            agree
         }
         _ => false,
     }
@@ -195,4 +201,58 @@ fn set_part(facts: &mut Facts, part: Part) {
         _ => return,
     };
     *place = Some(part);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::time::{Duration, Instant};
+
+    use quittance_taler::CoinPub;
+
+    use super::*;
+    use quittance_events::facts::AbortRefused;
+
+    fn refused(i: u32, n: u32) -> Facts {
+        let mut coin = [0; 32];
+        coin[..4].copy_from_slice(&i.to_be_bytes());
+        Facts::AbortRefused(AbortRefused {
+            http_status: 412,
+            error_code: 2254,
+            coins: vec![CoinPub::from_bytes(coin)],
+            part: Some(Part(i, n)),
+        })
+    }
+
+    /// As many parts as a hostile ledger may have: it takes a moment, and was minutes while each was compared with all
+    /// before it.
+    #[test]
+    fn many_parts_take_the_time_of_their_number() {
+        const PARTS: u32 = 200_000;
+        let begun = Instant::now();
+        let mut whole = refused(1, PARTS);
+        for i in 2..=PARTS {
+            set_part(&mut whole, Part(i, PARTS));
+            assert!(join(&mut whole, refused(i, PARTS)), "part {i}");
+        }
+        let Facts::AbortRefused(whole) = whole else {
+            panic!("another kind")
+        };
+        assert_eq!(whole.coins.len(), usize::try_from(PARTS).unwrap());
+        assert!(whole.coins.is_sorted());
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn parts_that_differ_in_more_than_their_lists_are_told() {
+        let mut whole = refused(1, 2);
+        let mut other = refused(2, 2);
+        if let Facts::AbortRefused(f) = &mut other {
+            f.http_status = 409;
+        }
+        set_part(&mut whole, Part(2, 2));
+        assert!(!join(&mut whole, other));
+        assert_eq!(listed(&whole), 2);
+    }
 }

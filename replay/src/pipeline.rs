@@ -14,7 +14,7 @@ use crate::prepare::{self, Prepared};
 const CHUNK_EVENTS: usize = 128;
 /// Likewise where signatures are checked at once, which pays off with long lists.
 const CHUNK_EVENTS_FAST: usize = 1024;
-/// Bytes of attachments in a chunk: bounds memory where requests and replies are long.
+/// Bytes in a chunk: bounds memory where requests and replies are long, or the events of a damaged ledger.
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks under way for each core: one in work, one waiting for it, one done.
 const CHUNKS_PER_CORE: usize = 3;
@@ -78,7 +78,10 @@ impl Cutter {
     fn take(&mut self, row: Result<StoredEvent, StoredAttachment>) -> Result<(), Stop> {
         let size = |attachment: &StoredAttachment| attachment.bytes.as_ref().map_or(0, Vec::len);
         self.bytes += match &row {
-            Ok(event) => event.attachments.iter().map(size).sum(),
+            Ok(event) => {
+                let attachments: usize = event.attachments.iter().map(size).sum();
+                event.sealed.len() + event.signature.len() + attachments
+            }
             Err(orphan) => size(orphan),
         };
         self.rows.push(row);
@@ -181,4 +184,35 @@ fn prepare_all(rows: Rows, key: Option<EventPub>, fast: bool) -> Vec<Item> {
         }
     }
     items
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn long_events_make_short_chunks() {
+        let (jobs, waiting) = sync_channel(1);
+        let (in_order, _chunks) = sync_channel(1);
+        let mut cutter = Cutter {
+            rows: Vec::new(),
+            events_max: CHUNK_EVENTS,
+            bytes: 0,
+            jobs,
+            in_order,
+        };
+        for seq in 1..=2 {
+            assert!(waiting.try_recv().is_err());
+            let event = StoredEvent {
+                seq,
+                sealed: vec![b' '; CHUNK_BYTES / 4],
+                signature: vec![0; CHUNK_BYTES / 4],
+                attachments: Vec::new(),
+            };
+            assert!(cutter.take(Ok(event)).is_ok());
+        }
+        assert_eq!(waiting.try_recv().unwrap().rows.len(), 2);
+    }
 }

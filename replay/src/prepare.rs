@@ -4,9 +4,14 @@
 
 use quittance_events::copy::{StoredAttachment, StoredEvent};
 use quittance_events::seal::{self, EventChecker, EventPub, SALT_LEN};
-use quittance_events::{Event, OrderKey};
+use quittance_events::{AttachmentName, Event, OrderKey};
 use quittance_taler::{Digest32, EddsaSignature};
 use quittance_tlog::{Hash, leaf_hash};
+
+/// Bytes of a wallet's request, and of an exchange's reply, at most.
+const MESSAGE_MAX: usize = 262_144;
+/// Bytes of an exchange's keys at most.
+const KEYS_MAX: usize = 16_777_216;
 
 /// A stored attachment with the digest of its salt and bytes, where it has both.
 pub(crate) type Hashed = (StoredAttachment, Option<Digest32>);
@@ -122,6 +127,23 @@ pub(crate) fn hashed(stored: StoredAttachment) -> Hashed {
         _ => None,
     };
     (stored, digest)
+}
+
+/// How long the format lets this attachment be; of what shops and operators send it says nothing.
+pub(crate) fn longest(name: AttachmentName) -> Option<usize> {
+    match name {
+        AttachmentName::Body | AttachmentName::Reply => Some(MESSAGE_MAX),
+        AttachmentName::Keys => Some(KEYS_MAX),
+        AttachmentName::Account | AttachmentName::Reason | AttachmentName::Terms => None,
+    }
+}
+
+/// The order that an event belongs to, as far as its bytes tell.
+pub(crate) fn order_of(sealed: &[u8]) -> Option<OrderKey> {
+    match Event::parse(sealed) {
+        Ok(event) => event.order_key(),
+        Err(_) => guessed_order(sealed),
+    }
 }
 
 /// The order that unreadable bytes seem to name, so that what follows in that order is told as a consequence.

@@ -84,7 +84,7 @@ rules! {
         "No event lies more than 60 seconds before the latest time so far, and none before the event before it of the same order; a recorded clock correction starts both comparisons anew."
         "the amounts that the event names";
     LOG_ATTACHMENTS "log.attachments" Major
-        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has; they are gone only where a later `attachment_erased` says so."
+        "The bytes stored behind an event are those whose salted digests it names, and are those that its kind has, none longer than the format lets it be; they are gone only where a later `attachment_erased` says so."
         "the amounts that the event names";
     LOG_ERASED "log.erased" Major
         "What an `attachment_erased` names is an attachment of an earlier event of the same order, is named once, and has neither salt nor bytes any more."
@@ -142,7 +142,7 @@ rules! {
         "An order is recorded once, and nothing happens to it before; one that is sold here is offered once before that, and until a wallet claims it can only be taken back."
         "the amounts that the event names";
     ORDER_TERMS "order.terms" Major
-        "The contract terms hash to `h_contract` and agree with the facts recorded of them, and so do those of an offer, which have a `max_fee` and no nonce; a value beside its digest is that digest's."
+        "The contract terms hash to `h_contract` and agree with the facts recorded of them and of their offer, and so do those of an offer, which have a `max_fee` and no nonce; a value beside its digest is that digest's."
         "the order's amount";
     ORDER_INSTANCE "order.instance" Major
         "An order bears the merchant key under which its instance was opened last; an instance is opened that is not open, under a key that no other open one has, and closed that is."
@@ -173,7 +173,7 @@ rules! {
         "what is lacking";
 
     DEPOSIT_REQUESTED "deposit.requested" Major
-        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them, never for two amounts of one coin nor for a coin under an unrefused abort."
+        "Deposits are asked for only of unpaid orders up to their pay deadline, at an exchange as the terms name it, for coins as the wallet's request has them and at the exchange that it names for each, never for two amounts of one coin nor for a coin under an unrefused abort."
         "the amounts of the coins at fault";
     DEPOSIT_SIGNATURE "deposit.signature" Major
         "Each coin signed its deposit, in the form that is recorded."
@@ -235,7 +235,7 @@ rules! {
         "The merchant signed each refund of an abort, under id 0."
         "the amounts of the coins at fault";
     ABORT_EXTENDED "abort.extended" Major
-        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to what the payment of the same commit does not count, deposited or asked for."
+        "An abort is extended only to a deposit of the same commit whose coin an abort had named or which came after the payment, or, of an order that was sold here, to what the payment of the same commit does not count, deposited or asked for; and to every coin then in question that no abort names."
         "the amounts of the coins at fault";
     ABORT_LATE_DEPOSIT "abort.late_deposit" Major
         "A deposit that comes after its coin's abort, or after the payment, is given back: the extension stands in the same commit, unless the abort had asked for it."

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use quittance_events::facts::{OrderClaimed, OrderCreated, OrderRecorded};
 use quittance_events::seal::{SALT_LEN, attachment_digest};
-use quittance_events::{AttachmentName, Facts};
+use quittance_events::{AttachmentName, Facts, RefundId};
 use quittance_taler::{Amount, Currency, Digest32, TalerTimestamp, json, message};
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn wrong(rule: &'static Rule, what: impl Into<String>, amount: Amount, case: &mu
     case.find(draft, &[Mark::Terms], &[Mark::Terms]);
 }
 
-/// What only an offer's facts repeat of the terms.
+/// What only an offer's facts repeat of the terms, its own or its contract's.
 fn of_offer(f: &OrderCreated, terms: &Value, case: &mut Case) {
     let deadline = terms
         .get("pay_deadline")
@@ -161,6 +161,10 @@ pub(crate) fn recorded(order: &mut OrderFold, f: &OrderRecorded, case: &mut Case
     }
     if !case.is_again {
         orders::recorded(f, case);
+        // An offer whose terms are there was held to them, and the contract is held to those.
+        if let (Some(terms), None) = (&terms, sale.offered) {
+            of_offer(&sale.created, terms, case);
+        }
         let expected = OrderRecorded {
             h_contract: f.h_contract,
             ..contract_of(&sale.created)
@@ -278,8 +282,12 @@ pub(crate) fn forgotten(order: &mut OrderFold, case: &mut Case) {
         .extend(before.into_iter().map(|terms| Owed::Erased(first, terms)));
 }
 
-/// Whether a payment covers the deposit fees that the merchant does not bear.
-pub(crate) fn paid(order: &mut OrderFold, case: &mut Case) {
+/// Whether a payment leaves nobody's coins behind, and covers the deposit fees that the merchant does not bear.
+pub(crate) fn paid(order: &mut OrderFold, ledger: Ledger, case: &mut Case) {
+    // A batch that is taken over may look open though its exchange had decided it.
+    if !case.is_again && !ledger.taking_over {
+        left_behind(order, case);
+    }
     let first = case.decision.first();
     let currency = order.currency();
     order
@@ -302,6 +310,32 @@ pub(crate) fn paid(order: &mut OrderFold, case: &mut Case) {
         fees(order, unjudged, case);
     } else {
         sale.unjudged = Some(unjudged);
+    }
+}
+
+/// Coins that an exchange may have taken for another try at the payment: nobody else would ask for them back any more.
+fn left_behind(order: &OrderFold, case: &mut Case) {
+    let batches = order.sale.iter().flat_map(|sale| &sale.batches);
+    let open = batches.filter(|batch| batch.is_in_question());
+    let mut told = BTreeSet::new();
+    for asked in open.flat_map(|batch| &batch.coins) {
+        let coin = asked.coin_pub;
+        let is_settled = order.deposit(&coin).is_some() || order.aborted.contains_key(&coin);
+        if is_settled || !told.insert(coin) {
+            continue;
+        }
+        let text = format!(
+            "coin {coin}: its exchange may have taken it, the payment does not count it, and it is not given back"
+        );
+        let draft = case
+            .draft(&rules::ABORT_EXTENDED, text)
+            .stake([asked.amount_with_fee]);
+        let permission = Mark::Permission(coin, RefundId::ABORT);
+        case.find(
+            draft,
+            &[Mark::Coin(coin), Mark::Payment, permission],
+            &[permission],
+        );
     }
 }
 

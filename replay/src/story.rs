@@ -17,6 +17,7 @@ use quittance_taler::{Amount, CoinPub, Micros, Timestamp};
 
 use crate::AsOf;
 use crate::open::{self, Opened, Unusable};
+use crate::prepare;
 
 /// Characters of a coin's key that tell one coin of an order from another.
 const COIN_SHOWN: usize = 8;
@@ -41,8 +42,7 @@ pub fn show(ledger: &Path, instance: &str, order: &str, as_of: Option<AsOf>) -> 
         Opened::Readable { copy, .. } => copy,
     };
     let last = as_of.map_or(Ok(i64::MAX), |as_of| as_of.last(copy))?;
-    let mut events = events_of(copy, &key).map_err(|e| damaged(&e))?;
-    events.retain(|event| event.seq <= last);
+    let events = events_of(copy, &key, last).map_err(|e| damaged(&e))?;
     if events.is_empty() {
         return Err(missing());
     }
@@ -58,24 +58,18 @@ pub fn show(ledger: &Path, instance: &str, order: &str, as_of: Option<AsOf>) -> 
     Ok(story)
 }
 
-/// The order's events: by the index, or by reading all where the index knows nothing of it.
-fn events_of(copy: &Copy, key: &OrderKey) -> Result<Vec<StoredEvent>, CopyError> {
-    let seqs = copy.order_seqs(key)?;
+/// The order's events up to this one, of all that there are: an index that lies leaves nothing out.
+fn events_of(copy: &Copy, key: &OrderKey, last: i64) -> Result<Vec<StoredEvent>, CopyError> {
     let mut events = Vec::new();
-    if seqs.is_empty() {
-        copy.walk::<CopyError>(|item| {
-            if let Ok(stored) = item
-                && Event::parse(&stored.sealed).is_ok_and(|event| event.order_key().as_ref() == Some(key))
-            {
-                events.push(stored);
-            }
-            Ok(())
-        })?;
-        return Ok(events);
-    }
-    for seq in seqs {
-        events.extend(copy.event(seq)?);
-    }
+    copy.walk::<CopyError>(|item| {
+        if let Ok(stored) = item
+            && stored.seq <= last
+            && prepare::order_of(&stored.sealed).as_ref() == Some(key)
+        {
+            events.push(stored);
+        }
+        Ok(())
+    })?;
     Ok(events)
 }
 

@@ -43,6 +43,8 @@ macro_rules! forgeries {
 mod evidence;
 #[path = "forged/instances.rs"]
 mod instances;
+#[path = "forged/paying.rs"]
+mod paying;
 #[path = "forged/sold.rs"]
 mod sold;
 

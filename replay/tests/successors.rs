@@ -8,6 +8,7 @@ use quittance_events::create::create;
 use quittance_events::facts::*;
 use quittance_replay::{Unusable, VerifyOptions, verify};
 use quittance_tlog::Checkpoint;
+use support::selling::*;
 use support::takeover::*;
 use support::*;
 
@@ -202,4 +203,50 @@ fn of_a_past_state_the_predecessor_says_nothing() {
             .iter()
             .any(|note| note.text.contains("predecessor and later checkpoints"))
     );
+}
+
+/// A coin of a payment in question stands in a later one, too, which its exchange refused at once: that refusal stays behind.
+#[test]
+fn an_abort_beside_a_refused_batch_is_taken_over() {
+    let mut w = World::selling();
+    w.sold(ASKED, "10");
+    let form = DepositForm::PerBatch;
+    let lost = w.ask(ASKED, form, None, &[(51, "5"), (52, "5")]);
+    w.lost(ASKED, lost, 1);
+    let spent = w.ask(ASKED, form, None, &[(51, "5"), (53, "5")]);
+    let said = r#"{"code":1012}"#;
+    w.tell(ASKED, vec![refused(spent, 1, 409, said, Verdict::Refused)]);
+    let abort = abort_in_question(&w.order(ASKED), &[(51, Some("5")), (53, None)]);
+    w.tell(ASKED, vec![abort]);
+    let before = w.finish();
+    let ledger = before.path().join("ledger.sqlite3");
+    let options = VerifyOptions {
+        ledger: ledger.clone(),
+        ..VerifyOptions::default()
+    };
+    let report = verify(&options).unwrap();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+
+    let old = events_of(&ledger);
+    let size = u64::try_from(old.len()).unwrap();
+    let predecessor = Predecessor {
+        origin: ORIGIN.into(),
+        size,
+        root: root_of(&ledger, size),
+        generation: None,
+    };
+    let events = successor_of_sales(&old, predecessor);
+    let report = compared_with(events.clone(), Some(ledger.clone())).unwrap();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    // Taken over otherwise than it was, it is found all the same.
+    let mut events = events;
+    let place = nth(&events, ASKED, "abort_requested", 0);
+    let Facts::AbortRequested(f) = &mut events[place].0.facts else {
+        panic!("no abort")
+    };
+    let (amount, signature) = (f.coins[0].amount.take(), f.coins[0].merchant_sig.take());
+    assert!(amount.is_some() && signature.is_some());
+    f.coins[0].state = AbortCoinState::Undeposited;
+    let report = compared_with(events, Some(ledger)).unwrap();
+    assert_root(&report, "takeover.contract", place, "", &[]);
 }

@@ -9,8 +9,10 @@ use std::process::{Command, Output};
 
 use quittance_events::NewEvent;
 use quittance_events::facts::FormatRaised;
-use quittance_replay::{VerifyOptions, verify};
-use support::{ABORTED, PAID, World, forge, ledger_key, master_pub, sound, sound_events};
+use quittance_replay::{VerifyOptions, show, verify};
+use support::{
+    ABORTED, PAID, World, continued, forge, ledger_key, master_pub, sound, sound_events, tampered,
+};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_quittance-replay"))
@@ -188,6 +190,36 @@ fn show_tells_an_orders_story() {
         2
     );
     assert_eq!(told(&run(&["show", text(&ledger), "--order", "not/an/id"])).0, 2);
+}
+
+#[test]
+fn a_story_is_that_of_the_events_whatever_the_index_says() {
+    let ledger = sound().join("ledger.sqlite3");
+    let story = |ledger: &Path| show(ledger, "default", PAID, None).unwrap();
+    let before = story(&ledger);
+    for change in [
+        // An event of the order is hidden; all events are said to be its.
+        "DELETE FROM order_event WHERE seq = 5",
+        "UPDATE order_event SET order_row = (SELECT order_row FROM order_event WHERE seq = 4)",
+    ] {
+        let forged = continued();
+        tampered(&forged.ledger(), |conn| {
+            assert!(conn.execute(change, []).unwrap() > 0);
+        });
+        assert_eq!(story(&forged.ledger()), before, "{change}");
+    }
+    // An event that cannot be read is told all the same.
+    let forged = continued();
+    tampered(&forged.ledger(), |conn| {
+        let change =
+            "UPDATE event SET sealed = CAST(replace(CAST(sealed AS TEXT), '\"kind\"', '\"kin\"') AS BLOB)
+                      WHERE seq = 5";
+        assert_eq!(conn.execute(change, []).unwrap(), 1);
+        conn.execute("DELETE FROM order_event", []).unwrap();
+    });
+    let told = story(&forged.ledger());
+    assert!(told.contains("#5  UNREADABLE"), "{told}");
+    assert_eq!(told.lines().count(), before.lines().count());
 }
 
 #[test]

@@ -307,3 +307,16 @@ fn a_payment_that_nobody_records() {
     ask_and_confirm(&mut events, &[(31, "0.9")], 5, |_| {});
     assert_eq!(notes(events), Vec::<String>::new());
 }
+
+#[test]
+fn bytes_that_are_longer_than_the_service_takes_any() {
+    let padded = |length: usize| {
+        let mut events = shop_events();
+        ask(&mut events, CLAIMED, &[(31, "1")], |_| {});
+        events.last_mut().unwrap().1.attachments[0].1.resize(length, b' ');
+        events
+    };
+    let report = forge(padded(262_144)).report();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert_last(padded(262_145), "log.attachments", "1");
+}

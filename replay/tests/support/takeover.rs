@@ -20,8 +20,12 @@ pub fn sound_size() -> u64 {
 }
 
 pub fn sound_root(size: u64) -> Digest32 {
+    root_of(&sound().join("ledger.sqlite3"), size)
+}
+
+pub fn root_of(ledger: &Path, size: u64) -> Digest32 {
     let (mut frontier, mut count) = (Frontier::default(), 0);
-    Copy::open(&sound().join("ledger.sqlite3"))
+    Copy::open(ledger)
         .unwrap()
         .walk::<CopyError>(|item| {
             let stored = item.expect("a sound ledger has no orphans");
@@ -53,7 +57,7 @@ pub fn successor(generation: Option<u64>) -> Events {
     successor_of(&old, predecessor)
 }
 
-pub fn successor_of(old: &Events, predecessor: Predecessor) -> Events {
+fn genesis_of(old: &Events, predecessor: Predecessor) -> (Event, NewEvent) {
     let genesis = LedgerOpened {
         origin: SECOND.into(),
         event_key: second_keys().event.public().key(),
@@ -61,14 +65,23 @@ pub fn successor_of(old: &Events, predecessor: Predecessor) -> Events {
         recovery_key: None,
         predecessor: Some(predecessor),
     };
-    let now = taken_over_at(old);
-    let event = |facts: Facts, like: &Event| Event {
-        at_us: now,
+    let first = at_takeover(old, genesis.clone().into(), &old[0].0);
+    (first, NewEvent::bare(genesis))
+}
+
+/// An event like one of the predecessor's, as of the takeover.
+fn at_takeover(old: &Events, facts: Facts, like: &Event) -> Event {
+    Event {
+        at_us: taken_over_at(old),
         facts,
         ledger: SECOND.into(),
         ..like.clone()
-    };
-    let mut events = vec![(event(genesis.clone().into(), &old[0].0), NewEvent::bare(genesis))];
+    }
+}
+
+pub fn successor_of(old: &Events, predecessor: Predecessor) -> Events {
+    let event = |facts: Facts, like: &Event| at_takeover(old, facts, like);
+    let mut events = vec![genesis_of(old, predecessor)];
     for order in [PAID, ABORTED, TAKEN_OVER, WIDE, WIDE_ABORT, UNTOUCHED] {
         let mut like = None;
         for (was, new) in old {
@@ -117,6 +130,31 @@ pub fn successor_of(old: &Events, predecessor: Predecessor) -> Events {
     let (added, new) = &old[1];
     assert_eq!(added.facts.kind(), "instance_added");
     events.push((event(added.facts.clone(), added), new.clone()));
+    events
+}
+
+/// Likewise of a ledger with one order that was sold, and all of whose batches are to be asked for again.
+pub fn successor_of_sales(old: &Events, predecessor: Predecessor) -> Events {
+    let mut events = vec![genesis_of(old, predecessor)];
+    let mut take = |kinds: &[&str]| {
+        for (was, new) in old.iter().filter(|(was, _)| kinds.contains(&was.facts.kind())) {
+            let mut event = at_takeover(old, was.facts.clone(), was);
+            if !matches!(was.facts, Facts::FormatRaised(_)) {
+                event.version = 4;
+            }
+            events.push((event, new.clone()));
+        }
+    };
+    take(&["format_raised"]);
+    take(&[
+        "order_created",
+        "order_recorded",
+        "order_claimed",
+        "deposit_requested",
+        "abort_requested",
+    ]);
+    take(&["instance_added"]);
+    take(&["account_added"]);
     events
 }
 
