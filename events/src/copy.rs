@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement};
 
-use crate::ids::OrderKey;
 use crate::schema;
 
 /// Why a file cannot be read as a ledger.
@@ -436,19 +435,6 @@ impl Copy {
                 rtransaction_id: row.get(3)?,
             })
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Sequences that the index files under an order, to read one order without walking the ledger.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn order_seqs(&self, key: &OrderKey) -> Result<Vec<i64>, CopyError> {
-        let mut statement = self.conn.prepare(
-            "SELECT seq FROM order_event JOIN order_index ON order_index.id = order_row
-             WHERE instance = ?1 AND order_id = ?2 ORDER BY seq",
-        )?;
-        let rows = statement.query_map([key.instance.as_str(), key.order.as_str()], |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

