@@ -6,6 +6,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use quittance_events::facts::{AbortCoinState, Verdict};
+use quittance_events::order::Attempt;
 use quittance_events::{Event, Facts, InstanceId, OrderKey, RefundId};
 use quittance_replay::{Opened, VerifyOptions};
 use quittance_taler::{Amount, CoinPub};
@@ -302,7 +303,8 @@ fn books(
 }
 
 /// Of an order that is sold here and at its end: what its wallets deposited pays for it or went back, and nothing else
-/// pays for it. What an exchange refused to give back is the exchange's word.
+/// pays for it. What an exchange that had it refused to give back is the exchange's word; that it had nothing yet, since a
+/// refund overtook its deposit, is nobody's.
 pub(crate) fn nothing_kept(world: &World, order: &Order) -> Vec<Finding> {
     let Some(projected) = projection(world, order) else {
         return Vec::new();
@@ -327,7 +329,18 @@ pub(crate) fn nothing_kept(world: &World, order: &Order) -> Vec<Finding> {
         let is_refused = projected
             .aborted(coin)
             .is_some_and(|aborted| aborted.outcome.is_refused());
-        if !counts && !is_back && !is_refused {
+        let is_overtaken = projected.aborted(coin).is_some_and(|aborted| {
+            matches!(
+                aborted.outcome.last,
+                Some(Attempt::Replied {
+                    http_status: 404,
+                    error_code: Some(1005 | 1502),
+                    verdict: Verdict::Refused,
+                    ..
+                })
+            )
+        });
+        if !counts && !is_back && (!is_refused || is_overtaken) {
             let what = format!(
                 "coin {} of {} pays for nothing",
                 short(&coin.to_string()),

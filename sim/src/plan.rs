@@ -238,7 +238,8 @@ fn fault(rng: &mut Rng) -> FaultKind {
         status(500, 60),
         status(503, 60),
         status(429, 60),
-        status(404, 1005),
+        // Of what it has, too: the sandbox itself says 1005 or 1502 where it has nothing.
+        status(404, 1500),
         status(403, 1506),
         status(410, 1503),
     ])
