@@ -251,10 +251,6 @@ impl Service {
 
     /// Until when an abort's refund of this coin waits for a deposit that may still be on its way.
     pub(crate) fn abort_not_before(&self, order: &Order, coin: &CoinPub) -> Option<Micros> {
-        #[cfg(feature = "broken")]
-        if quittance_events::broken::is(quittance_events::broken::Fault::Hasty) {
-            return None;
-        }
         let since_tried = |batch| self.paying.since_tried(&order.key, batch);
         abort::not_before(order, coin, since_tried, (self.clock)())
     }

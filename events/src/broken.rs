@@ -20,8 +20,6 @@ pub enum Fault {
     ToldFirst,
     /// A connection that breaks is taken for an answer: the background does not ask again.
     NotRetried,
-    /// An abort's refund does not wait for a deposit that may be on its way.
-    Hasty,
 }
 
 thread_local! {

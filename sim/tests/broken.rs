@@ -39,11 +39,6 @@ fn the_books_show_a_refund_under_a_second_id() {
 }
 
 #[test]
-fn the_books_show_a_coin_that_was_taken_behind_its_refund() {
-    seen(Fault::Hasty, Oracle::Books);
-}
-
-#[test]
 fn the_cap_is_missed_where_earlier_refunds_do_not_count() {
     seen(Fault::Uncapped, Oracle::Cap);
 }
