@@ -227,8 +227,13 @@ impl Batch {
     /// Whether the exchange has taken it.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
-        let confirmed = Verdict::Confirmed;
-        matches!(self.last, Some(BatchAttempt::Replied { verdict, .. }) if verdict == confirmed)
+        matches!(
+            self.last,
+            Some(BatchAttempt::Replied {
+                verdict: Verdict::Confirmed,
+                ..
+            })
+        )
     }
 
     /// Whether its coins may be deposited though no deposit of them is recorded. An exchange that refuses an attempt does

@@ -5,10 +5,10 @@ use quittance_events::AttachmentName;
 use quittance_events::facts::{
     DepositCoin, DepositForm, DepositRecorded, DepositReplied, DepositRequested, DepositUnreached, Verdict,
 };
+use quittance_taler::contract::is_same_address;
 use quittance_taler::deposit::{DepositReply, DepositTerms};
 use quittance_taler::payment::{PaidCoin, PayRequest};
 use quittance_taler::{Amount, EddsaSignature, ExchangePub, MasterPub, Timestamp};
-use url::Url;
 
 use crate::case::Case;
 use crate::exchange::{code_of, is_claim, verdict_of, verdict_word};
@@ -140,19 +140,10 @@ fn misasked(
     }
 }
 
-/// The exchange that the terms name at this address. Addresses are compared as URLs: a missing last slash or a capital in
-/// the host names no other exchange.
+/// The exchange that the terms name at this address.
 fn named_exchange(order: &OrderFold, url: &str) -> Option<MasterPub> {
-    let normal = |url: &str| {
-        let mut url = Url::parse(url).ok()?;
-        if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", url.path()));
-        }
-        Some(url)
-    };
-    let wanted = normal(url)?;
     let mut named = order.terms.exchanges.iter();
-    let named = named.find(|exchange| normal(&exchange.url).as_ref() == Some(&wanted))?;
+    let named = named.find(|exchange| is_same_address(&exchange.url, url))?;
     Some(named.master_pub)
 }
 

@@ -6,6 +6,7 @@ use quittance_events::facts::{
     AbortExtended, CarriedInRow, DepositRecorded, ExtendedCoin, PaymentCompleted, RefundCarriedIn,
 };
 use quittance_events::{NewEvent, Order, RefundId, TokenId};
+use quittance_taler::contract::is_same_address;
 use quittance_taler::json::objects;
 use quittance_taler::{
     Amount, CoinPub, EddsaPrivateKey, EddsaSignature, ErrorCode, ExchangePub, HashCode, MasterPub,
@@ -13,7 +14,6 @@ use quittance_taler::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use url::Url;
 
 use super::permit;
 use crate::http::shape;
@@ -263,22 +263,10 @@ fn same(known: &DepositRecorded, told: &DepositRecorded) -> bool {
     *known == told
 }
 
-/// The exchange that the contract terms name at this address. Addresses are compared as URLs: a missing last slash
-/// or a capital in the host names no other exchange.
+/// The exchange that the contract terms name at this address.
 pub(super) fn named_exchange(order: &Order, url: &str) -> Option<MasterPub> {
-    let normal = |url: &str| {
-        let mut url = Url::parse(url).ok()?;
-        if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", url.path()));
-        }
-        Some(url)
-    };
-    let wanted = normal(url)?;
-    let named = order
-        .terms
-        .exchanges
-        .iter()
-        .find(|exchange| normal(&exchange.url).as_ref() == Some(&wanted))?;
+    let mut named = order.terms.exchanges.iter();
+    let named = named.find(|exchange| is_same_address(&exchange.url, url))?;
     Some(named.master_pub)
 }
 

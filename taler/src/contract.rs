@@ -324,6 +324,20 @@ fn exchanges_of(members: &Map<String, Value>) -> Result<Vec<TermsExchange>, Cont
         .collect()
 }
 
+/// Whether two texts are one exchange's address, as URLs: a missing last slash or a capital in the host names no other
+/// exchange. What is no URL is nobody's.
+#[must_use]
+pub fn is_same_address(one: &str, other: &str) -> bool {
+    let normal = |text: &str| {
+        let mut url = Url::parse(text).ok()?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Some(url)
+    };
+    normal(one).is_some_and(|one| normal(other) == Some(one))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -343,6 +357,22 @@ pub(crate) mod tests {
             "k3": {"n1": "string"},
         });
         (terms, form)
+    }
+
+    #[test]
+    fn addresses_are_compared_as_urls() {
+        let address = "https://exchange.example/at/";
+        for (other, same) in [
+            (address, true),
+            ("https://Exchange.Example/at", true),
+            ("https://exchange.example:443/at/", true),
+            ("https://exchange.example/", false),
+            ("http://exchange.example/at/", false),
+            ("exchange.example/at/", false),
+        ] {
+            assert_eq!(is_same_address(address, other), same, "{other}");
+        }
+        assert!(!is_same_address("no URL", "no URL"));
     }
 
     fn hash(terms: &Value) -> String {
